@@ -1,0 +1,32 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+// Two planes of error.
+//
+//   throw Error("model.safetensors: tensor 'q' ends at 9012, file has 8192 bytes")
+//     The world's mistake: a file, an argument, a full disk. Says where, what, the limit and what to do, in one line.
+//     Caught only by the command line, the server and the bindings; exit code 1.
+//
+//   check(rows % group == 0)
+//     Our own mistake, on in release builds too: prints file and line, then aborts. Never for input.
+namespace fewbits {
+
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Thrown where work stops because the user asked for it (Ctrl-C, SIGTERM); see interrupt.h.
+class Interrupted : public Error {
+ public:
+  using Error::Error;
+};
+
+[[noreturn]] void check_failed(const char* condition, const char* file, int line) noexcept;
+
+}  // namespace fewbits
+
+#define check(condition) \
+  (static_cast<bool>(condition) ? void(0) : ::fewbits::check_failed(#condition, __FILE__, __LINE__))

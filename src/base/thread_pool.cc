@@ -1,0 +1,107 @@
+#include "base/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+
+namespace fewbits {
+namespace {
+
+// About 20 microseconds: longer than the gap between two matrix products of one token, shorter than anyone notices.
+constexpr int kSpinsBeforeSleep = 4000;
+
+inline void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+int usable_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+ThreadPool::ThreadPool(int threads) {
+  check(threads >= 0);
+  if (threads == 0) threads = usable_processors();
+  for (int thread = 1; thread < threads; ++thread) {
+    workers_.emplace_back([this, thread] { work(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+    generation_.fetch_add(1);
+  }
+  wake_.notify_all();
+}
+
+void ThreadPool::run(int64_t count, const std::function<void(int64_t, int)>& task) {
+  if (count <= 0) return;
+  count_ = count;
+  task_ = &task;
+  next_.store(0, std::memory_order_relaxed);
+  if (count > 1 && !workers_.empty()) {
+    working_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    {
+      const std::lock_guard lock(mutex_);
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    take_tasks(0);
+    for (int spins = 0; working_.load(std::memory_order_acquire) > 0; ++spins) {
+      if (spins < kSpinsBeforeSleep) {
+        pause_briefly();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  } else {
+    take_tasks(0);
+  }
+  task_ = nullptr;
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void ThreadPool::work(int thread) {
+  uint64_t seen = 0;
+  while (true) {
+    for (int spins = 0; generation_.load(std::memory_order_acquire) == seen; ++spins) {
+      if (spins < kSpinsBeforeSleep) {
+        pause_briefly();
+        continue;
+      }
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+    }
+    seen = generation_.load(std::memory_order_acquire);
+    if (stop_) return;
+    take_tasks(thread);
+    working_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void ThreadPool::take_tasks(int thread) {
+  while (true) {
+    const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+    if (i >= count_) return;
+    try {
+      (*task_)(i, thread);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      next_.store(count_, std::memory_order_relaxed);
+    }
+  }
+}
+
+}  // namespace fewbits

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "files/tensor_store.h"
+#include "model/architecture.h"
+#include "model/config.h"
+#include "model/tokenizer.h"
+
+namespace fewbits {
+
+/// One tensor of the model and where its rows lie. Rows inside the program are in Hugging Face's order.
+struct Weight {
+  std::string gguf_name;       ///< "blk.3.attn_q.weight": the name inside the program and in reports
+  Role role;
+  int64_t layer = -1;          ///< -1: outside the layers
+  const StoredTensor* tensor = nullptr;
+  /// Stored row of each row in our order; empty: the same.
+  std::vector<int32_t> stored_rows;
+  /// For writing GGUF: our row of each GGUF row; empty: the same.
+  std::vector<int32_t> gguf_rows;
+};
+
+/// A checkpoint opened, checked and understood, nothing of it loaded: weights stay in the mapped files.
+struct Model {
+  std::filesystem::path path;
+  TensorStore store;
+  const Architecture* architecture = nullptr;
+  ModelConfig config;
+  Metadata metadata;             ///< as a GGUF of this model carries it, complete whatever the source was
+  Tokenizer tokenizer;
+  std::string chat_template;     ///< "" where the model has none
+  std::vector<Weight> weights;   ///< embedding, then the layers, then output norm and output, in GGUF order
+  std::vector<std::string> warnings;
+
+  const Weight* find(Role role, int64_t layer = -1) const;
+  int64_t parameters() const;    ///< values in all tensors
+};
+
+/// Opens a Hugging Face folder or a .gguf file. Throws Error where a tensor is missing, left over, or has a shape that
+/// contradicts the config.
+Model open_model(const std::filesystem::path& path);
+
+}  // namespace fewbits

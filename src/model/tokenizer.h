@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "files/metadata.h"
+
+namespace fewbits {
+
+using Token = int32_t;
+
+/// Text <-> tokens, equal to the tokenizer the model was trained with: byte-level BPE and SentencePiece BPE, from a Hugging
+/// Face tokenizer.json or from GGUF metadata. Immutable and safe to share between threads once built. Movable.
+class Tokenizer {
+ public:
+  /// `config` is tokenizer_config.json or null. Throws Error naming the part of the JSON that is unknown or wrong.
+  static Tokenizer from_json(const Json& tokenizer, const Json& config, std::string_view where);
+  static Tokenizer from_gguf(const Metadata& metadata, std::string_view where);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  enum class Special { kAsText, kParse };  ///< whether "<|im_end|>" in the text is the token or seven characters
+
+  /// No BOS or EOS is added; see with_bos. Invalid UTF-8 is handled as the reference does: byte by byte.
+  std::vector<Token> encode(std::string_view text, Special special = Special::kAsText) const;
+  /// encode, with BOS and EOS where the model adds them.
+  std::vector<Token> encode_with_bos(std::string_view text, Special special = Special::kAsText) const;
+
+  /// The bytes of one token as they appear in running text. Control tokens give "" unless `show_special`.
+  std::string piece(Token token, bool show_special = false) const;
+  std::string decode(std::span<const Token> tokens, bool show_special = false) const;
+
+  int64_t size() const;
+  std::optional<Token> bos() const;
+  std::optional<Token> eos() const;
+  bool adds_bos() const;
+  bool adds_eos() const;
+  /// Tokens after which generation stops: EOS and the end-of-turn tokens the vocabulary has.
+  bool ends_generation(Token token) const;
+  bool is_control(Token token) const;
+  /// The id of exactly this token text ("<|im_end|>"), if the vocabulary has it.
+  std::optional<Token> find(std::string_view token_text) const;
+  /// The token's raw text as stored in the vocabulary.
+  std::string_view text(Token token) const;
+
+  /// Writes the tokenizer.ggml.* keys, so that stock llama.cpp gives the same tokens.
+  void write_gguf(Metadata& metadata) const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fewbits
