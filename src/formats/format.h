@@ -10,25 +10,28 @@
 
 // A number format: how a row of floats becomes codes and parameters, and how both lie in bytes.
 //
-// The numerics stand apart from the bytes, so that a method such as GPTQ can freeze the parameters that `fit` gives and
-// pick the codes itself, in every format alike. Each block holds `block_values` consecutive values of one row, split into
-// sub-blocks of `sub_block_values` that share a grid:
+// The numerics stand apart from the bytes, so that a method such as GPTQ can freeze the parameters
+// that `fit` gives and pick the codes itself, in every format alike. Each block holds
+// `block_values` consecutive values of one row, split into sub-blocks of `sub_block_values` that
+// share a grid:
 //
 //     value = grid.scale * levels[code] + grid.offset
 //
 // F32, F16 and BF16 are formats too: blocks of one value, no levels, no parameters.
-// Every format is a const value in a file of its own and one line of all.cc; nothing else lists them.
+// Every format is a const value in a file of its own and one line of all.cc; nothing else lists
+// them.
 namespace fewbits {
 
 inline constexpr int kMaxBlockValues = 256;
 inline constexpr int kMaxSubBlocks = 16;
 
-/// What a block stores besides codes, each field exactly as wide as it is stored: nothing is rounded after `fit`.
+/// What a block stores besides codes, each field exactly as wide as it is stored: nothing is
+/// rounded after `fit`.
 struct BlockParameters {
-  uint16_t scale = 0;                                 ///< half bits: d
-  uint16_t minimum = 0;                               ///< half bits: m or dmin
-  std::array<int8_t, kMaxSubBlocks> sub_scale{};      ///< integer multiples of d
-  std::array<uint8_t, kMaxSubBlocks> sub_minimum{};   ///< integer multiples of dmin
+  uint16_t scale = 0;                                ///< half bits: d
+  uint16_t minimum = 0;                              ///< half bits: m or dmin
+  std::array<int8_t, kMaxSubBlocks> sub_scale{};     ///< integer multiples of d
+  std::array<uint8_t, kMaxSubBlocks> sub_minimum{};  ///< integer multiples of dmin
 
   bool operator==(const BlockParameters&) const = default;
 };
@@ -40,33 +43,36 @@ struct Grid {
 };
 
 struct Format {
-  std::string_view name;       ///< as users type it and as GGUF tools print it: "Q4_K"
-  int32_t gguf_type;           ///< ggml's type id; -1 where GGUF has none
-  int32_t block_values;        ///< values in a block; rows are whole blocks
+  std::string_view name;  ///< as users type it and as GGUF tools print it: "Q4_K"
+  int32_t gguf_type;      ///< ggml's type id; -1 where GGUF has none
+  int32_t block_values;   ///< values in a block; rows are whole blocks
   int32_t block_bytes;
-  int32_t sub_block_values;    ///< values that share a grid; divides block_values
+  int32_t sub_block_values;        ///< values that share a grid; divides block_values
   std::span<const int8_t> levels;  ///< level of each code, ascending; empty for the float formats
-  double gaussian_error;       ///< relative mean square error on N(0,1) data that `encode` must not exceed
+  /// Relative mean square error on N(0,1) data that the best search does not exceed.
+  double gaussian_error;
 
-  /// Best parameters for one block under sum weights[i] * error[i]^2; `weights` null: the format's own default.
-  void (*fit)(const float* values, const float* weights, BlockParameters& parameters);
+  /// Best parameters for one block under sum weights[i] * error[i]^2; `weights` null: the format's
+  /// own default.
+  void (*fit)(const float* values, const float* weights, BlockParameters& parameters) = nullptr;
 
   /// One grid for each sub-block of the stored parameters.
-  void (*grids)(const BlockParameters& parameters, Grid* grids);
+  void (*grids)(const BlockParameters& parameters, Grid* grids) = nullptr;
 
   /// The parameters nearest to wanted grids that can be stored.
-  void (*snap)(const Grid* wanted, BlockParameters& parameters);
+  void (*snap)(const Grid* wanted, BlockParameters& parameters) = nullptr;
 
-  void (*pack)(const BlockParameters& parameters, const uint8_t* codes, std::byte* block);
-  void (*unpack)(const std::byte* block, BlockParameters& parameters, uint8_t* codes);
+  void (*pack)(const BlockParameters& parameters, const uint8_t* codes, std::byte* block) = nullptr;
+  void (*unpack)(const std::byte* block, BlockParameters& parameters, uint8_t* codes) = nullptr;
 
-  /// The reference implementation's encoder, byte for byte, for a whole row; `importance` as in `encode_rows`.
+  /// The reference implementation's encoder, byte for byte, for a whole row; `importance` as in
+  /// `encode_rows`.
   void (*encode_reference)(const float* row, int64_t columns, const float* importance,
-                           std::byte* out);
+                           std::byte* out) = nullptr;
 
   /// Float formats only (null elsewhere).
-  void (*decode_floats)(const std::byte* bytes, int64_t count, float* out);
-  void (*encode_floats)(const float* values, int64_t count, std::byte* out);
+  void (*decode_floats)(const std::byte* bytes, int64_t count, float* out) = nullptr;
+  void (*encode_floats)(const float* values, int64_t count, std::byte* out) = nullptr;
 
   bool is_float() const { return levels.empty(); }
   int32_t sub_blocks() const { return block_values / sub_block_values; }
@@ -94,8 +100,9 @@ enum class Search {
   kBest,       ///< lowest weighted error this program knows; never above the reference's
 };
 
-/// Encodes `rows` rows of `columns` values. `importance`, if not null, has one positive weight for each column (mean
-/// square of the layer's input, as llama.cpp's imatrix). REQUIRES: all values finite, columns whole blocks.
+/// Encodes `rows` rows of `columns` values. `importance`, if not null, has one positive weight for
+/// each column (mean square of the layer's input, as llama.cpp's imatrix). REQUIRES: all values
+/// finite, columns whole blocks.
 void encode_rows(const Format& format, const float* values, int64_t rows, int64_t columns,
                  const float* importance, Search search, std::byte* out);
 

@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "formats/format.h"
+
+namespace fewbits {
+namespace {
+
+/// True where code and level differ by a constant, so that no table is needed.
+bool is_uniform(const Format& format) {
+  return format.levels.back() - format.levels.front() + 1 == static_cast<int>(format.levels.size());
+}
+
+/// Float value -> nearest integer, ties to even, for |value| < 2^22. Unlike nearbyint, it
+/// vectorises on any machine: the sum has no bits left for a fraction.
+inline float round_to_even(float value) {
+  constexpr float kShifter = 12582912.0f;  // 1.5 * 2^23
+  return (value + kShifter) - kShifter;
+}
+
+void decode_block(const Format& format, const std::byte* block, float* out) {
+  BlockParameters parameters;
+  std::array<uint8_t, kMaxBlockValues> codes;
+  std::array<Grid, kMaxSubBlocks> grids;
+  format.unpack(block, parameters, codes.data());
+  format.grids(parameters, grids.data());
+  const int32_t size = format.sub_block_values;
+  for (int32_t s = 0; s < format.sub_blocks(); ++s) {
+    values_of_codes(format, grids[static_cast<size_t>(s)], codes.data() + s * size, size,
+                    out + s * size);
+  }
+}
+
+void encode_block(const Format& format, const float* values, const float* weights,
+                  std::byte* block) {
+  BlockParameters parameters;
+  std::array<uint8_t, kMaxBlockValues> codes;
+  std::array<Grid, kMaxSubBlocks> grids;
+  format.fit(values, weights, parameters);
+  format.grids(parameters, grids.data());
+  const int32_t size = format.sub_block_values;
+  for (int32_t s = 0; s < format.sub_blocks(); ++s) {
+    round_to_grid(format, grids[static_cast<size_t>(s)], values + s * size, size,
+                  codes.data() + s * size);
+  }
+  format.pack(parameters, codes.data(), block);
+}
+
+void encode_row(const Format& format, const float* row, int64_t columns, const float* importance,
+                std::byte* out) {
+  for (int64_t i = 0; i < columns; i += format.block_values, out += format.block_bytes) {
+    encode_block(format, row + i, importance ? importance + i : nullptr, out);
+  }
+}
+
+}  // namespace
+
+int64_t row_bytes(const Format& format, int64_t columns) {
+  check(columns >= 0 && columns % format.block_values == 0);
+  return columns / format.block_values * format.block_bytes;
+}
+
+void decode(const Format& format, const std::byte* bytes, int64_t count, float* out) {
+  check(count % format.block_values == 0);
+  if (format.is_float()) return format.decode_floats(bytes, count, out);
+  for (int64_t i = 0; i < count; i += format.block_values, bytes += format.block_bytes) {
+    decode_block(format, bytes, out + i);
+  }
+}
+
+void encode_rows(const Format& format, const float* values, int64_t rows, int64_t columns,
+                 const float* importance, Search search, std::byte* out) {
+  const int64_t stride = row_bytes(format, columns);
+  if (format.is_float()) return format.encode_floats(values, rows * columns, out);
+  for (int64_t row = 0; row < rows; ++row, values += columns, out += stride) {
+    if (search == Search::kReference && format.encode_reference) {
+      format.encode_reference(values, columns, importance, out);
+    } else {
+      encode_row(format, values, columns, importance, out);
+    }
+  }
+}
+
+void round_to_grid(const Format& format, Grid grid, const float* values, int64_t count,
+                   uint8_t* codes) {
+  const float inverse = grid.scale == 0 ? 0.0f : 1.0f / grid.scale;
+  const auto low = static_cast<float>(format.levels.front());
+  const auto high = static_cast<float>(format.levels.back());
+  if (is_uniform(format)) {
+    for (int64_t i = 0; i < count; ++i) {
+      const float level = std::clamp((values[i] - grid.offset) * inverse, low, high);
+      codes[i] = static_cast<uint8_t>(static_cast<int>(round_to_even(level) - low));
+    }
+    return;
+  }
+  const auto levels = format.levels;
+  for (int64_t i = 0; i < count; ++i) {
+    const float level = (values[i] - grid.offset) * inverse;
+    int code = 0;
+    for (size_t next = 1; next < levels.size(); ++next) {
+      code += level > 0.5f * static_cast<float>(levels[next - 1] + levels[next]);
+    }
+    codes[i] = static_cast<uint8_t>(code);
+  }
+}
+
+void values_of_codes(const Format& format, Grid grid, const uint8_t* codes, int64_t count,
+                     float* values) {
+  if (is_uniform(format)) {
+    const int first = format.levels.front();
+    for (int64_t i = 0; i < count; ++i) {
+      values[i] = grid.scale * static_cast<float>(codes[i] + first) + grid.offset;
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = grid.scale * static_cast<float>(format.levels[codes[i]]) + grid.offset;
+  }
+}
+
+}  // namespace fewbits

@@ -1,0 +1,28 @@
+#include "formats/block32.h"
+#include "formats/plain_fit.h"
+
+// 32 values, 5 bits each, one half scale; value = d * (code - 16).
+namespace fewbits::q5_0 {
+extern const Format format;
+namespace {
+
+using Layout = block32::Layout<5, false>;
+
+}  // namespace
+
+constinit const Format format = {
+    .name = "Q5_0",
+    .gguf_type = 6,
+    .block_values = block32::kValues,
+    .block_bytes = Layout::kBytes,
+    .sub_block_values = block32::kValues,
+    .levels = kConsecutive<-16, 15>,
+    .gaussian_error = 1.82e-3,
+    .fit = plain_fit<format, true>,
+    .grids = Layout::grids,
+    .snap = Layout::snap,
+    .pack = Layout::pack,
+    .unpack = Layout::unpack,
+};
+
+}  // namespace fewbits::q5_0

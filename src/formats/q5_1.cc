@@ -1,0 +1,28 @@
+#include "formats/block32.h"
+#include "formats/plain_fit.h"
+
+// 32 values, 5 bits each, a half scale and a half minimum; value = d * code + m.
+namespace fewbits::q5_1 {
+extern const Format format;
+namespace {
+
+using Layout = block32::Layout<5, true>;
+
+}  // namespace
+
+constinit const Format format = {
+    .name = "Q5_1",
+    .gguf_type = 7,
+    .block_values = block32::kValues,
+    .block_bytes = Layout::kBytes,
+    .sub_block_values = block32::kValues,
+    .levels = kConsecutive<0, 31>,
+    .gaussian_error = 1.43e-3,
+    .fit = plain_fit<format, false>,
+    .grids = Layout::grids,
+    .snap = Layout::snap,
+    .pack = Layout::pack,
+    .unpack = Layout::unpack,
+};
+
+}  // namespace fewbits::q5_1

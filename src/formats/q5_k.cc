@@ -1,0 +1,56 @@
+#include "formats/k_blocks.h"
+#include "formats/plain_fit.h"
+
+// 256 values, 5 bits each, in 8 sub-blocks of 32 that have a scale and a minimum of 6 bits.
+//
+//     byte 0   2      4                  16            48                 176
+//          [ d | dmin | 12 of parameters | 32 of fifth bits | 4 x 32 of low four bits ]
+//
+// Low bits as in Q4_K; bit s of fifth-bit byte l belongs to value l of sub-block s.
+namespace fewbits::q5_k {
+extern const Format format;
+namespace {
+
+constexpr int kScales = 4;
+constexpr int kHighBits = 16;
+constexpr int kLowBits = 48;
+
+void snap(const Grid* wanted, BlockParameters& parameters) {
+  snap_with_minimum<63>(wanted, 8, parameters);
+}
+
+void pack(const BlockParameters& parameters, const uint8_t* codes, std::byte* block) {
+  store_half(parameters.scale, block);
+  store_half(parameters.minimum, block + 2);
+  k_blocks::pack_scales(parameters, block + kScales);
+  pack_plane<1, 32>(codes, k_blocks::kValues, 4, block + kHighBits);
+  pack_plane<4, 32>(codes, k_blocks::kValues, 0, block + kLowBits);
+}
+
+void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes) {
+  parameters = {};
+  parameters.scale = load_half(block);
+  parameters.minimum = load_half(block + 2);
+  k_blocks::unpack_scales(block + kScales, parameters);
+  unpack_plane<4, 32>(block + kLowBits, k_blocks::kValues, 0, codes);
+  unpack_plane<1, 32>(block + kHighBits, k_blocks::kValues, 4, codes);
+}
+
+}  // namespace
+
+constinit const Format format = {
+    .name = "Q5_K",
+    .gguf_type = 13,
+    .block_values = k_blocks::kValues,
+    .block_bytes = 176,
+    .sub_block_values = 32,
+    .levels = kConsecutive<0, 31>,
+    .gaussian_error = 1.30e-3,
+    .fit = plain_fit<format, false>,
+    .grids = k_blocks::grids_with_minimum<8>,
+    .snap = snap,
+    .pack = pack,
+    .unpack = unpack,
+};
+
+}  // namespace fewbits::q5_k

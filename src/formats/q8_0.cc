@@ -1,0 +1,56 @@
+#include "base/half.h"
+#include "formats/bit_planes.h"
+#include "formats/format.h"
+#include "formats/levels.h"
+#include "formats/plain_fit.h"
+
+// 32 values, 8 bits each, one half scale d; value = d * q, q from -128 to 127.
+//
+//     byte 0  2                            34
+//          [d | q0 q1 q2 ............. q31 ]
+namespace fewbits::q8_0 {
+extern const Format format;
+namespace {
+
+constexpr int kValues = 32;
+constexpr int kCodes = 2;  // where the codes begin
+
+void grids(const BlockParameters& parameters, Grid* grids) {
+  grids[0] = {half_to_float(parameters.scale), kNoOffset};
+}
+
+void snap(const Grid* wanted, BlockParameters& parameters) {
+  parameters = {.scale = half_from_float(wanted[0].scale)};
+}
+
+// Code and stored byte differ in the top bit: 0 is level -128.
+void pack(const BlockParameters& parameters, const uint8_t* codes, std::byte* block) {
+  store_half(parameters.scale, block);
+  for (int i = 0; i < kValues; ++i) block[kCodes + i] = std::byte{codes[i]} ^ std::byte{0x80};
+}
+
+void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes) {
+  parameters = {.scale = load_half(block)};
+  for (int i = 0; i < kValues; ++i) {
+    codes[i] = std::to_integer<uint8_t>(block[kCodes + i] ^ std::byte{0x80});
+  }
+}
+
+}  // namespace
+
+constinit const Format format = {
+    .name = "Q8_0",
+    .gguf_type = 8,
+    .block_values = kValues,
+    .block_bytes = 34,
+    .sub_block_values = kValues,
+    .levels = kConsecutive<-128, 127>,
+    .gaussian_error = 2.9e-5,
+    .fit = plain_fit<format, true>,
+    .grids = grids,
+    .snap = snap,
+    .pack = pack,
+    .unpack = unpack,
+};
+
+}  // namespace fewbits::q8_0
