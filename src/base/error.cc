@@ -5,8 +5,8 @@
 
 namespace fewbits {
 
-void check_failed(const char* condition, const char* file, int line) noexcept {
-  std::fprintf(stderr, "fewbits: internal error: %s:%d: check(%s) failed\n", file, line, condition);
+void check_failed(const char* file, int line) noexcept {
+  std::fprintf(stderr, "fewbits: internal error: check failed at %s:%d\n", file, line);
   std::abort();
 }
 

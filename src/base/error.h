@@ -24,9 +24,11 @@ class Interrupted : public Error {
   using Error::Error;
 };
 
-[[noreturn]] void check_failed(const char* condition, const char* file, int line) noexcept;
+[[noreturn]] void check_failed(const char* file, int line) noexcept;
+
+/// A function, not a macro, so that it clashes with nobody's `check`; the default arguments are the caller's place.
+constexpr void check(bool condition, const char* file = __builtin_FILE(), int line = __builtin_LINE()) noexcept {
+  if (!condition) check_failed(file, line);
+}
 
 }  // namespace fewbits
-
-#define check(condition) \
-  (static_cast<bool>(condition) ? void(0) : ::fewbits::check_failed(#condition, __FILE__, __LINE__))

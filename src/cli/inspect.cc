@@ -1,0 +1,176 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "model/model.h"
+#include "pipeline/tensor_statistics.h"
+
+namespace fewbits::cli {
+namespace {
+
+constexpr size_t kLongestShownValue = 60;
+
+struct InspectArguments {
+  std::string model;
+  std::string against;
+  bool stats = false;
+  bool metadata = false;
+  bool json = false;
+  int threads = 0;
+};
+
+std::string shape_text(const Shape& shape) { return fmt::format("{}", fmt::join(shape, " x ")); }
+
+/// One metadata value, shortened for people.
+std::string value_text(const MetadataValue& value) {
+  struct Visitor {
+    std::string operator()(int64_t number) const { return fmt::format("{}", number); }
+    std::string operator()(double number) const { return fmt::format("{}", number); }
+    std::string operator()(const std::string& text) const {
+      const std::string line = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+      if (line.size() <= kLongestShownValue) return line;
+      return fmt::format("{}... ({} bytes)", line.substr(0, kLongestShownValue), text.size());
+    }
+    std::string operator()(const MetadataArray& array) const {
+      return std::visit([](const auto& v) { return fmt::format("[{} values]", v.size()); }, array.values);
+    }
+  };
+  return std::visit(Visitor{}, value.value);
+}
+
+struct FormatTotal {
+  int64_t tensors = 0, values = 0, bytes = 0;
+};
+
+std::map<std::string_view, FormatTotal> totals_by_format(const Model& model) {
+  std::map<std::string_view, FormatTotal> totals;
+  for (const Weight& weight : model.weights) {
+    FormatTotal& total = totals[weight.tensor->view.format->name];
+    ++total.tensors;
+    total.values += weight.tensor->view.values();
+    total.bytes += static_cast<int64_t>(weight.tensor->view.bytes.size());
+  }
+  return totals;
+}
+
+double bits_per_weight(const Model& model) {
+  return 8.0 * static_cast<double>(model.store.file_bytes()) / static_cast<double>(model.parameters());
+}
+
+void print_summary(const Model& model) {
+  const ModelConfig& config = model.config;
+  print(fmt::format("{}\n  architecture  {}\n  parameters    {:.1f} M\n  size          {} ({:.2f} bits per weight)\n",
+                    model.path.string(), model.architecture->gguf_name,
+                    static_cast<double>(model.parameters()) / 1e6, human_bytes(model.store.file_bytes()),
+                    bits_per_weight(model)));
+  print(fmt::format("  shape         {} layers, {} wide, {} query and {} key/value heads of {}, feed-forward {}\n"
+                    "  vocabulary    {} tokens{}\n  context       {} tokens\n",
+                    config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn,
+                    config.vocabulary, config.tied_embeddings ? ", output tied to the embedding" : "",
+                    config.context));
+  for (const auto& [name, total] : totals_by_format(model)) {
+    print(fmt::format("  {:<12}  {} tensors, {:.1f} M values, {}\n", name, total.tensors,
+                      static_cast<double>(total.values) / 1e6, human_bytes(total.bytes)));
+  }
+}
+
+void print_metadata(const Model& model) {
+  print("\n");
+  for (const Metadata::Entry& entry : model.metadata.entries()) {
+    print(fmt::format("{:<44} {}\n", entry.key, value_text(entry.value)));
+  }
+}
+
+/// Statistics of one weight, or nothing where they were not asked for.
+class Statistician {
+ public:
+  explicit Statistician(const InspectArguments& arguments)
+      : wanted_(arguments.stats || !arguments.against.empty()), pool_(arguments.threads) {
+    if (!arguments.against.empty()) against_.emplace(open_model(arguments.against));
+  }
+
+  bool wanted() const { return wanted_; }
+  bool compares() const { return against_.has_value(); }
+
+  std::optional<TensorStatistics> operator()(const Weight& weight) {
+    if (!wanted_) return std::nullopt;
+    const Weight* other = against_ ? against_->find(weight.role, weight.layer) : nullptr;
+    return tensor_statistics(weight, other, pool_);
+  }
+
+ private:
+  bool wanted_;
+  ThreadPool pool_;
+  std::optional<Model> against_;
+};
+
+void print_tensors(const Model& model, Statistician& statistics) {
+  print(fmt::format("\n{:<32} {:<14} {:<7} {:>9}", "tensor", "shape", "format", "bytes"));
+  if (statistics.wanted()) print(fmt::format(" {:>9} {:>9} {:>9} {:>9}", "min", "max", "rms", "outliers"));
+  print(statistics.compares() ? " rel.error\n" : "\n");
+  for (const Weight& weight : model.weights) {
+    const TensorView& view = weight.tensor->view;
+    print(fmt::format("{:<32} {:<14} {:<7} {:>9}", weight.gguf_name, shape_text(view.shape), view.format->name,
+                      human_bytes(static_cast<int64_t>(view.bytes.size()))));
+    if (const auto stats = statistics(weight)) {
+      print(fmt::format(" {:>9.3g} {:>9.3g} {:>9.3g} {:>8.4f}%", stats->minimum, stats->maximum, stats->rms,
+                        100 * stats->outlier_share));
+      if (stats->relative_error) print(fmt::format(" {:>9.2e}", *stats->relative_error));
+    }
+    print("\n");
+  }
+}
+
+Json to_json(const Model& model, Statistician& statistics) {
+  Json tensors = Json::array();
+  for (const Weight& weight : model.weights) {
+    const TensorView& view = weight.tensor->view;
+    Json tensor = {{"name", weight.gguf_name},
+                   {"shape", view.shape},
+                   {"format", std::string(view.format->name)},
+                   {"bytes", view.bytes.size()}};
+    if (const auto stats = statistics(weight)) {
+      tensor.update({{"min", stats->minimum}, {"max", stats->maximum}, {"rms", stats->rms},
+                     {"outlier_share", stats->outlier_share}});
+      if (stats->relative_error) tensor["relative_error"] = *stats->relative_error;
+    }
+    tensors.push_back(std::move(tensor));
+  }
+  return {{"architecture", std::string(model.architecture->gguf_name)},
+          {"parameters", model.parameters()},
+          {"bytes", model.store.file_bytes()},
+          {"bits_per_weight", bits_per_weight(model)},
+          {"tensors", std::move(tensors)}};
+}
+
+void inspect(const InspectArguments& arguments) {
+  const Model model = open_model(arguments.model);
+  warn_all(model.warnings);
+  Statistician statistics(arguments);
+  if (arguments.json) return print_json(to_json(model, statistics));
+  print_summary(model);
+  if (arguments.metadata) print_metadata(model);
+  print_tensors(model, statistics);
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  const auto arguments = std::make_shared<InspectArguments>();
+  CLI::App* verb = app.add_subcommand("inspect", "Show what a model file holds");
+  verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
+  verb->add_flag("--stats", arguments->stats, "Minimum, maximum, RMS and outliers of each tensor");
+  verb->add_option("--against", arguments->against, "Another form of the model: adds each tensor's error to it");
+  verb->add_flag("--metadata", arguments->metadata, "Show the metadata too");
+  verb->add_option("--threads", arguments->threads, "0: one for each processor")->check(CLI::Range(0, 1024));
+  verb->add_flag("--json", arguments->json, "Print the facts as JSON");
+  verb->callback([arguments] { inspect(*arguments); });
+}
+
+}  // namespace fewbits::cli

@@ -1,0 +1,129 @@
+#include "pipeline/quantize.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "pipeline/mix.h"
+
+namespace fewbits::cli {
+namespace {
+
+struct QuantizeArguments {
+  std::string in, out;
+  std::vector<std::string> tensors;  // glob=FORMAT
+  std::string search = "best";
+  int threads = 0;
+  bool json = false;
+  bool dry_run = false;
+  QuantizeOptions options;
+};
+
+void split_tensor_formats(QuantizeArguments& arguments) {
+  for (const std::string& text : arguments.tensors) {
+    const size_t equals = text.rfind('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+      throw Error(fmt::format("--tensor: '{}' must be GLOB=FORMAT, as in 'blk.*.ffn_down*=Q6_K'", text));
+    }
+    arguments.options.tensor_formats.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+}
+
+Json to_json(const QuantizeResult& result, double seconds) {
+  Json json = {{"bytes_in", result.bytes_in},
+               {"bytes_out", result.bytes_out},
+               {"bits_per_weight", result.bits_per_weight},
+               {"seconds", seconds},
+               {"peak_memory_bytes", peak_memory_bytes()},
+               {"relative_error", result.relative_error}};
+  Json& tensors = json["tensors"] = Json::array();
+  for (const TensorError& tensor : result.tensors) {
+    tensors.push_back({{"name", tensor.name},
+                       {"format", std::string(tensor.format->name)},
+                       {"bytes", tensor.bytes},
+                       {"relative_error", tensor.relative_error}});
+  }
+  return json;
+}
+
+void print_plan(const QuantizePlan& plan, bool json) {
+  if (!json) {
+    for (const PlannedTensor& tensor : plan.tensors()) {
+      print(fmt::format("{:<32} {}\n", tensor.name, tensor.format->name));
+    }
+    print(fmt::format("{} would be written\n", human_bytes(plan.bytes_out)));
+    return;
+  }
+  Json tensors = Json::array();
+  for (const PlannedTensor& tensor : plan.tensors()) {
+    tensors.push_back({{"name", tensor.name}, {"format", std::string(tensor.format->name)}});
+  }
+  print_json({{"bytes_out", plan.bytes_out}, {"tensors", tensors}});
+}
+
+void refuse_output_equal_to_input(const QuantizeArguments& arguments) {
+  if (same_file(arguments.in, arguments.out)) {
+    throw Error(fmt::format("{}: the output is the input; give another name", arguments.out));
+  }
+}
+
+void quantize(QuantizeArguments& arguments) {
+  const Stopwatch clock;
+  split_tensor_formats(arguments);
+  arguments.options.search = arguments.search == "none" ? Search::kReference : Search::kBest;
+  mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
+  refuse_output_equal_to_input(arguments);
+  const Model model = open_model(arguments.in);
+  const QuantizePlan plan = plan_quantize(model, arguments.options);
+  warn_all(model.warnings);
+  warn_all(plan.warnings);
+  if (arguments.dry_run) return print_plan(plan, arguments.json);
+
+  ThreadPool pool(arguments.threads);
+  Progress progress("quantize");
+  const QuantizeResult result =
+      run_quantize(model, plan, arguments.options.search, arguments.out, pool,
+                   [&](int64_t done, int64_t total, const std::string& tensor) {
+                     progress.update(done, total, tensor);
+                   });
+  progress.finish();
+  if (arguments.json) return print_json(to_json(result, clock.seconds()));
+  print(fmt::format("{}: {} -> {} ({:.2f} bits per weight), relative error {:.2e}, {:.1f} s, peak memory {}\n",
+                    arguments.out, human_bytes(result.bytes_in), human_bytes(result.bytes_out),
+                    result.bits_per_weight, result.relative_error, clock.seconds(),
+                    human_bytes(peak_memory_bytes())));
+}
+
+std::string mix_names() {
+  std::vector<std::string> names;
+  for (const Mix& mix : mixes()) names.emplace_back(mix.name);
+  return join(names);
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  const auto arguments = std::make_shared<QuantizeArguments>();
+  CLI::App* verb = app.add_subcommand("quantize", "Write a model in another number format");
+  verb->add_option("model", arguments->in, "Hugging Face folder or .gguf file")->required();
+  verb->add_option("out", arguments->out, ".gguf file to write")->required();
+  verb->add_option("--to", arguments->options.to, "One of " + mix_names())->required();
+  verb->add_option("--tensor", arguments->tensors, "GLOB=FORMAT for tensors by name; the last match counts")
+      ->take_all();
+  verb->add_option("--output", arguments->options.output_format, "Format of the output layer");
+  verb->add_option("--embedding", arguments->options.embedding_format, "Format of the token embedding");
+  verb->add_flag("--pure", arguments->options.pure, "One format for all matrices, no mix");
+  verb->add_option("--search", arguments->search, "best: lowest error; none: the reference encoder's bytes")
+      ->check(CLI::IsMember({"best", "none"}))
+      ->capture_default_str();
+  verb->add_flag("--dry-run", arguments->dry_run, "Print what would be written, and stop");
+  verb->add_option("--threads", arguments->threads, "0: one for each processor")->check(CLI::Range(0, 1024));
+  verb->add_flag("--json", arguments->json, "Print the facts as JSON");
+  verb->callback([arguments] { quantize(*arguments); });
+}
+
+}  // namespace fewbits::cli

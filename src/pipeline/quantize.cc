@@ -1,0 +1,307 @@
+#include "pipeline/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/text.h"
+#include "pipeline/mix.h"
+
+namespace fewbits {
+namespace {
+
+// A band is what is in memory at once: enough rows to keep every thread busy, small enough not to matter. A task is what
+// one thread encodes at once. Both depend on sizes alone, so the bytes do not depend on the threads.
+constexpr int64_t kBandValues = int64_t{1} << 22;
+constexpr int64_t kTaskValues = int64_t{1} << 15;
+
+// Above this, scales kept as halves overflow; only F32 and BF16 hold such weights.
+constexpr float kLargestHalf = 65504.0f;
+constexpr int kQuantizationVersion = 2;  // general.quantization_version of the K-quants as they are
+
+bool is_matrix(const Weight& weight) { return weight.tensor->view.shape.size() >= 2; }
+
+bool holds_any_float(const Format& format) { return format.name == "F32" || format.name == "BF16"; }
+
+const Format& format_named_for(const std::string& name, std::string_view option) {
+  try {
+    return format_named(name);
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", option, error.what()));
+  }
+}
+
+class FormatChoice {
+ public:
+  FormatChoice(const Model& model, const QuantizeOptions& options)
+      : model_(model), options_(options), mix_(mix_named(options.to)) {
+    for (const auto& [glob, format] : options.tensor_formats) {
+      overrides_.emplace_back(glob, &format_named_for(format, "--tensor"));
+    }
+    used_.resize(overrides_.size());
+  }
+
+  const Mix& mix() const { return mix_; }
+
+  /// The format for one weight, and in `warnings` what the user should know about it.
+  const Format& choose(const Weight& weight, std::vector<std::string>& warnings) {
+    if (!is_matrix(weight)) return vector_format(weight);
+    const int64_t columns = weight.tensor->view.columns();
+    const Format& wanted = wanted_format(weight, columns);
+    const Format& fitting = format_for_columns(wanted, columns);
+    if (&fitting != &wanted) {
+      warnings.push_back(fmt::format("{}: rows of {} are no whole blocks of {} ({} values): {} instead",
+                                     weight.gguf_name, columns, wanted.name, wanted.block_values,
+                                     fitting.name));
+    }
+    return fitting;
+  }
+
+  void refuse_unused_globs() const {
+    for (size_t i = 0; i < overrides_.size(); ++i) {
+      if (!used_[i]) {
+        throw Error(fmt::format("--tensor: '{}' matches no tensor of {} (names look like {})",
+                                overrides_[i].first, model_.path.string(),
+                                model_.weights.front().gguf_name));
+      }
+    }
+  }
+
+ private:
+  /// Norms and biases are few and sensitive: F32, as every GGUF has them.
+  static const Format& vector_format(const Weight& weight) {
+    const Format& stored = *weight.tensor->view.format;
+    return stored.is_float() ? format_named("F32") : stored;
+  }
+
+  const Format& wanted_format(const Weight& weight, int64_t columns) {
+    const Format* overriding = nullptr;
+    for (size_t i = 0; i < overrides_.size(); ++i) {
+      if (!glob_match(overrides_[i].first, weight.gguf_name)) continue;
+      overriding = overrides_[i].second;
+      used_[i] = true;
+    }
+    if (overriding != nullptr) return *overriding;
+    const bool tied = model_.config.tied_embeddings;
+    if (weight.role == Role::kEmbedding && !options_.embedding_format.empty()) {
+      return format_named_for(options_.embedding_format, "--embedding");
+    }
+    const bool output = weight.role == Role::kOutput || (weight.role == Role::kEmbedding && tied);
+    if (output && !options_.output_format.empty()) {
+      return format_named_for(options_.output_format, "--output");
+    }
+    if (options_.pure) return format_named(mix_.base);
+    return mix_format(mix_, weight.role, weight.layer, columns, {.config = &model_.config});
+  }
+
+  const Model& model_;
+  const QuantizeOptions& options_;
+  const Mix& mix_;
+  std::vector<std::pair<std::string, const Format*>> overrides_;
+  std::vector<bool> used_;
+};
+
+/// "Q4_1 (211), Q6_K (1)": the block formats that will be rounded a second time.
+std::string formats_rounded_again(const QuantizePlan& plan) {
+  std::vector<std::pair<const Format*, int>> counts;
+  for (const auto& [weight, format] : plan.weights) {
+    const Format* stored = weight->tensor->view.format;
+    if (stored->is_float() || stored == format || format->is_float()) continue;
+    auto found = std::find_if(counts.begin(), counts.end(),
+                              [&](const auto& count) { return count.first == stored; });
+    if (found == counts.end()) found = counts.insert(counts.end(), {stored, 0});
+    ++found->second;
+  }
+  std::vector<std::string> parts;
+  for (const auto& [format, count] : counts) {
+    parts.push_back(fmt::format("{} ({} tensors, {:.2f} bits)", format->name, count,
+                                format->bits_per_value()));
+  }
+  return join(parts);
+}
+
+struct Sums {
+  double error = 0;   ///< of squared errors
+  double square = 0;  ///< of squared weights
+};
+
+/// One tensor on its way from the source to the file.
+class TensorEncoder {
+ public:
+  TensorEncoder(const PlannedWeight& planned, Search search, ThreadPool& pool)
+      : weight_(*planned.weight),
+        source_(weight_.tensor->view),
+        format_(*planned.format),
+        search_(search),
+        pool_(pool),
+        columns_(source_.columns()),
+        rows_per_task_(std::max<int64_t>(1, kTaskValues / columns_)),
+        rows_per_band_(round_up(std::max<int64_t>(1, kBandValues / columns_), rows_per_task_)) {}
+
+  int64_t rows_per_band() const { return rows_per_band_; }
+
+  /// Rows [begin, begin + count) of the output, encoded. Valid until the next call.
+  std::span<const std::byte> encode(int64_t begin, int64_t count) {
+    const auto row_size = static_cast<size_t>(row_bytes(format_, columns_));
+    band_.resize(static_cast<size_t>(count) * row_size);
+    const int64_t tasks = divide_up(count, rows_per_task_);
+    std::vector<Sums> sums(static_cast<size_t>(tasks));
+    pool_.run(tasks, [&](int64_t task, int) {
+      const int64_t first = task * rows_per_task_;
+      const int64_t rows = std::min(rows_per_task_, count - first);
+      std::byte* out = band_.data() + static_cast<size_t>(first) * row_size;
+      sums[static_cast<size_t>(task)] = encode_rows_of_task(begin + first, rows, out);
+    });
+    for (const Sums& part : sums) {  // in order: the same total for any thread count
+      total_.error += part.error;
+      total_.square += part.square;
+    }
+    weight_.tensor->file->drop(source_.bytes);
+    return band_;
+  }
+
+  const Sums& total() const { return total_; }
+
+ private:
+  int64_t source_row(int64_t gguf_row) const {
+    const auto in = [](const std::vector<int32_t>& map, int64_t row) {
+      return map.empty() ? row : int64_t{map[static_cast<size_t>(row)]};
+    };
+    return in(weight_.stored_rows, in(weight_.gguf_rows, gguf_row));
+  }
+
+  Sums encode_rows_of_task(int64_t begin, int64_t rows, std::byte* out) const {
+    const auto columns = static_cast<size_t>(columns_);
+    std::vector<float> values(static_cast<size_t>(rows) * columns);
+    for (int64_t i = 0; i < rows; ++i) {
+      float* row = values.data() + static_cast<size_t>(i) * columns;
+      decode(*source_.format, source_.row(source_row(begin + i)).data(), columns_, row);
+      check_range(row, begin + i);
+    }
+    if (source_.format == &format_) {
+      copy_rows(begin, rows, out);
+      return {0, sum_of_squares(values)};
+    }
+    encode_rows(format_, values.data(), rows, columns_, nullptr, search_, out);
+    return errors_of(values, rows, out);
+  }
+
+  void check_range(const float* row, int64_t index) const {
+    const float limit = holds_any_float(format_) ? INFINITY : kLargestHalf;
+    for (int64_t j = 0; j < columns_; ++j) {
+      const float magnitude = std::abs(row[j]);
+      if (magnitude <= limit && magnitude < INFINITY) continue;
+      const std::string place = fmt::format("{}: tensor '{}' row {} column {} is {}",
+                                            "weights", weight_.tensor->name, index, j, row[j]);
+      if (!std::isfinite(row[j])) throw Error(place + "; a model with such weights is broken");
+      throw Error(fmt::format("{}, more than {} holds; keep this tensor in F32 or BF16 (--tensor)",
+                              place, format_.name));
+    }
+  }
+
+  void copy_rows(int64_t begin, int64_t rows, std::byte* out) const {
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto row = source_.row(source_row(begin + i));
+      out = std::copy(row.begin(), row.end(), out);
+    }
+  }
+
+  static double sum_of_squares(const std::vector<float>& values) {
+    double sum = 0;
+    for (const float value : values) sum += double{value} * value;
+    return sum;
+  }
+
+  Sums errors_of(const std::vector<float>& values, int64_t rows, const std::byte* encoded) const {
+    Sums sums{0, sum_of_squares(values)};
+    std::vector<float> decoded(values.size());
+    decode(format_, encoded, rows * columns_, decoded.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double error = double{values[i]} - decoded[i];
+      sums.error += error * error;
+    }
+    return sums;
+  }
+
+  const Weight& weight_;
+  const TensorView& source_;
+  const Format& format_;
+  Search search_;
+  ThreadPool& pool_;
+  int64_t columns_;
+  int64_t rows_per_task_;
+  int64_t rows_per_band_;
+  std::vector<std::byte> band_;
+  Sums total_;
+};
+
+double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+}  // namespace
+
+std::vector<PlannedTensor> QuantizePlan::tensors() const {
+  std::vector<PlannedTensor> tensors;
+  for (const auto& [weight, format] : weights) {
+    tensors.push_back({weight->gguf_name, format, weight->tensor->view.shape});
+  }
+  return tensors;
+}
+
+QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options) {
+  QuantizePlan plan;
+  FormatChoice choice(model, options);
+  for (const Weight& weight : model.weights) {
+    plan.weights.push_back({&weight, &choice.choose(weight, plan.warnings)});
+  }
+  choice.refuse_unused_globs();
+  if (const std::string formats = formats_rounded_again(plan); !formats.empty()) {
+    plan.warnings.push_back(fmt::format(
+        "{} is already quantized: {}. What that rounding lost stays lost, and this one adds to it; "
+        "start from the 16-bit model where you can",
+        model.path.string(), formats));
+  }
+  plan.metadata = model.metadata;
+  plan.metadata.set_uint32("general.file_type", choice.mix().file_type);
+  plan.metadata.set_uint32("general.quantization_version", kQuantizationVersion);
+  plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());
+  return plan;
+}
+
+QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, Search search,
+                            const std::filesystem::path& out, ThreadPool& pool,
+                            const QuantizeProgress& progress) {
+  GgufWriter writer(out, plan.metadata, plan.tensors());
+  QuantizeResult result;
+  result.bytes_in = model.store.file_bytes();
+  result.bytes_out = plan.bytes_out;
+  Sums all;
+  int64_t values = 0, bytes_done = 0;
+  for (const PlannedWeight& planned : plan.weights) {
+    const TensorView& view = planned.weight->tensor->view;
+    TensorEncoder encoder(planned, search, pool);
+    int64_t bytes = 0;
+    for (int64_t row = 0; row < view.rows(); row += encoder.rows_per_band()) {
+      throw_if_interrupted();
+      const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), view.rows() - row));
+      writer.append(band);
+      bytes += static_cast<int64_t>(band.size());
+      bytes_done += static_cast<int64_t>(band.size());
+      if (progress) progress(bytes_done, plan.bytes_out, planned.weight->gguf_name);
+    }
+    values += view.values();
+    all.error += encoder.total().error;
+    all.square += encoder.total().square;
+    result.tensors.push_back({planned.weight->gguf_name, planned.format, bytes,
+                              ratio(encoder.total().error, encoder.total().square)});
+  }
+  writer.commit();
+  result.bits_per_weight = 8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
+  result.relative_error = ratio(all.error, all.square);
+  return result;
+}
+
+}  // namespace fewbits

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "files/gguf.h"
+#include "formats/format.h"
+#include "model/model.h"
+
+// Writes a model as a GGUF file in other formats, streaming: a band of rows is read from the mapped source, encoded by
+// all threads and appended, and the source pages behind it are given back. Memory does not grow with the model.
+namespace fewbits {
+
+struct QuantizeOptions {
+  std::string to;  ///< a mix (mix.h)
+  bool pure = false;  ///< the mix's base format for every matrix, embedding and output included
+  std::vector<std::pair<std::string, std::string>> tensor_formats;  ///< glob on GGUF names, format; the last match counts
+  std::string output_format;     ///< of the output layer; "" as the mix says
+  std::string embedding_format;  ///< of the token embedding; "" as the mix says
+  Search search = Search::kBest;
+};
+
+struct PlannedWeight {
+  const Weight* weight;
+  const Format* format;
+};
+
+struct QuantizePlan {
+  std::vector<PlannedWeight> weights;
+  Metadata metadata;
+  int64_t bytes_out = 0;
+  std::vector<std::string> warnings;
+
+  std::vector<PlannedTensor> tensors() const;
+};
+
+struct TensorError {
+  std::string name;
+  const Format* format;
+  int64_t bytes;
+  double relative_error;  ///< sum of squared errors over sum of squared weights
+};
+
+struct QuantizeResult {
+  int64_t bytes_in = 0;
+  int64_t bytes_out = 0;
+  double bits_per_weight = 0;   ///< every byte of the file, over the values of all tensors
+  double relative_error = 0;    ///< of all weights together
+  std::vector<TensorError> tensors;
+};
+
+/// Decides every tensor's format and finds what cannot work before any work is done.
+QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options);
+
+using QuantizeProgress =
+    std::function<void(int64_t bytes_done, int64_t bytes_total, const std::string& tensor)>;
+
+/// Throws Error where a weight is NaN, infinite or too large for its format (tensor, row and column named). The file
+/// appears under its name only when it is whole.
+QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, Search search,
+                            const std::filesystem::path& out, ThreadPool& pool,
+                            const QuantizeProgress& progress = {});
+
+}  // namespace fewbits
