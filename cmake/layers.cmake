@@ -1,10 +1,13 @@
 # fewbits_layer(NAME LINKS ...): the static library fewbits_NAME from src/NAME/**/*.cc and, with FEWBITS_TESTS, the
 # test program NAME_test from src/NAME/**/*_test.cc. Instruction-set files get their own flags in src/NAME/flags.cmake.
-if(FEWBITS_TESTS)
+if(FEWBITS_TESTS OR FEWBITS_FUZZ)
   enable_testing()
-  find_package(GTest REQUIRED)
-  include(GoogleTest)
 endif()
+if(FEWBITS_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+set_property(GLOBAL PROPERTY fewbits_layers)
 
 function(fewbits_layer name)
   cmake_parse_arguments(layer "" "" "LINKS" ${ARGN})
@@ -17,8 +20,8 @@ function(fewbits_layer name)
     return()
   endif()
   add_library(fewbits_${name} STATIC ${sources})
-  target_include_directories(fewbits_${name} PUBLIC
-    $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src> $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>)
+  set_property(GLOBAL APPEND PROPERTY fewbits_layers fewbits_${name})
+  target_include_directories(fewbits_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
   target_link_libraries(fewbits_${name} PUBLIC ${layer_LINKS})
   include(src/${name}/flags.cmake OPTIONAL)
 

