@@ -1,7 +1,6 @@
 #pragma once
 
-#include <stdexcept>
-#include <string>
+#include "fewbits/error.h"
 
 // Two planes of error.
 //
@@ -12,17 +11,6 @@
 //   check(rows % group == 0)
 //     Our own mistake, on in release builds too: prints file and line, then aborts. Never for input.
 namespace fewbits {
-
-class Error : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-/// Thrown where work stops because the user asked for it (Ctrl-C, SIGTERM); see interrupt.h.
-class Interrupted : public Error {
- public:
-  using Error::Error;
-};
 
 [[noreturn]] void check_failed(const char* file, int line) noexcept;
 
