@@ -41,5 +41,42 @@ TEST(Golden, DecodersAreBitExact) {
   }
 }
 
+/// Number of blocks that differ, and says where the first is.
+int64_t compare_blocks(const Format& format, const std::vector<std::byte>& ours,
+                       const std::vector<std::byte>& expected) {
+  EXPECT_EQ(ours.size(), expected.size());
+  const auto size = static_cast<size_t>(format.block_bytes);
+  int64_t wrong = 0;
+  for (size_t at = 0; at + size <= expected.size(); at += size) {
+    if (std::memcmp(ours.data() + at, expected.data() + at, size) == 0) continue;
+    if (wrong++ == 0) ADD_FAILURE() << "block " << at / size << " differs";
+  }
+  return wrong;
+}
+
+TEST(Golden, ReferenceEncodersGiveTheSameBytes) {
+  constexpr int64_t kColumns = 768;
+  const auto input = read_golden<float>("encode/input");
+  const auto importance = read_golden<float>("encode/importance");
+  const auto rows = static_cast<int64_t>(input.size()) / kColumns;
+  for (const Format* format : formats()) {
+    if (format->is_float()) continue;
+    for (const bool weighted : {false, true}) {
+      SCOPED_TRACE(std::string(format->name) + (weighted ? ".weighted" : ".plain"));
+      const auto expected = read_golden<std::byte>("encode/" + std::string(format->name) +
+                                                   (weighted ? ".weighted" : ".plain"));
+      const int64_t columns = format->block_values == kMaxBlockValues ? kColumns : kColumns - 32;
+      const int64_t stride = row_bytes(*format, columns);
+      std::vector<std::byte> ours(static_cast<size_t>(rows * stride));
+      for (int64_t row = 0; row < rows; ++row) {
+        encode_rows(*format, input.data() + row * kColumns, 1, columns,
+                    weighted ? importance.data() : nullptr, Search::kReference,
+                    ours.data() + row * stride);
+      }
+      EXPECT_EQ(compare_blocks(*format, ours, expected), 0);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace fewbits

@@ -1,6 +1,11 @@
+#include <algorithm>
+#include <array>
+
 #include "formats/block32.h"
 #include "formats/iq4_levels.h"
 #include "formats/plain_fit.h"
+#include "formats/reference.h"
+#include "formats/reference_iq4.h"
 
 // 32 values, 4 bits each, one half scale; value = d * level. The levels lie denser near zero, where
 // weights do.
@@ -9,6 +14,37 @@ extern const Format format;
 namespace {
 
 using Layout = block32::Layout<4, false>;
+
+struct FourBlocks {
+  std::array<float, kLanes * block32::kValues> values, weights;
+  std::array<float, kLanes> scales;
+};
+
+FourBlocks load_four(const float* row, const float* importance, int64_t count) {
+  FourBlocks four{};  // blocks beyond the row are zero
+  std::copy_n(row, count, four.values.begin());
+  for (int64_t i = 0; i < count; i += block32::kValues) {
+    const float spread = reference::sum_of_squares(row + i, block32::kValues) * (2.0f / 32);
+    reference::iq4_weights(row + i, importance ? importance + i : nullptr, block32::kValues, spread,
+                           four.weights.data() + i);
+  }
+  return four;
+}
+
+void encode_reference(const float* row, int64_t columns, const float* importance, std::byte* out) {
+  std::array<uint8_t, block32::kValues> codes;
+  for (int64_t i = 0; i < columns; i += kLanes * block32::kValues) {
+    const int64_t count = std::min<int64_t>(columns - i, kLanes * block32::kValues);
+    FourBlocks four = load_four(row + i, importance ? importance + i : nullptr, count);
+    reference::search_iq4(four.values.data(), four.weights.data(), four.scales.data());
+    for (int64_t b = 0; b < count / block32::kValues; ++b, out += format.block_bytes) {
+      const float scale = four.scales[static_cast<size_t>(b)];
+      reference::iq4_codes(row + i + b * block32::kValues, scale != 0 ? 1 / scale : 0.0f,
+                           codes.data());
+      Layout::pack({.scale = half_from_float(scale)}, codes.data(), out);
+    }
+  }
+}
 
 }  // namespace
 
@@ -25,6 +61,7 @@ constinit const Format format = {
     .snap = Layout::snap,
     .pack = Layout::pack,
     .unpack = Layout::unpack,
+    .encode_reference = encode_reference,
 };
 
 }  // namespace fewbits::iq4_nl

@@ -1,6 +1,11 @@
+#include <algorithm>
+#include <cmath>
+
 #include "formats/iq4_levels.h"
 #include "formats/k_blocks.h"
 #include "formats/plain_fit.h"
+#include "formats/reference.h"
+#include "formats/reference_iq4.h"
 
 // 256 values, 4 bits each, in 8 sub-blocks of 32 that have a signed scale of 6 bits; the levels of
 // IQ4_NL.
@@ -47,6 +52,44 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
   unpack_plane<4, 16>(block + kCodes, k_blocks::kValues, 0, codes);
 }
 
+using Scales = std::array<float, kSubBlocks>;
+
+Scales search_reference(const float* values, const float* importance) {
+  std::array<float, k_blocks::kValues> weights;
+  const float spread =
+      reference::sum_of_squares(values, k_blocks::kValues) * (2.0f / k_blocks::kValues);
+  reference::iq4_weights(values, importance, k_blocks::kValues, spread, weights.data());
+  Scales scales;
+  for (size_t s = 0; s < kSubBlocks; s += kLanes) {
+    reference::search_iq4(values + 32 * s, weights.data() + 32 * s, scales.data() + s);
+  }
+  return scales;
+}
+
+// Sub-scales and codes come from d as it was before it became a half.
+void encode_reference_block(const float* values, const float* importance, std::byte* block) {
+  const Scales scales = search_reference(values, importance);
+  const float largest = *std::max_element(
+      scales.begin(), scales.end(), [](float a, float b) { return std::abs(a) < std::abs(b); });
+  const float d = -largest / 32;
+  const float inverse = d != 0 ? 1 / d : 0.0f;
+  BlockParameters parameters{.scale = half_from_float(d)};
+  std::array<uint8_t, k_blocks::kValues> codes;
+  for (size_t s = 0; s < kSubBlocks; ++s) {
+    const int level = std::clamp(reference::nearest_int(inverse * scales[s]), -32, 31);
+    const float scale = d * static_cast<float>(level);
+    parameters.sub_scale[s] = static_cast<int8_t>(level);
+    reference::iq4_codes(values + 32 * s, scale != 0 ? 1 / scale : 0.0f, codes.data() + 32 * s);
+  }
+  pack(parameters, codes.data(), block);
+}
+
+void encode_reference(const float* row, int64_t columns, const float* importance, std::byte* out) {
+  for (int64_t i = 0; i < columns; i += k_blocks::kValues, out += format.block_bytes) {
+    encode_reference_block(row + i, importance ? importance + i : nullptr, out);
+  }
+}
+
 }  // namespace
 
 constinit const Format format = {
@@ -62,6 +105,7 @@ constinit const Format format = {
     .snap = snap,
     .pack = pack,
     .unpack = unpack,
+    .encode_reference = encode_reference,
 };
 
 }  // namespace fewbits::iq4_xs

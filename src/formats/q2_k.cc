@@ -1,5 +1,6 @@
 #include "formats/k_blocks.h"
 #include "formats/plain_fit.h"
+#include "formats/reference_k.h"
 
 // 256 values, 2 bits each, in 16 sub-blocks of 16 that have a scale and a minimum of 4 bits.
 //
@@ -42,6 +43,14 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
   unpack_plane<2, 32>(block + kCodes, k_blocks::kValues, 0, codes);
 }
 
+constexpr reference::WithMinimum kReference = {
+    .plain = {.limit = 3, .first = -0.5f, .step = 0.1f, .count = 15},
+    .weighted = {.limit = 3, .first = -0.9f, .step = 0.05f, .count = 36},
+    .scale_limit = 15,
+    .spread = 1,
+    .rms_weights = false,
+};
+
 }  // namespace
 
 constinit const Format format = {
@@ -57,6 +66,7 @@ constinit const Format format = {
     .snap = snap,
     .pack = pack,
     .unpack = unpack,
+    .encode_reference = reference::encode_row_with_minimum<format, kReference>,
 };
 
 }  // namespace fewbits::q2_k

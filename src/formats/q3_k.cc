@@ -1,5 +1,9 @@
+#include <algorithm>
+#include <cmath>
+
 #include "formats/k_blocks.h"
 #include "formats/plain_fit.h"
+#include "formats/reference.h"
 
 // 256 values, 3 bits each, in 16 sub-blocks of 16 that have a signed scale of 6 bits; levels -4
 // to 3.
@@ -52,6 +56,71 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
   unpack_plane<1, 32>(block, k_blocks::kValues, 2, codes);
 }
 
+struct ReferenceBlock {
+  std::array<float, kSubBlocks> scales;
+  std::array<uint8_t, k_blocks::kValues> codes;
+  BlockParameters parameters;
+};
+
+constexpr int kSize = k_blocks::kValues / kSubBlocks;
+constexpr int kGroup = kLanes * kSize;
+
+void search_plain(const float* values, ReferenceBlock& block) {
+  for (int i = 0; i < k_blocks::kValues; i += kGroup) {
+    reference::search_q3(values + i, block.scales.data() + i / kSize, block.codes.data() + i);
+  }
+  const float largest =
+      *std::max_element(block.scales.begin(), block.scales.end(),
+                        [](float a, float b) { return std::abs(a) < std::abs(b); });
+  if (largest == 0) {  // stored as 0, not as -32
+    block.parameters.sub_scale.fill(-kBias);
+    return;
+  }
+  const float inverse = -32.0f / largest;
+  for (size_t s = 0; s < kSubBlocks; ++s) {
+    const auto level = static_cast<int8_t>(reference::nearest_int(inverse * block.scales[s]));
+    block.parameters.sub_scale[s] = std::clamp<int8_t>(level, -32, 31);
+  }
+  block.parameters.scale = half_from_float(1 / inverse);
+}
+
+void search_weighted(const float* values, const float* importance, ReferenceBlock& block) {
+  std::array<float, k_blocks::kValues> weights;
+  std::array<float, kGroup> scales{}, sums{};  // one lane of four is used
+  const float spread = 2 * reference::sum_of_squares(values, k_blocks::kValues) / k_blocks::kValues;
+  reference::importance_weights(values, importance, k_blocks::kValues, spread, weights.data());
+  for (int i = 0; i < k_blocks::kValues; i += kGroup) {
+    reference::search_symmetric<kSize>(values + i, weights.data() + i, 4, scales.data() + i / kSize,
+                                       block.codes.data() + i);
+  }
+  for (size_t i = 0; i < k_blocks::kValues; ++i) sums[i / kSize] += weights[i];
+  std::array<uint8_t, kGroup> integers;
+  std::array<float, kLanes> d;
+  reference::search_symmetric<kSize>(scales.data(), sums.data(), kBias, d.data(), integers.data());
+  for (size_t s = 0; s < kSubBlocks; ++s) {
+    block.parameters.sub_scale[s] = static_cast<int8_t>(integers[s] - kBias);
+  }
+  block.parameters.scale = half_from_float(d[0]);
+}
+
+void encode_reference(const float* row, int64_t columns, const float* importance, std::byte* out) {
+  for (int64_t i = 0; i < columns; i += k_blocks::kValues, out += format.block_bytes) {
+    ReferenceBlock block{};
+    if (importance) {
+      search_weighted(row + i, importance + i, block);
+    } else {
+      search_plain(row + i, block);
+    }
+    const float d = half_to_float(block.parameters.scale);
+    for (size_t s = 0; s < kSubBlocks; ++s) {
+      reference::requantize<kSize>(row + i + s * kSize,
+                                   d * static_cast<float>(block.parameters.sub_scale[s]), 0, -4, 3,
+                                   block.codes.data() + s * kSize);
+    }
+    pack(block.parameters, block.codes.data(), out);
+  }
+}
+
 }  // namespace
 
 constinit const Format format = {
@@ -67,6 +136,7 @@ constinit const Format format = {
     .snap = snap,
     .pack = pack,
     .unpack = unpack,
+    .encode_reference = encode_reference,
 };
 
 }  // namespace fewbits::q3_k

@@ -1,5 +1,6 @@
 #include "formats/block32.h"
 #include "formats/plain_fit.h"
+#include "formats/reference_block32.h"
 
 // 32 values, 4 bits each, one half scale; value = d * (code - 8).
 namespace fewbits::q4_0 {
@@ -23,6 +24,7 @@ constinit const Format format = {
     .snap = Layout::snap,
     .pack = Layout::pack,
     .unpack = Layout::unpack,
+    .encode_reference = reference::encode_row32<format, false>,
 };
 
 }  // namespace fewbits::q4_0

@@ -1,5 +1,6 @@
 #include "formats/k_blocks.h"
 #include "formats/plain_fit.h"
+#include "formats/reference_k.h"
 
 // 256 values, 4 bits each, in 8 sub-blocks of 32 that have a scale and a minimum of 6 bits.
 //
@@ -33,6 +34,14 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
   unpack_plane<4, 32>(block + kCodes, k_blocks::kValues, 0, codes);
 }
 
+constexpr reference::WithMinimum kReference = {
+    .plain = {.limit = 15, .first = -1.0f, .step = 0.1f, .count = 20},
+    .weighted = {.limit = 15, .first = -0.9f, .step = 0.05f, .count = 36},
+    .scale_limit = 63,
+    .spread = 2,
+    .rms_weights = true,
+};
+
 }  // namespace
 
 constinit const Format format = {
@@ -48,6 +57,7 @@ constinit const Format format = {
     .snap = snap,
     .pack = pack,
     .unpack = unpack,
+    .encode_reference = reference::encode_row_with_minimum<format, kReference>,
 };
 
 }  // namespace fewbits::q4_k

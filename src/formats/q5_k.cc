@@ -1,5 +1,6 @@
 #include "formats/k_blocks.h"
 #include "formats/plain_fit.h"
+#include "formats/reference_k.h"
 
 // 256 values, 5 bits each, in 8 sub-blocks of 32 that have a scale and a minimum of 6 bits.
 //
@@ -36,6 +37,14 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
   unpack_plane<1, 32>(block + kHighBits, k_blocks::kValues, 4, codes);
 }
 
+constexpr reference::WithMinimum kReference = {
+    .plain = {.limit = 31, .first = -0.5f, .step = 0.1f, .count = 15},
+    .weighted = {.limit = 31, .first = -0.9f, .step = 0.05f, .count = 36},
+    .scale_limit = 63,
+    .spread = 2,
+    .rms_weights = true,
+};
+
 }  // namespace
 
 constinit const Format format = {
@@ -51,6 +60,7 @@ constinit const Format format = {
     .snap = snap,
     .pack = pack,
     .unpack = unpack,
+    .encode_reference = reference::encode_row_with_minimum<format, kReference>,
 };
 
 }  // namespace fewbits::q5_k

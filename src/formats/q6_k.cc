@@ -1,7 +1,10 @@
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "formats/k_blocks.h"
 #include "formats/plain_fit.h"
+#include "formats/reference.h"
 
 // 256 values, 6 bits each, in 16 sub-blocks of 16 that have a signed scale of 8 bits; levels -32
 // to 31.
@@ -39,6 +42,46 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
   unpack_plane<2, 32>(block + kHighBits, k_blocks::kValues, 4, codes);
 }
 
+constexpr int kSize = k_blocks::kValues / kSubBlocks;
+constexpr int kGroup = kLanes * kSize;
+
+// Importance is the weight as it is; without it the weights are the squares.
+void encode_reference_block(const float* values, const float* importance, std::byte* out) {
+  std::array<float, k_blocks::kValues> weights;
+  std::array<float, kSubBlocks> scales;
+  std::array<uint8_t, k_blocks::kValues> codes;
+  for (size_t i = 0; i < k_blocks::kValues; ++i) {
+    weights[i] = importance ? importance[i] : values[i] * values[i];
+  }
+  for (int i = 0; i < k_blocks::kValues; i += kGroup) {
+    reference::search_symmetric<kSize>(values + i, weights.data() + i, 32,
+                                       scales.data() + i / kSize, codes.data() + i);
+  }
+  const float largest = *std::max_element(
+      scales.begin(), scales.end(), [](float a, float b) { return std::abs(a) < std::abs(b); });
+  if (std::abs(largest) < reference::kZero) {
+    std::fill_n(out, format.block_bytes, std::byte{0});
+    return;
+  }
+  const float inverse = -128.0f / largest;
+  BlockParameters parameters{.scale = half_from_float(1 / inverse)};
+  const float d = half_to_float(parameters.scale);
+  for (size_t s = 0; s < kSubBlocks; ++s) {
+    const int level = std::min(127, reference::nearest_int(inverse * scales[s]));
+    parameters.sub_scale[s] = static_cast<int8_t>(level);
+    reference::requantize<kSize>(values + s * kSize,
+                                 d * static_cast<float>(parameters.sub_scale[s]), 0, -32, 31,
+                                 codes.data() + s * kSize);
+  }
+  pack(parameters, codes.data(), out);
+}
+
+void encode_reference(const float* row, int64_t columns, const float* importance, std::byte* out) {
+  for (int64_t i = 0; i < columns; i += k_blocks::kValues, out += format.block_bytes) {
+    encode_reference_block(row + i, importance ? importance + i : nullptr, out);
+  }
+}
+
 }  // namespace
 
 constinit const Format format = {
@@ -54,6 +97,7 @@ constinit const Format format = {
     .snap = snap,
     .pack = pack,
     .unpack = unpack,
+    .encode_reference = encode_reference,
 };
 
 }  // namespace fewbits::q6_k

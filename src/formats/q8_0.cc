@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "base/half.h"
 #include "formats/bit_planes.h"
 #include "formats/format.h"
@@ -36,6 +39,22 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
   }
 }
 
+// Levels -127 to 127, halves away from zero, with the scale as it was before it became a half.
+// Importance plays no part.
+void encode_reference(const float* row, int64_t columns, const float*, std::byte* out) {
+  for (const float* end = row + columns; row < end; row += kValues, out += format.block_bytes) {
+    float largest = 0;
+    for (int i = 0; i < kValues; ++i) largest = std::max(largest, std::abs(row[i]));
+    const float scale = largest / 127.0f;
+    const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+    store_half(half_from_float(scale), out);
+    for (int i = 0; i < kValues; ++i) {
+      const auto level = static_cast<int8_t>(std::round(row[i] * inverse));
+      out[kCodes + i] = static_cast<std::byte>(level);
+    }
+  }
+}
+
 }  // namespace
 
 constinit const Format format = {
@@ -51,6 +70,7 @@ constinit const Format format = {
     .snap = snap,
     .pack = pack,
     .unpack = unpack,
+    .encode_reference = encode_reference,
 };
 
 }  // namespace fewbits::q8_0

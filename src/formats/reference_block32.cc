@@ -1,0 +1,82 @@
+#include "formats/reference_block32.h"
+
+#include <cmath>
+
+namespace fewbits::reference {
+namespace {
+
+using block32::kValues;
+
+float largest_of(const float* values) {
+  float largest = 0;
+  for (int i = 0; i < kValues; ++i) {
+    if (std::abs(largest) < std::abs(values[i])) largest = values[i];
+  }
+  return largest;
+}
+
+struct FourBlocks {
+  std::array<float, kLanes * kValues> values, weights;
+  std::array<float, kLanes> scales, minimums{};
+  std::array<uint8_t, kLanes * kValues> codes;
+};
+
+void search(const Format& format, bool minimum, FourBlocks& four) {
+  const int levels = static_cast<int>(format.levels.size());
+  if (minimum) {
+    const Tries tries{.limit = levels - 1, .first = -0.9f, .step = 0.05f, .count = 36};
+    search_asymmetric<kValues, false>(four.values.data(), four.weights.data(), tries,
+                                      four.scales.data(), four.minimums.data(), four.codes.data());
+  } else {
+    search_symmetric<kValues>(four.values.data(), four.weights.data(), levels / 2,
+                              four.scales.data(), four.codes.data());
+  }
+}
+
+}  // namespace
+
+void encode_symmetric(const Format& format, const float* values, std::byte* block) {
+  const auto lowest = static_cast<float>(format.levels.front());
+  const float scale = largest_of(values) / lowest;
+  const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  std::array<uint8_t, kValues> codes;
+  for (size_t i = 0; i < kValues; ++i) {
+    const auto code = static_cast<int>(values[i] * inverse + (0.5f - lowest));
+    codes[i] = static_cast<uint8_t>(std::min<int>(format.levels.back() - format.levels[0], code));
+  }
+  format.pack({.scale = half_from_float(scale)}, codes.data(), block);
+}
+
+void encode_range(const Format& format, const float* values, std::byte* block) {
+  const auto [low, high] = std::minmax_element(values, values + kValues);
+  const float minimum = *low;
+  const float scale = (*high - minimum) / static_cast<float>(format.levels.back());
+  const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  std::array<uint8_t, kValues> codes;
+  for (size_t i = 0; i < kValues; ++i) {
+    const auto code = static_cast<int>((values[i] - minimum) * inverse + 0.5f);
+    codes[i] = static_cast<uint8_t>(std::min<int>(format.levels.back(), code));
+  }
+  format.pack({.scale = half_from_float(scale), .minimum = half_from_float(minimum)}, codes.data(),
+              block);
+}
+
+void encode_weighted_row(const Format& format, bool minimum, const float* row, int64_t columns,
+                         const float* importance, std::byte* out) {
+  const float spread = sum_of_squares(row, columns) / static_cast<float>(columns);
+  for (int64_t i = 0; i < columns; i += kLanes * kValues) {
+    const int64_t count = std::min<int64_t>(columns - i, kLanes * kValues);
+    FourBlocks four{};  // blocks beyond the row are zero
+    std::copy_n(row + i, count, four.values.begin());
+    importance_weights(row + i, importance + i, count, spread, four.weights.data());
+    search(format, minimum, four);
+    for (int64_t b = 0; b * kValues < count; ++b, out += format.block_bytes) {
+      const auto lane = static_cast<size_t>(b);
+      format.pack({.scale = half_from_float(four.scales[lane]),
+                   .minimum = half_from_float(-four.minimums[lane])},
+                  four.codes.data() + lane * kValues, out);
+    }
+  }
+}
+
+}  // namespace fewbits::reference
