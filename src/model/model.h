@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,11 +13,12 @@
 
 namespace fewbits {
 
-/// One tensor of the model and where its rows lie. Rows inside the program are in Hugging Face's order.
+/// One tensor of the model and where its rows lie. Rows inside the program are in Hugging Face's
+/// order.
 struct Weight {
-  std::string gguf_name;       ///< "blk.3.attn_q.weight": the name inside the program and in reports
+  std::string gguf_name;  ///< "blk.3.attn_q.weight": the name inside the program and in reports
   Role role;
-  int64_t layer = -1;          ///< -1: outside the layers
+  int64_t layer = -1;  ///< -1: outside the layers
   const StoredTensor* tensor = nullptr;
   /// Stored row of each row in our order; empty: the same.
   std::vector<int32_t> stored_rows;
@@ -24,24 +26,39 @@ struct Weight {
   std::vector<int32_t> gguf_rows;
 };
 
-/// A checkpoint opened, checked and understood, nothing of it loaded: weights stay in the mapped files.
+/// A tensor that follows from the config and that GGUF wants spelled out (Llama 3's
+/// rope_freqs.weight). Its `file` is an empty mapping, and it is far smaller than a page, so
+/// dropping its pages does nothing.
+struct DerivedTensor {
+  std::vector<float> values;
+  MappedFile no_file;
+  StoredTensor tensor;
+};
+
+/// A checkpoint opened, checked and understood, nothing of it loaded: weights stay in the mapped
+/// files. Movable; weights point into `store` and `derived`, whose elements stay where they are.
 struct Model {
   std::filesystem::path path;
   TensorStore store;
+  std::vector<std::unique_ptr<DerivedTensor>> derived;
   const Architecture* architecture = nullptr;
   ModelConfig config;
-  Metadata metadata;             ///< as a GGUF of this model carries it, complete whatever the source was
+  Metadata metadata;  ///< as a GGUF of this model carries it, complete whatever the source was
   Tokenizer tokenizer;
-  std::string chat_template;     ///< "" where the model has none
-  std::vector<Weight> weights;   ///< embedding, then the layers, then output norm and output, in GGUF order
+  std::string chat_template;  ///< "" where the model has none
+  std::vector<Token>
+      stop_tokens;  ///< end generation besides those the tokenizer knows (generation_config.json)
+  std::vector<Weight>
+      weights;  ///< embedding, then the layers, then output norm and output, in GGUF order
   std::vector<std::string> warnings;
 
   const Weight* find(Role role, int64_t layer = -1) const;
-  int64_t parameters() const;    ///< values in all tensors
+  int64_t parameters() const;  ///< values in all weights
+  bool ends_generation(Token token) const;
 };
 
-/// Opens a Hugging Face folder or a .gguf file. Throws Error where a tensor is missing, left over, or has a shape that
-/// contradicts the config.
+/// Opens a Hugging Face folder or a .gguf file. Throws Error where a tensor is missing, left over,
+/// or has a shape that contradicts the config.
 Model open_model(const std::filesystem::path& path);
 
 }  // namespace fewbits

@@ -1,0 +1,210 @@
+#include "model/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "files/gguf.h"
+#include "files/safetensors.h"
+#include "model/weights.h"
+
+namespace fewbits {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kUnusedToken = 5;  // tokenizer.ggml.token_type of a token that never occurs
+
+Json read_optional_json(const fs::path& path) {
+  return fs::exists(path) ? read_json_file(path) : Json();
+}
+
+std::string read_text_file(const fs::path& path) {
+  const MappedFile file = MappedFile::open(path);
+  const auto bytes = file.bytes();
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// One template, or the one called "default" of a list of named ones; "" where there is none.
+std::string template_in(const Json& json, const fs::path& path) {
+  const auto found = json.is_object() ? json.find("chat_template") : json.end();
+  if (!json.is_object() || found == json.end() || found->is_null()) return "";
+  if (found->is_string()) return found->get<std::string>();
+  if (!found->is_array()) {
+    throw Error(fmt::format("{}: 'chat_template' must be a string or a list", path.string()));
+  }
+  for (const Json& named : *found) {
+    if (json_string(named, "name", path.string()) == "default") {
+      return json_string(named, "template", path.string());
+    }
+  }
+  return "";
+}
+
+/// A file of its own comes before tokenizer_config.json, as in transformers.
+std::string read_chat_template(const fs::path& folder, const Json& tokenizer_config) {
+  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) {
+    return read_text_file(file);
+  }
+  const fs::path file = folder / "chat_template.json";
+  std::string text = template_in(read_optional_json(file), file);
+  return text.empty() ? template_in(tokenizer_config, folder / "tokenizer_config.json") : text;
+}
+
+/// eos_token_id of generation_config.json, where instruct models list every token that ends a turn.
+std::vector<Token> read_stop_tokens(const fs::path& folder, int64_t vocabulary) {
+  std::vector<Token> tokens;
+  const Json config = read_optional_json(folder / "generation_config.json");
+  const auto found = config.is_object() ? config.find("eos_token_id") : config.end();
+  if (!config.is_object() || found == config.end()) return tokens;
+  const Json list = found->is_array() ? *found : Json::array({*found});
+  for (const Json& id : list) {
+    if (!id.is_number_integer()) continue;
+    const auto value = id.get<int64_t>();
+    if (value >= 0 && value < vocabulary) tokens.push_back(static_cast<Token>(value));
+  }
+  return tokens;
+}
+
+/// Where the embedding has more rows than the tokenizer has tokens, GGUF wants names for the rest.
+void pad_vocabulary(Metadata& metadata, int64_t vocabulary) {
+  const auto* texts = metadata.strings("tokenizer.ggml.tokens");
+  if (texts == nullptr || static_cast<int64_t>(texts->size()) >= vocabulary) return;
+  const auto size = static_cast<size_t>(vocabulary);
+  std::vector<std::string> padded = *texts;
+  while (padded.size() < size) padded.push_back(fmt::format("[PAD{}]", padded.size()));
+  metadata.set_strings("tokenizer.ggml.tokens", std::move(padded));
+  if (const auto* types = metadata.integers("tokenizer.ggml.token_type")) {
+    std::vector<int64_t> longer = *types;
+    longer.resize(size, kUnusedToken);
+    metadata.set_int32s("tokenizer.ggml.token_type", std::move(longer));
+  }
+  if (const auto* scores = metadata.numbers("tokenizer.ggml.scores")) {
+    std::vector<double> longer = *scores;
+    longer.resize(size, 0);
+    metadata.set_floats("tokenizer.ggml.scores", std::move(longer));
+  }
+}
+
+Metadata describe(const Model& model) {
+  Metadata metadata;
+  const fs::path folder = fs::weakly_canonical(model.path);
+  metadata.set_string("general.architecture", std::string(model.architecture->gguf_name));
+  metadata.set_string("general.type", "model");
+  metadata.set_string("general.name", folder.filename().string());
+  write_config(*model.architecture, model.config, metadata);
+  model.tokenizer.write_gguf(metadata);
+  pad_vocabulary(metadata, model.config.vocabulary);
+  if (!model.chat_template.empty()) {
+    metadata.set_string("tokenizer.chat_template", model.chat_template);
+  }
+  return metadata;
+}
+
+/// What may only be known once config and tokenizer are both there.
+void check_model(Model& model) {
+  ModelConfig& config = model.config;
+  if (model.tokenizer.size() > config.vocabulary) {
+    throw Error(fmt::format("{}: the tokenizer has {} tokens, the embedding only {} rows",
+                            model.path.string(), model.tokenizer.size(), config.vocabulary));
+  }
+  // Within the window, attention over it and attention over everything are the same.
+  if (config.sliding_window == 0 || config.sliding_window >= config.context) return;
+  model.warnings.push_back(fmt::format(
+      "the model attends over a sliding window of {} tokens, which is not supported; the context "
+      "is limited to the window ({} tokens instead of {})",
+      config.sliding_window, config.sliding_window, config.context));
+  config.context = config.sliding_window;
+}
+
+fs::path needed_file(const fs::path& folder, const char* name, const char* hint) {
+  const fs::path file = folder / name;
+  if (fs::is_regular_file(file)) return file;
+  throw Error(fmt::format("{}: has no {}; {}", folder.string(), name, hint));
+}
+
+Model open_folder(const fs::path& folder) {
+  const fs::path config_file =
+      needed_file(folder, "config.json", "a model is a Hugging Face folder or a .gguf file");
+  const fs::path tokenizer_file = needed_file(
+      folder, "tokenizer.json", "save the tokenizer in its fast form next to the weights");
+  const Json json = read_json_file(config_file);
+  const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
+  const Architecture& architecture = architecture_of(json, config_file.string());
+  const ModelConfig config = read_config(architecture, json, config_file.string());
+  Model model{.path = folder,
+              .store = open_safetensors_folder(folder),
+              .derived = {},
+              .architecture = &architecture,
+              .config = config,
+              .metadata = {},
+              .tokenizer = Tokenizer::from_json(read_json_file(tokenizer_file), tokenizer_config,
+                                                tokenizer_file.string()),
+              .chat_template = read_chat_template(folder, tokenizer_config),
+              .stop_tokens = read_stop_tokens(folder, config.vocabulary),
+              .weights = {},
+              .warnings = {}};
+  find_weights(model, SourceKind::kHuggingFace);
+  check_model(model);
+  model.metadata = describe(model);
+  return model;
+}
+
+Model open_file(const fs::path& path) {
+  const std::string where = path.string();
+  TensorStore store = open_gguf(path);
+  Metadata metadata = store.metadata();
+  const Architecture& architecture = architecture_of(metadata, where);
+  const ModelConfig config = read_config(architecture, metadata, where);
+  Tokenizer tokenizer = Tokenizer::from_gguf(metadata, where);
+  std::string chat_template = metadata.string("tokenizer.chat_template").value_or("");
+  Model model{.path = path,
+              .store = std::move(store),
+              .derived = {},
+              .architecture = &architecture,
+              .config = config,
+              .metadata = std::move(metadata),
+              .tokenizer = std::move(tokenizer),
+              .chat_template = std::move(chat_template),
+              .stop_tokens = {},
+              .weights = {},
+              .warnings = {}};
+  find_weights(model, SourceKind::kGguf);
+  check_model(model);
+  return model;
+}
+
+}  // namespace
+
+const Weight* Model::find(Role role, int64_t layer) const {
+  const auto found = std::ranges::find_if(
+      weights, [&](const Weight& weight) { return weight.role == role && weight.layer == layer; });
+  return found == weights.end() ? nullptr : &*found;
+}
+
+int64_t Model::parameters() const {
+  int64_t values = 0;
+  for (const Weight& weight : weights) values += weight.tensor->view.values();
+  return values;
+}
+
+bool Model::ends_generation(Token token) const {
+  return tokenizer.ends_generation(token) ||
+         std::ranges::find(stop_tokens, token) != stop_tokens.end();
+}
+
+Model open_model(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return open_folder(path);
+  if (!fs::exists(path, ignored))
+    throw Error(fmt::format("{}: no such file or folder", path.string()));
+  if (path.extension() == ".json" || path.extension() == ".safetensors") {
+    throw Error(fmt::format("{}: name the folder that holds it, not the file", path.string()));
+  }
+  return open_file(path);
+}
+
+}  // namespace fewbits
