@@ -1,31 +1,50 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
-#include <string_view>
 
-// The functions that differ from one instruction set to the next. One text (kernels.inl) is compiled once per set with
-// that set's shim and flags; this table is what each object file exports, and nothing else.
+// The functions that differ from one instruction set to the next. One text (kernels.inl) is
+// compiled once per set with that set's shim and flags; a table of pointers is what each object
+// file exports, and nothing else. This header is part of that text, so it includes nothing that
+// could leave a weak symbol behind.
 namespace fewbits {
 
-/// Attention of a few queries of one key/value head over cached keys and values (IEEE halves), by online softmax.
-/// Query i sees the first visible[i] keys (>= 1). Rows of keys and values are head_dim wide and contiguous.
+/// Rows of a weight matrix that are laid out side by side: value k of 16 rows, then value k + 1 (or
+/// the next four).
+inline constexpr int kGroupRows = 16;
+
+/// Attention of a few queries of one key/value head over cached keys and values (IEEE halves), by
+/// online softmax. Query i sees the first visible[i] keys (>= 1). Rows of keys and values are
+/// head_dim wide and contiguous.
 struct AttentionTask {
-  const float* queries;      ///< [query_count][head_dim], already scaled by the softmax scale
-  const uint16_t* keys;      ///< [key_count][head_dim]
-  const uint16_t* values;    ///< [key_count][head_dim]
-  const int64_t* visible;    ///< [query_count]
+  const float* queries;    ///< [query_count][head_dim], already scaled by the softmax scale
+  const uint16_t* keys;    ///< [key_count][head_dim]
+  const uint16_t* values;  ///< [key_count][head_dim]
+  const int64_t* visible;  ///< [query_count]
   int64_t query_count;
   int64_t head_dim;
-  float* out;                ///< [query_count][head_dim]
-  float* scratch;            ///< attention_scratch_floats(query_count, head_dim)
+  float* out;      ///< [query_count][head_dim]
+  float* scratch;  ///< attention_scratch_floats(query_count, head_dim)
+};
+
+/// out[t][r] (+)= sum over k of inputs[t][k] * panel[k][r], for the 16 rows of a panel, k in rising
+/// order.
+struct FloatPanelTask {
+  const float* inputs;
+  int64_t input_stride;
+  int64_t tokens;
+  const float* panel;  ///< [depth][16]
+  int64_t depth;
+  float* out;
+  int64_t out_stride;
+  bool accumulate;
 };
 
 struct KernelTable {
-  std::string_view name;  ///< "scalar", "avx2", "avx512", ...
+  const char* name;  ///< "scalar", "avx2", "avx512", ...
 
   void (*halves_to_floats)(const uint16_t* in, int64_t count, float* out);
   void (*floats_to_halves)(const float* in, int64_t count, uint16_t* out);
+  void (*bfloats_to_floats)(const uint16_t* in, int64_t count, float* out);
   float (*dot)(const float* a, const float* b, int64_t count);
   /// out = x * gain / sqrt(mean(x^2) + epsilon); out may be x.
   void (*rms_norm)(const float* x, const float* gain, float epsilon, int64_t count, float* out);
@@ -35,22 +54,34 @@ struct KernelTable {
   void (*silu_multiply)(const float* gate, const float* up, int64_t count, float* out);
   /// a += b
   void (*add)(float* a, const float* b, int64_t count);
-  /// Rotates pairs (x[i], x[i + count/2]) by the angles whose cosines and sines are given ([count/2] each).
+  /// Rotates pairs (x[i], x[i + count/2]) by the angles whose cosines and sines are given
+  /// ([count/2] each).
   void (*rope_halves)(float* x, const float* cosines, const float* sines, int64_t count);
   void (*attend)(const AttentionTask& task);
+
+  // What matmul.cc is made of; nobody else calls these.
+  void (*float_panel)(const FloatPanelTask& task);
 };
 
 int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim);
 
-/// The best table this processor runs, chosen once, or the one that FEWBITS_ISA names (Error where this processor lacks
-/// it or the name is unknown).
+/// The best table this processor runs, chosen once, or the one that FEWBITS_ISA names (Error where
+/// this processor lacks it or the name is unknown).
 const KernelTable& kernels();
 
-/// Every table built in, best first, and whether this processor runs it.
+/// A table built in, and whether this processor runs it.
 struct KernelCandidate {
   const KernelTable* table;
   bool usable;
 };
-std::span<const KernelCandidate> kernel_candidates();
+
+/// Best first.
+struct KernelCandidates {
+  const KernelCandidate* first;
+  int count;
+  const KernelCandidate* begin() const { return first; }
+  const KernelCandidate* end() const { return first + count; }
+};
+KernelCandidates kernel_candidates();
 
 }  // namespace fewbits

@@ -8,17 +8,20 @@
 #include "base/thread_pool.h"
 #include "formats/tensor_view.h"
 
-// y = x W^T for packed weights W [rows, columns] of any format and float activations x [tokens, columns].
+// y = x W^T for packed weights W [rows, columns] of any format and float activations x [tokens,
+// columns].
 //
-// Few tokens: integer dot products on row-interleaved packed weights, bounded by memory bandwidth. Many tokens: a panel
-// of rows becomes int8 (or float) once and one tuned product serves all formats. Activations become int8 once per
-// input and are shared by all the matrices that read it. Results depend on neither the thread count nor on how tokens
-// are batched with others beyond the few/many switch.
+// Few tokens: integer dot products on row-interleaved packed weights, bounded by memory bandwidth.
+// Many tokens: a panel of rows becomes int8 (or float) once and one tuned product serves all
+// formats. Activations become int8 once per input and are shared by all the matrices that read it.
+// Results depend on neither the thread count nor on how tokens are batched with others beyond the
+// few/many switch.
 namespace fewbits {
 
 struct PackOptions {
-  bool repack = true;        ///< false: compute from the mapped bytes, nothing copied
-  bool float_math = false;   ///< decode weights and compute in float: the yardstick for the integer path's error
+  bool repack = true;  ///< false: compute from the mapped bytes, nothing copied
+  bool float_math =
+      false;  ///< decode weights and compute in float: the yardstick for the integer path's error
 };
 
 /// A weight matrix laid out for this machine's kernels. Movable.
@@ -29,7 +32,8 @@ class PackedMatrix {
   PackedMatrix& operator=(PackedMatrix&&) noexcept;
   ~PackedMatrix();
 
-  /// Packed row i is row row_order[i] of `weights` (empty: the same order). Without `repack`, `weights` is borrowed.
+  /// Packed row i is row row_order[i] of `weights` (empty: the same order). Without `repack`,
+  /// `weights` is borrowed.
   static PackedMatrix pack(const TensorView& weights, std::span<const int32_t> row_order,
                            PackOptions options, ThreadPool& pool);
 
@@ -48,8 +52,8 @@ class PackedMatrix {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Input rows of one or more products. Borrows the floats; int8 forms are made when a product first needs them and kept
-/// until the next `assign`. Reuse one object: it keeps its buffers.
+/// Input rows of one or more products. Borrows the floats; int8 forms are made when a product first
+/// needs them and kept until the next `assign`. Reuse one object: it keeps its buffers.
 class Activations {
  public:
   Activations();
@@ -71,7 +75,7 @@ class Activations {
 
 struct MatrixProduct {
   const PackedMatrix* weights;
-  float* out;          ///< [tokens][out_stride], the first rows() of each row are written
+  float* out;  ///< [tokens][out_stride], the first rows() of each row are written
   int64_t out_stride;
 };
 

@@ -1,0 +1,145 @@
+// Attention by online softmax. Both products (queries x keys, weights x values) are the float
+// product of float_panel.inl over a tile of keys that was turned into floats once for all queries:
+//
+//   key panels    [tile / 16][head_dim][16 keys]
+//   value panels  [head_dim / 16][tile][16 dimensions]
+//
+// For each query the running maximum, the running sum of weights and the unnormalised output are
+// kept in scratch.
+
+struct AttentionScratch {
+  float* key_panels;
+  float* value_panels;
+  float* scores;   // [kTileTokens][kKeyTile]
+  float* highest;  // [query_count]
+  float* total;    // [query_count]
+  float* sums;     // [query_count][width]
+  int64_t width;   // head_dim in whole panels
+};
+
+inline AttentionScratch attention_scratch(const AttentionTask& task) {
+  AttentionScratch scratch;
+  scratch.width = (task.head_dim + kHeadStep - 1) / kHeadStep * kHeadStep;
+  scratch.key_panels = task.scratch;
+  scratch.value_panels = scratch.key_panels + kKeyTile * scratch.width;
+  scratch.scores = scratch.value_panels + kKeyTile * scratch.width;
+  scratch.highest = scratch.scores + kTileTokens * kKeyTile;
+  scratch.total = scratch.highest + task.query_count;
+  scratch.sums = scratch.total + task.query_count;
+  return scratch;
+}
+
+/// Keys beyond `count` are zeros.
+inline void fill_key_panels(const uint16_t* keys, int64_t count, int64_t head_dim, float* panels) {
+  float row[kHeadStep];
+  for (int64_t j = 0; j < kKeyTile; ++j) {
+    float* panel = panels + j / kGroupRows * head_dim * kGroupRows + j % kGroupRows;
+    for (int64_t d = 0; d < head_dim; d += kHeadStep) {
+      const int64_t n = head_dim - d < kHeadStep ? head_dim - d : kHeadStep;
+      if (j < count) halves_to_floats(keys + j * head_dim + d, n, row);
+      for (int64_t i = 0; i < n; ++i) panel[(d + i) * kGroupRows] = j < count ? row[i] : 0;
+    }
+  }
+}
+
+/// Dimensions beyond head_dim are zeros.
+inline void fill_value_panels(const uint16_t* values, int64_t count, int64_t head_dim,
+                              float* panels) {
+  for (int64_t d = 0; d < head_dim; d += kHeadStep, panels += kKeyTile * kHeadStep) {
+    const int64_t n = head_dim - d < kHeadStep ? head_dim - d : kHeadStep;
+    for (int64_t j = 0; j < count; ++j) {
+      float* row = panels + j * kHeadStep;
+      for (int64_t i = n; i < kHeadStep; ++i) row[i] = 0;
+      halves_to_floats(values + j * head_dim + d, n, row);
+    }
+  }
+}
+
+/// Turns the scores of one query against the tile into weights and rescales what was summed before.
+/// Scores from `seen` on belong to keys that the query does not see.
+inline void weigh_scores(const AttentionScratch& scratch, int64_t query, int64_t seen,
+                         float* scores) {
+  for (int64_t j = seen; j < kKeyTile; ++j) scores[j] = -__builtin_inff();
+  const float old_highest = scratch.highest[query];
+  const float in_tile = largest_of(scores, kKeyTile);
+  const float highest = in_tile > old_highest ? in_tile : old_highest;
+  F total = broadcast(0);
+  for (int64_t j = 0; j < kKeyTile; j += kLanes) {
+    const F weight = exponential(load(scores + j) - broadcast(highest));
+    store(scores + j, weight);
+    total = total + weight;
+  }
+  scratch.highest[query] = highest;
+  if (highest == old_highest) {
+    scratch.total[query] += sum(total);
+    return;
+  }
+  float shrink[kLanes];
+  store(shrink, exponential(broadcast(old_highest - highest)));
+  scratch.total[query] = scratch.total[query] * shrink[0] + sum(total);
+  float* sums = scratch.sums + query * scratch.width;
+  const F factor = broadcast(shrink[0]);
+  for (int64_t d = 0; d < scratch.width; d += kLanes) store(sums + d, load(sums + d) * factor);
+}
+
+/// `count` queries from `first` on, at most kTileTokens, against the tile of keys that begins at
+/// `begin`.
+inline void attend_tile(const AttentionTask& task, const AttentionScratch& scratch, int64_t first,
+                        int64_t count, int64_t begin) {
+  int64_t seen_most = 0;
+  for (int64_t i = first; i < first + count; ++i) {
+    const int64_t seen = task.visible[i] - begin;
+    seen_most = seen > seen_most ? seen : seen_most;
+  }
+  if (seen_most == 0) return;
+  const int64_t keys = seen_most < kKeyTile ? seen_most : kKeyTile;
+  for (int64_t j = 0; j < keys; j += kGroupRows) {
+    float_panel({task.queries + first * task.head_dim, task.head_dim, count,
+                 scratch.key_panels + j * task.head_dim, task.head_dim, scratch.scores + j,
+                 kKeyTile, false});
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t seen = task.visible[first + i] - begin;
+    weigh_scores(scratch, first + i, seen < 0 ? 0 : seen, scratch.scores + i * kKeyTile);
+  }
+  for (int64_t d = 0; d < scratch.width; d += kHeadStep) {
+    float_panel({scratch.scores, kKeyTile, count, scratch.value_panels + d * kKeyTile, keys,
+                 scratch.sums + first * scratch.width + d, scratch.width, true});
+  }
+}
+
+inline void start_queries(const AttentionTask& task, const AttentionScratch& scratch) {
+  // Finite, so that a query that sees nothing of a tile gives 0 * 0 and not infinity minus
+  // infinity.
+  for (int64_t i = 0; i < task.query_count; ++i) scratch.highest[i] = -3.0e38f;
+  for (int64_t i = 0; i < task.query_count; ++i) scratch.total[i] = 0;
+  for (int64_t i = 0; i < task.query_count * scratch.width; ++i) scratch.sums[i] = 0;
+}
+
+inline void finish_query(const AttentionTask& task, const AttentionScratch& scratch,
+                         int64_t query) {
+  const F inverse = broadcast(1.0f / scratch.total[query]);
+  const float* sums = scratch.sums + query * scratch.width;
+  for_pairs(sums, sums, task.head_dim, task.out + query * task.head_dim,
+            [inverse](F value, F) { return value * inverse; });
+}
+
+void attend(const AttentionTask& task) {
+  const AttentionScratch scratch = attention_scratch(task);
+  start_queries(task, scratch);
+  int64_t key_count = 0;
+  for (int64_t i = 0; i < task.query_count; ++i) {
+    key_count = task.visible[i] > key_count ? task.visible[i] : key_count;
+  }
+  for (int64_t begin = 0; begin < key_count; begin += kKeyTile) {
+    const int64_t keys = key_count - begin < kKeyTile ? key_count - begin : kKeyTile;
+    fill_key_panels(task.keys + begin * task.head_dim, keys, task.head_dim, scratch.key_panels);
+    fill_value_panels(task.values + begin * task.head_dim, keys, task.head_dim,
+                      scratch.value_panels);
+    for (int64_t first = 0; first < task.query_count; first += kTileTokens) {
+      const int64_t rest = task.query_count - first;
+      attend_tile(task, scratch, first, rest < kTileTokens ? rest : kTileTokens, begin);
+    }
+  }
+  for (int64_t i = 0; i < task.query_count; ++i) finish_query(task, scratch, i);
+}

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+
+// How attention.inl cuts its work; shared with the file that says how much scratch it needs.
+namespace fewbits {
+
+/// Keys in one tile: their floats (keys and values) stay in the first-level cache for head sizes up
+/// to 64.
+constexpr int64_t kKeyTile = 64;
+
+/// Head dimension rounded up to whole panels of 16 lanes.
+constexpr int64_t kHeadStep = 16;
+
+}  // namespace fewbits

@@ -1,0 +1,105 @@
+#include <algorithm>
+
+#include "kernels/test_support.h"
+
+namespace fewbits {
+namespace {
+
+using Attention = EachTable;
+INSTANTIATE_TEST_SUITE_P(Isa, Attention, testing::ValuesIn(usable_tables()), table_name);
+
+struct Inputs {
+  int64_t queries, keys, head_dim;
+  std::vector<float> query;
+  std::vector<uint16_t> key, value;
+  std::vector<int64_t> visible;
+};
+
+std::vector<uint16_t> halves_of(const std::vector<float>& values) {
+  std::vector<uint16_t> halves;
+  for (float value : values) halves.push_back(half_from_float(value));
+  return halves;
+}
+
+Inputs make_inputs(int64_t queries, int64_t keys, int64_t head_dim) {
+  const auto seed = static_cast<uint32_t>(queries * 7919 + keys * 31 + head_dim);
+  Inputs in{queries,
+            keys,
+            head_dim,
+            normal_values(queries * head_dim, seed, 0.7f),
+            halves_of(normal_values(keys * head_dim, seed + 1)),
+            halves_of(normal_values(keys * head_dim, seed + 2)),
+            {}};
+  for (int64_t i = 0; i < queries; ++i) in.visible.push_back(1 + (i * 13 + keys - 1) % keys);
+  return in;
+}
+
+/// Softmax attention of one query in double.
+std::vector<double> expected(const Inputs& in, int64_t query) {
+  std::vector<double> scores;
+  for (int64_t j = 0; j < in.visible[static_cast<size_t>(query)]; ++j) {
+    double score = 0;
+    for (int64_t d = 0; d < in.head_dim; ++d) {
+      score += double{in.query[static_cast<size_t>(query * in.head_dim + d)]} *
+               half_to_float(in.key[static_cast<size_t>(j * in.head_dim + d)]);
+    }
+    scores.push_back(score);
+  }
+  const double highest = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (double& score : scores) total += score = std::exp(score - highest);
+  std::vector<double> out(static_cast<size_t>(in.head_dim));
+  for (size_t j = 0; j < scores.size(); ++j) {
+    for (size_t d = 0; d < out.size(); ++d) {
+      out[d] += scores[j] / total * half_to_float(in.value[j * out.size() + d]);
+    }
+  }
+  return out;
+}
+
+void expect_equal(const KernelTable& table, const Inputs& in) {
+  const Guarded<float> query(in.query);
+  const Guarded<uint16_t> key(in.key), value(in.value);
+  const Guarded<int64_t> visible(in.visible);
+  Guarded<float> out(in.queries * in.head_dim);
+  Guarded<float> scratch(attention_scratch_floats(in.queries, in.head_dim));
+  std::fill_n(scratch.data(), attention_scratch_floats(in.queries, in.head_dim), NAN);
+  table.attend({query.data(), key.data(), value.data(), visible.data(), in.queries, in.head_dim,
+                out.data(), scratch.data()});
+  for (int64_t i = 0; i < in.queries; ++i) {
+    const auto want = expected(in, i);
+    for (int64_t d = 0; d < in.head_dim; ++d) {
+      ASSERT_NEAR(out[i * in.head_dim + d], want[static_cast<size_t>(d)], 2e-5)
+          << "query " << i << " of " << in.queries << ", keys " << in.keys << ", head_dim "
+          << in.head_dim;
+    }
+  }
+}
+
+TEST_P(Attention, EqualsTheDefinition) {
+  for (int64_t head_dim : {1, 7, 8, 16, 24, 40, 64, 72, 80, 128, 256}) {
+    for (int64_t queries : {1, 2, 3, 4, 7, 12, 17, 40}) {
+      for (int64_t keys : {1, 2, 15, 16, 17, 63, 64, 65, 130})
+        expect_equal(*GetParam(), make_inputs(queries, keys, head_dim));
+    }
+  }
+}
+
+TEST_P(Attention, LongContext) {
+  for (int64_t keys : {1000, 4096}) expect_equal(*GetParam(), make_inputs(4, keys, 64));
+}
+
+TEST_P(Attention, QueriesThatSeeOnlyTheFirstKey) {
+  Inputs in = make_inputs(9, 200, 32);
+  std::fill(in.visible.begin(), in.visible.end() - 1, 1);
+  expect_equal(*GetParam(), in);
+}
+
+TEST_P(Attention, LargeScoresDoNotOverflow) {
+  Inputs in = make_inputs(5, 150, 64);
+  for (float& value : in.query) value *= 100;
+  expect_equal(*GetParam(), in);
+}
+
+}  // namespace
+}  // namespace fewbits

@@ -1,0 +1,18 @@
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/attention_shape.h"
+#include "kernels/isa_tables.h"
+
+namespace fewbits {
+namespace {
+#include "kernels/floats_avx2.inl"
+//
+#include "kernels/kernels.inl"
+}  // namespace
+
+const KernelTable kAvx2Table = make_table("avx2");
+
+}  // namespace fewbits

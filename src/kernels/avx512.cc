@@ -1,0 +1,18 @@
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/attention_shape.h"
+#include "kernels/isa_tables.h"
+
+namespace fewbits {
+namespace {
+#include "kernels/floats_avx512.inl"
+//
+#include "kernels/kernels.inl"
+}  // namespace
+
+const KernelTable kAvx512Table = make_table("avx512");
+
+}  // namespace fewbits

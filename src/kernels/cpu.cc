@@ -1,0 +1,70 @@
+#include "kernels/cpu.h"
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace fewbits {
+
+#if defined(__x86_64__)
+
+namespace {
+
+struct Registers {
+  uint32_t a = 0, b = 0, c = 0, d = 0;
+};
+
+Registers cpuid(uint32_t leaf, uint32_t part) {
+  Registers r;
+  __get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d);
+  return r;
+}
+
+/// Which register files the operating system saves (XCR0). REQUIRES: OSXSAVE.
+uint32_t saved_state() {
+  uint32_t low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+bool all(uint32_t word, uint32_t bits) {
+  return (word & bits) == bits;
+}
+constexpr uint32_t bit(int index) {
+  return 1u << index;
+}
+
+}  // namespace
+
+// Bit numbers: Intel Software Developer's Manual, volume 2, CPUID.
+CpuFeatures cpu_features() {
+  constexpr uint32_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28),
+                     kF16c = bit(29);  // leaf 1, ecx
+  constexpr uint32_t kAvx2 = bit(5), kF = bit(16), kDq = bit(17), kBw = bit(30),
+                     kVl = bit(31);    // leaf 7, ebx
+  constexpr uint32_t kVnni = bit(11);  // leaf 7, ecx
+  constexpr uint32_t kYmmState = bit(1) | bit(2);
+  constexpr uint32_t kZmmState = kYmmState | bit(5) | bit(6) | bit(7);
+
+  CpuFeatures features;
+  const Registers one = cpuid(1, 0);
+  if (!all(one.c, kFma | kOsxsave | kAvx | kF16c)) return features;
+  const uint32_t state = saved_state();
+  const Registers seven = cpuid(7, 0);
+  features.avx2 = all(state, kYmmState) && all(seven.b, kAvx2);
+  features.avx512 = features.avx2 && all(state, kZmmState) && all(seven.b, kF | kDq | kBw | kVl) &&
+                    all(seven.c, kVnni);
+  return features;
+}
+
+#else
+
+CpuFeatures cpu_features() {
+  return {};
+}
+
+#endif
+
+}  // namespace fewbits

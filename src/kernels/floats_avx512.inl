@@ -1,0 +1,54 @@
+// The float half of the shim for AVX-512 (F, BW, VL, DQ).
+
+using F = __m512;
+constexpr int kLanes = 16;
+constexpr int kTileTokens = 16;  // sums; 1 row; inputs are broadcast by the load itself
+
+inline F load(const float* in) {
+  return _mm512_loadu_ps(in);
+}
+inline void store(float* out, F value) {
+  _mm512_storeu_ps(out, value);
+}
+inline F broadcast(float value) {
+  return _mm512_set1_ps(value);
+}
+inline F fma(F a, F b, F c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+inline F maximum(F a, F b) {
+  return _mm512_max_ps(a, b);
+}
+inline F minimum(F a, F b) {
+  return _mm512_min_ps(a, b);
+}
+
+inline F load_half(const uint16_t* in) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)));
+}
+inline void store_half(uint16_t* out, F value) {
+  const __m256i halves = _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), halves);
+}
+inline F load_bfloat(const uint16_t* in) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+inline float sum(F value) {
+  return _mm512_reduce_add_ps(value);
+}
+inline float largest(F value) {
+  return _mm512_reduce_max_ps(value);
+}
+
+inline F round_even(F value) {
+  return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline F power_of_two(F n) {
+  const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+}
+inline F zero_below(F value, F x, float limit) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, broadcast(limit), _CMP_NLT_UQ), value);
+}

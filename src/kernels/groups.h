@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "formats/tensor_view.h"
+#include "kernels/kernel_table.h"
+
+// Weights in groups of 16 rows, the only layout that kernels read. Rows beyond the matrix are
+// zeros.
+namespace fewbits {
+
+/// What lies in a group.
+enum class GroupLayout {
+  kF32,   ///< floats [column][16]
+  kF16,   ///< IEEE halves [column][16]
+  kBF16,  ///< bfloats [column][16]
+};
+
+/// Rows of a matrix in the order in which they are packed.
+struct RowSource {
+  TensorView weights;
+  std::span<const int32_t> order;  ///< empty: as they come
+
+  const std::byte* row(int64_t index) const {
+    return weights.row(order.empty() ? index : order[static_cast<size_t>(index)]).data();
+  }
+};
+
+/// The layout in which weights of a format keep their bytes, or floats.
+GroupLayout layout_for(const Format& format, bool float_math);
+
+int64_t group_bytes(GroupLayout layout, int64_t columns);
+
+/// Fills `out` (group_bytes) with the rows from 16 * group on.
+void pack_group(const RowSource& source, GroupLayout layout, int64_t group, std::byte* out);
+
+}  // namespace fewbits

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "kernels/kernel_table.h"
+
+// What the object files of the instruction sets export: one table each, in the file of its name.
+namespace fewbits {
+
+extern const KernelTable kScalarTable;
+extern const KernelTable kAvx2Table;
+extern const KernelTable kAvx512Table;
+
+}  // namespace fewbits

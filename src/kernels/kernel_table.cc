@@ -1,0 +1,65 @@
+#include "kernels/kernel_table.h"
+
+#include <array>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "kernels/attention_shape.h"
+#include "kernels/cpu.h"
+#include "kernels/isa_tables.h"
+
+namespace fewbits {
+namespace {
+
+const std::array<KernelCandidate, 3>& candidates() {
+  static const CpuFeatures cpu = cpu_features();
+  static const std::array<KernelCandidate, 3> best_first = {{
+      {&kAvx512Table, cpu.avx512},
+      {&kAvx2Table, cpu.avx2},
+      {&kScalarTable, true},
+  }};
+  return best_first;
+}
+
+const KernelTable& forced(std::string_view name) {
+  std::vector<std::string> known;
+  for (const KernelCandidate& candidate : candidates()) {
+    known.emplace_back(candidate.table->name);
+    if (known.back() != name) continue;
+    if (candidate.usable) return *candidate.table;
+    throw Error("FEWBITS_ISA: this processor lacks '" + known.back() +
+                "'; unset it to use the best it has");
+  }
+  throw Error("FEWBITS_ISA: " + unknown_name(name, "instruction set", known));
+}
+
+const KernelTable& choose() {
+  const char* name = std::getenv("FEWBITS_ISA");
+  if (name != nullptr && *name != '\0') return forced(name);
+  for (const KernelCandidate& candidate : candidates()) {
+    if (candidate.usable) return *candidate.table;
+  }
+  return kScalarTable;
+}
+
+}  // namespace
+
+const KernelTable& kernels() {
+  static const KernelTable& chosen = choose();
+  return chosen;
+}
+
+KernelCandidates kernel_candidates() {
+  return {candidates().data(), static_cast<int>(candidates().size())};
+}
+
+int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim) {
+  constexpr int64_t kMostTileQueries = 16;
+  const int64_t width = (head_dim + kHeadStep - 1) / kHeadStep * kHeadStep;
+  return 2 * kKeyTile * width + kMostTileQueries * kKeyTile + query_count * (2 + width);
+}
+
+}  // namespace fewbits

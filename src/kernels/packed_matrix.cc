@@ -1,0 +1,88 @@
+#include "kernels/packed_matrix.h"
+
+#include <cstring>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+
+namespace fewbits {
+namespace {
+
+/// Whether the groups are kept. Block formats in float are not: they would take up to 16 times
+/// their size.
+bool keeps_groups(const Format& format, PackOptions options) {
+  return options.repack && (format.is_float() || !options.float_math);
+}
+
+void pack_all(PackedMatrix::Impl& matrix, ThreadPool& pool) {
+  matrix.packed = HugeBuffer(matrix.groups() * matrix.group_size());
+  pool.run(matrix.groups(), [&](int64_t group, int) {
+    pack_group(matrix.source, matrix.layout, group,
+               matrix.packed.data() + group * matrix.group_size());
+  });
+}
+
+/// Every 16th value from the row's first.
+template <class Value>
+std::vector<std::byte> gather_row(const std::byte* group, int64_t row, int64_t columns) {
+  std::vector<std::byte> bytes(static_cast<size_t>(columns) * sizeof(Value));
+  for (int64_t k = 0; k < columns; ++k) {
+    std::memcpy(bytes.data() + k * static_cast<int64_t>(sizeof(Value)),
+                group + (k * kGroupRows + row) * static_cast<int64_t>(sizeof(Value)),
+                sizeof(Value));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix() = default;
+PackedMatrix::PackedMatrix(PackedMatrix&&) noexcept = default;
+PackedMatrix& PackedMatrix::operator=(PackedMatrix&&) noexcept = default;
+PackedMatrix::~PackedMatrix() = default;
+
+PackedMatrix PackedMatrix::pack(const TensorView& weights, std::span<const int32_t> row_order,
+                                PackOptions options, ThreadPool& pool) {
+  check(weights.format != nullptr && weights.columns() > 0);
+  check(row_order.empty() || std::ssize(row_order) == weights.rows());
+  PackedMatrix matrix;
+  matrix.impl_ = std::make_unique<Impl>();
+  Impl& impl = *matrix.impl_;
+  impl.row_order.assign(row_order.begin(), row_order.end());
+  impl.source = {weights, impl.row_order};
+  impl.layout = layout_for(*weights.format, options.float_math);
+  if (keeps_groups(*weights.format, options)) {
+    pack_all(impl, pool);
+    impl.source.weights.bytes = {};
+  }
+  return matrix;
+}
+
+int64_t PackedMatrix::rows() const {
+  return impl_->rows();
+}
+int64_t PackedMatrix::columns() const {
+  return impl_->columns();
+}
+const Format& PackedMatrix::format() const {
+  return *impl_->source.weights.format;
+}
+
+int64_t PackedMatrix::bytes() const {
+  return rows() * row_bytes(format(), columns());
+}
+
+void PackedMatrix::decode_row(int64_t row, float* out) const {
+  check(row >= 0 && row < rows());
+  if (impl_->packed.size() == 0) return decode(format(), impl_->source.row(row), columns(), out);
+  const std::byte* group = impl_->packed.data() + row / kGroupRows * impl_->group_size();
+  const int64_t lane = row % kGroupRows;
+  if (impl_->layout == GroupLayout::kF32) {
+    std::memcpy(out, gather_row<float>(group, lane, columns()).data(),
+                static_cast<size_t>(columns()) * sizeof(float));
+  } else {
+    decode(format(), gather_row<uint16_t>(group, lane, columns()).data(), columns(), out);
+  }
+}
+
+}  // namespace fewbits

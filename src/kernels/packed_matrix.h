@@ -1,0 +1,31 @@
+#pragma once
+
+#include <vector>
+
+#include "kernels/groups.h"
+#include "kernels/huge_buffer.h"
+#include "kernels/matmul.h"
+
+namespace fewbits {
+
+struct PackedMatrix::Impl {
+  RowSource source;                ///< its bytes are read only where `packed` is empty
+  std::vector<int32_t> row_order;  ///< what source.order points to
+  GroupLayout layout = GroupLayout::kF32;
+  HugeBuffer packed;  ///< all groups one after the other, or nothing: then they are made when they
+                      ///< are used
+
+  int64_t rows() const { return source.weights.rows(); }
+  int64_t columns() const { return source.weights.columns(); }
+  int64_t groups() const { return (rows() + kGroupRows - 1) / kGroupRows; }
+  int64_t group_size() const { return group_bytes(layout, columns()); }
+
+  /// The bytes of a group, made in `scratch` (group_size) where they are not kept.
+  const std::byte* group(int64_t index, std::byte* scratch) const {
+    if (packed.size() > 0) return packed.data() + index * group_size();
+    pack_group(source, layout, index, scratch);
+    return scratch;
+  }
+};
+
+}  // namespace fewbits

@@ -1,0 +1,16 @@
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/attention_shape.h"
+#include "kernels/isa_tables.h"
+
+namespace fewbits {
+namespace {
+#include "kernels/floats_scalar.inl"
+//
+#include "kernels/kernels.inl"
+}  // namespace
+
+const KernelTable kScalarTable = make_table("scalar");
+
+}  // namespace fewbits
