@@ -17,6 +17,8 @@ function(fewbits_layer name)
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
 
   if(NOT sources)
+    add_library(fewbits_${name} INTERFACE)
+    target_link_libraries(fewbits_${name} INTERFACE ${layer_LINKS})
     return()
   endif()
   add_library(fewbits_${name} STATIC ${sources})

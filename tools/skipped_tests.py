@@ -11,7 +11,7 @@ import re
 import sys
 import xml.etree.ElementTree
 
-EXCUSED = re.compile(r"\b(AVX|AMX|NEON|[Pp]rocessor|instruction sets?|needs root|mount|sanitizers?|FEWBITS_LONG)")
+EXCUSED = re.compile(r"\b(AVX|AMX|NEON|[Pp]rocessor|instruction sets?|root|mount|sanitizers?|FEWBITS_LONG)")
 # GoogleTest: "x_test.cc:7: Skipped", the reason, then the test's line. The end-to-end tests print it in one line.
 SKIPPED = re.compile(r"(?:: Skipped\n(?P<reason>(?:(?!\[ ).*\n)*?))?\[  SKIPPED \] (?P<name>[\w./]+)(?P<rest>.*)")
 

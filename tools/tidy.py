@@ -24,7 +24,7 @@ import sys
 
 LAYERS = [
     {"base"}, {"formats"}, {"kernels"}, {"files"}, {"model"}, {"engine"}, {"calibrate"}, {"methods", "train"},
-    {"evaluate", "plan", "report"}, {"pipeline"}, {"cli", "serve", "python"},
+    {"evaluate", "plan", "report"}, {"pipeline"}, {"api"}, {"cli", "serve", "python"},
 ]
 SIDEWAYS = {("methods", "train")}
 LEVEL = {layer: level for level, layers in enumerate(LAYERS) for layer in layers}

@@ -1,0 +1,139 @@
+"""What quantize writes: every mix, the same bytes for any thread count, from either kind of source, in little memory."""
+import json
+import re
+
+import harness
+import tiny_model
+
+
+class Quantize(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model.TinyModel().write_gguf(self.folder / "tiny.gguf")
+
+    def quantized(self, source, to, *options):
+        out = self.folder / "out.gguf"
+        self.fewbits("quantize", source, out, "--to", to, *options)
+        data = out.read_bytes()
+        out.unlink()
+        return data
+
+    def mixes(self):
+        """The names that an unknown one is answered with."""
+        line = self.refused("quantize", self.model, self.folder / "out.gguf", "--to", "no-such-mix")
+        return re.findall(r"[\w]+", line.split("known:")[1])
+
+    def test_every_mix_gives_a_file_that_reads_back(self):
+        mixes = self.mixes()
+        self.assertLessEqual({"F16", "Q8_0", "Q4_0", "Q2_K", "Q4_K_M", "Q6_K", "IQ4_XS"}, set(mixes))
+        for mix in mixes:
+            with self.subTest(mix):
+                out = self.folder / f"{mix}.gguf"
+                self.fewbits("quantize", self.model, out, "--to", mix)
+                facts = self.fewbits("inspect", out, "--json").facts
+                self.assertEqual(facts["parameters"], 1247488)
+
+    def test_bytes_depend_on_no_thread_count(self):
+        for mix in ("Q8_0", "Q4_K_M", "Q2_K", "IQ4_XS"):
+            with self.subTest(mix):
+                one = self.quantized(self.model, mix, "--threads", 1)
+                self.assertEqual(one, self.quantized(self.model, mix, "--threads", 2))
+                self.assertEqual(one, self.quantized(self.model, mix, "--threads", 7))
+
+    def test_folder_and_gguf_of_one_model_give_the_same_tensors(self):
+        model = tiny_model.TinyModel()
+        folder = model.write_folder(self.folder / "folder")
+        shards = model.write_folder(self.folder / "shards", shards=3)
+        outs = []
+        for i, source in enumerate((self.model, folder, shards)):
+            out = self.folder / f"{i}.gguf"
+            self.fewbits("quantize", source, out, "--to", "Q4_K_M")
+            outs.append(tiny_model.GgufReader(out))
+        for other in outs[1:]:
+            self.assertEqual(outs[0].tensors, other.tensors)
+            self.assertEqual(outs[0].data(), other.data())
+        self.assertEqual(outs[1].bytes, outs[2].bytes)
+
+    def test_sixteen_bits_give_back_the_source(self):
+        out = self.folder / "f16.gguf"
+        self.fewbits("quantize", self.model, out, "--to", "F16")
+        source, copy = tiny_model.GgufReader(self.model), tiny_model.GgufReader(out)
+        self.assertEqual(source.tensors, copy.tensors)
+        self.assertEqual(source.data(), copy.data())
+
+    def test_metadata_is_kept(self):
+        model = tiny_model.TinyModel()
+        model.metadata["general.license"] = (tiny_model.STRING, "apache-2.0")
+        model.metadata["someone.else"] = (tiny_model.ARRAY, (tiny_model.INT32, [3, 1, 2]))
+        model.write_gguf(self.model)
+        out = self.folder / "out.gguf"
+        self.fewbits("quantize", self.model, out, "--to", "Q8_0")
+        source, copy = tiny_model.GgufReader(self.model).metadata, tiny_model.GgufReader(out).metadata
+        for key in set(source) - {"general.file_type"}:
+            self.assertEqual(copy[key], source[key], key)
+
+    def test_quantizing_twice_warns(self):
+        once, twice = self.folder / "once.gguf", self.folder / "twice.gguf"
+        self.assertNotIn("warning", self.fewbits("quantize", self.model, once, "--to", "Q4_0").stderr)
+        self.assertIn("warning", self.fewbits("quantize", once, twice, "--to", "Q8_0").stderr)
+
+    def test_formats_of_single_tensors(self):
+        out = self.folder / "out.gguf"
+        self.fewbits("quantize", self.model, out, "--to", "Q4_0", "--tensor", "blk.0.ffn_*=Q8_0",
+                     "--tensor", "blk.0.ffn_up*=F16", "--embedding", "Q6_K")
+        formats = {t["name"]: t["format"] for t in self.fewbits("inspect", out, "--json").facts["tensors"]}
+        self.assertEqual(formats["blk.0.ffn_gate.weight"], "Q8_0")
+        self.assertEqual(formats["blk.0.ffn_up.weight"], "F16")
+        self.assertEqual(formats["blk.1.ffn_up.weight"], "Q4_0")
+        self.assertEqual(formats["token_embd.weight"], "Q6_K")
+
+    def test_an_older_file_is_replaced(self):
+        out = self.folder / "out.gguf"
+        out.write_bytes(b"old")
+        self.fewbits("quantize", self.model, out, "--to", "Q8_0")
+        self.assertEqual(self.fewbits("inspect", out, "--json").facts["architecture"], "llama")
+        self.assertEqual(self.files(), ["out.gguf", "tiny.gguf"])
+
+
+class Memory(harness.Case):
+    def test_peak_does_not_grow_with_the_model(self):
+        if harness.SANITIZED:
+            self.skipTest("sanitizers need memory of their own")
+        # 44 MB and 353 MB of weights of the same widths: what lies in memory is a band of rows.
+        peaks = [self.peak(layers) for layers in (2, 16)]
+        self.assertLess(peaks[1], 150e6)
+        self.assertLess(peaks[1], 1.2 * peaks[0] + 10e6)
+
+    def peak(self, layers):
+        model = tiny_model.TinyModel(hidden=1024, ffn=2560, layers=layers).write_gguf(self.folder / "model.gguf")
+        facts = self.fewbits("quantize", model, self.folder / "out.gguf", "--to", "Q8_0", "--json").facts
+        return facts["peak_memory_bytes"]
+
+
+class Reference(harness.Case):
+    """stories260K, a model that really learned something."""
+
+    TEXT = "text-misc/tinystories_sample.txt"
+
+    def test_loss_grows_as_bits_shrink(self):
+        model, text = harness.shared("stories260k-f32"), harness.shared(self.TEXT)
+        losses = []
+        for mix in ("Q8_0", "Q5_0", "Q4_0"):
+            out = self.folder / f"{mix}.gguf"
+            self.fewbits("quantize", model, out, "--to", mix, "--tensor", f"*={mix}")
+            facts = self.fewbits("eval", out, "--against", model, "--text", text, "--json").facts
+            losses.append(facts["kl_mean"])
+        self.assertEqual(losses, sorted(losses), json.dumps(losses))
+        self.assertLess(losses[0], 0.01)
+        self.assertGreater(losses[2], 2 * losses[0])
+
+    def test_greedy_text_depends_on_no_thread_count(self):
+        model = harness.shared("stories260k-f32")
+        texts = {self.fewbits("run", model, "Once upon a time", "--max-tokens", 60, "--temperature", 0, "--threads", n,
+                              "--json").facts["text"] for n in (1, 2, 7)}
+        self.assertEqual(len(texts), 1)
+        self.assertIn("there was a little girl named Lily", texts.pop())
+
+
+if __name__ == "__main__":
+    harness.main()
