@@ -32,25 +32,68 @@ void decode_block(const Format& format, const std::byte* block, float* out) {
   }
 }
 
-void encode_block(const Format& format, const float* values, const float* weights,
-                  std::byte* block) {
+struct Block {
   BlockParameters parameters;
   std::array<uint8_t, kMaxBlockValues> codes;
+  std::array<float, kMaxBlockValues> decoded;
+};
+
+/// Codes and stored values of a block from its parameters.
+void round_block(const Format& format, const float* values, Block& block) {
   std::array<Grid, kMaxSubBlocks> grids;
-  format.fit(values, weights, parameters);
-  format.grids(parameters, grids.data());
+  format.grids(block.parameters, grids.data());
   const int32_t size = format.sub_block_values;
   for (int32_t s = 0; s < format.sub_blocks(); ++s) {
-    round_to_grid(format, grids[static_cast<size_t>(s)], values + s * size, size,
-                  codes.data() + s * size);
+    const Grid grid = grids[static_cast<size_t>(s)];
+    uint8_t* codes = block.codes.data() + s * size;
+    round_to_grid(format, grid, values + s * size, size, codes);
+    values_of_codes(format, grid, codes, size, block.decoded.data() + s * size);
   }
-  format.pack(parameters, codes.data(), block);
 }
 
-void encode_row(const Format& format, const float* row, int64_t columns, const float* importance,
-                std::byte* out) {
-  for (int64_t i = 0; i < columns; i += format.block_values, out += format.block_bytes) {
-    encode_block(format, row + i, importance ? importance + i : nullptr, out);
+/// sum weight * error^2 in double, so that the comparison with the reference does not err.
+double weighted_error(const float* values, const float* decoded, const float* weights,
+                      int64_t count) {
+  std::array<double, 4> sums{};
+  for (int64_t i = 0; i < count; i += 4) {
+    for (int64_t lane = 0; lane < 4; ++lane) {
+      const double difference =
+          static_cast<double>(values[i + lane]) - static_cast<double>(decoded[i + lane]);
+      const double weight = weights ? static_cast<double>(weights[i + lane]) : 1.0;
+      sums[static_cast<size_t>(lane)] += weight * (difference * difference);
+    }
+  }
+  return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+/// Replaces the reference's block in `out` where the searched parameters are better.
+void improve_block(const Format& format, const float* values, const float* weights, Block& block,
+                   std::byte* out) {
+  round_block(format, values, block);
+  const double error = weighted_error(values, block.decoded.data(), weights, format.block_values);
+  std::array<float, kMaxBlockValues> reference;
+  decode_block(format, out, reference.data());
+  const double limit = weighted_error(values, reference.data(), weights, format.block_values);
+  // Not a number where the reference overflows: then ours is better.
+  if (!(error >= limit)) format.pack(block.parameters, block.codes.data(), out);
+}
+
+/// Blocks are searched in groups as large as four that share a search, or one super-block.
+void improve_row(const Format& format, const float* row, int64_t columns, const float* importance,
+                 std::byte* out) {
+  constexpr int64_t kGroup = 8;
+  std::array<BlockParameters, kGroup> parameters;
+  const int64_t blocks = columns / format.block_values;
+  Block block;
+  for (int64_t first = 0; first < blocks; first += kGroup) {
+    const int64_t count = std::min(kGroup, blocks - first);
+    const int64_t at = first * format.block_values;
+    format.fit_blocks(row + at, importance ? importance + at : nullptr, count, parameters.data());
+    for (int64_t b = 0; b < count; ++b, out += format.block_bytes) {
+      const int64_t start = at + b * format.block_values;
+      block.parameters = parameters[static_cast<size_t>(b)];
+      improve_block(format, row + start, importance ? importance + start : nullptr, block, out);
+    }
   }
 }
 
@@ -74,11 +117,8 @@ void encode_rows(const Format& format, const float* values, int64_t rows, int64_
   const int64_t stride = row_bytes(format, columns);
   if (format.is_float()) return format.encode_floats(values, rows * columns, out);
   for (int64_t row = 0; row < rows; ++row, values += columns, out += stride) {
-    if (search == Search::kReference && format.encode_reference) {
-      format.encode_reference(values, columns, importance, out);
-    } else {
-      encode_row(format, values, columns, importance, out);
-    }
+    format.encode_reference(values, columns, importance, out);
+    if (search == Search::kBest) improve_row(format, values, columns, importance, out);
   }
 }
 

@@ -41,7 +41,8 @@ inline Float4 abs4(Float4 value) {
 }
 
 /// Nearest integer, ties to even, for |value| < 2^22: the sum has no bits left for a fraction.
-inline Float4 round_to_even(Float4 value) {
+template <class Number>
+Number round_to_even(Number value) {
   constexpr float kShifter = 12582912.0f;  // 1.5 * 2^23
   return (value + kShifter) - kShifter;
 }

@@ -52,9 +52,10 @@ struct Format {
   /// Relative mean square error on N(0,1) data that the best search does not exceed.
   double gaussian_error;
 
-  /// Best parameters for one block under sum weights[i] * error[i]^2; `weights` null: the format's
-  /// own default.
-  void (*fit)(const float* values, const float* weights, BlockParameters& parameters) = nullptr;
+  /// Best parameters for consecutive blocks under sum weights[i] * error[i]^2; null weights are all
+  /// the same. Where a block has one grid, four blocks cost hardly more than one.
+  void (*fit_blocks)(const float* values, const float* weights, int64_t blocks,
+                     BlockParameters* parameters) = nullptr;
 
   /// One grid for each sub-block of the stored parameters.
   void (*grids)(const BlockParameters& parameters, Grid* grids) = nullptr;
@@ -73,6 +74,11 @@ struct Format {
   /// Float formats only (null elsewhere).
   void (*decode_floats)(const std::byte* bytes, int64_t count, float* out) = nullptr;
   void (*encode_floats)(const float* values, int64_t count, std::byte* out) = nullptr;
+
+  /// fit_blocks for one block.
+  void fit(const float* values, const float* weights, BlockParameters& parameters) const {
+    fit_blocks(values, weights, 1, &parameters);
+  }
 
   bool is_float() const { return levels.empty(); }
   int32_t sub_blocks() const { return block_values / sub_block_values; }

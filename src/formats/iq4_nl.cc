@@ -3,9 +3,9 @@
 
 #include "formats/block32.h"
 #include "formats/iq4_levels.h"
-#include "formats/plain_fit.h"
 #include "formats/reference.h"
 #include "formats/reference_iq4.h"
+#include "formats/search_block32.h"
 
 // 32 values, 4 bits each, one half scale; value = d * level. The levels lie denser near zero, where
 // weights do.
@@ -46,6 +46,9 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
+constexpr float kStarts[] = {-134, -129, -124, -119, 124, 118, 113, 108};
+constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 2};
+
 }  // namespace
 
 constinit const Format format = {
@@ -56,7 +59,7 @@ constinit const Format format = {
     .sub_block_values = block32::kValues,
     .levels = kIq4Levels,
     .gaussian_error = 5.81e-3,
-    .fit = plain_fit<format, true>,
+    .fit_blocks = search::fit_scale32<Iq4Rounding, kSearch>,
     .grids = Layout::grids,
     .snap = Layout::snap,
     .pack = Layout::pack,

@@ -3,9 +3,9 @@
 
 #include "formats/iq4_levels.h"
 #include "formats/k_blocks.h"
-#include "formats/plain_fit.h"
 #include "formats/reference.h"
 #include "formats/reference_iq4.h"
+#include "formats/search_symmetric.h"
 
 // 256 values, 4 bits each, in 8 sub-blocks of 32 that have a signed scale of 6 bits; the levels of
 // IQ4_NL.
@@ -90,6 +90,9 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
+constexpr float kStarts[] = {-134, -129, -124, -119, 124, 118, 113, 108};
+constexpr search::SignedScales kSearch = {.starts = kStarts, .refinements = 2, .rounds = 2};
+
 }  // namespace
 
 constinit const Format format = {
@@ -100,7 +103,7 @@ constinit const Format format = {
     .sub_block_values = 32,
     .levels = kIq4Levels,
     .gaussian_error = 5.9e-3,
-    .fit = plain_fit<format, true>,
+    .fit_blocks = search::fit_signed<Iq4Rounding, 32, -32, 31, kSearch>,
     .grids = k_blocks::grids<kSubBlocks>,
     .snap = snap,
     .pack = pack,

@@ -1,6 +1,6 @@
 #include "formats/k_blocks.h"
-#include "formats/plain_fit.h"
 #include "formats/reference_k.h"
+#include "formats/search_minimum.h"
 
 // 256 values, 2 bits each, in 16 sub-blocks of 16 that have a scale and a minimum of 4 bits.
 //
@@ -51,6 +51,11 @@ constexpr reference::WithMinimum kReference = {
     .rms_weights = false,
 };
 
+constexpr float kNarrowings[] = {-0.3f, 0.0f, 0.3f, 0.6f, 0.9f};
+constexpr float kStretches[] = {1.0f, 0.94f, 1.06f};
+constexpr search::MinimumScales kSearch = {
+    .narrowings = kNarrowings, .refinements = 2, .stretches = kStretches, .rounds = 2};
+
 }  // namespace
 
 constinit const Format format = {
@@ -61,7 +66,7 @@ constinit const Format format = {
     .sub_block_values = 16,
     .levels = kConsecutive<0, 3>,
     .gaussian_error = 8.77e-2,
-    .fit = plain_fit<format, false>,
+    .fit_blocks = search::fit_with_minimum<16, 3, 15, kSearch>,
     .grids = k_blocks::grids_with_minimum<kSubBlocks>,
     .snap = snap,
     .pack = pack,

@@ -2,8 +2,8 @@
 #include <cmath>
 
 #include "formats/k_blocks.h"
-#include "formats/plain_fit.h"
 #include "formats/reference.h"
+#include "formats/search_symmetric.h"
 
 // 256 values, 3 bits each, in 16 sub-blocks of 16 that have a signed scale of 6 bits; levels -4
 // to 3.
@@ -121,6 +121,9 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
+constexpr float kStarts[] = {-4.6f, -4.2f, -3.9f, -3.6f, -3.3f, -3.0f, -2.7f, 3.0f, 3.3f, 2.6f};
+constexpr search::SignedScales kSearch = {.starts = kStarts, .refinements = 2, .rounds = 2};
+
 }  // namespace
 
 constinit const Format format = {
@@ -131,7 +134,7 @@ constinit const Format format = {
     .sub_block_values = 16,
     .levels = kConsecutive<-4, 3>,
     .gaussian_error = 2.33e-2,
-    .fit = plain_fit<format, true>,
+    .fit_blocks = search::fit_signed<search::UniformRounding<-4, 3>, 16, -32, 31, kSearch>,
     .grids = k_blocks::grids<kSubBlocks>,
     .snap = snap,
     .pack = pack,

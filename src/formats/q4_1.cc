@@ -1,6 +1,6 @@
 #include "formats/block32.h"
-#include "formats/plain_fit.h"
 #include "formats/reference_block32.h"
+#include "formats/search_block32.h"
 
 // 32 values, 4 bits each, a half scale and a half minimum; value = d * code + m.
 namespace fewbits::q4_1 {
@@ -8,6 +8,9 @@ extern const Format format;
 namespace {
 
 using Layout = block32::Layout<4, true>;
+
+constexpr float kNarrowings[] = {-0.3f, 0.0f, 0.3f, 0.6f, 0.9f};
+constexpr search::Line32 kSearch = {.narrowings = kNarrowings, .refinements = 3};
 
 }  // namespace
 
@@ -19,7 +22,7 @@ constinit const Format format = {
     .sub_block_values = block32::kValues,
     .levels = kConsecutive<0, 15>,
     .gaussian_error = 6.11e-3,
-    .fit = plain_fit<format, false>,
+    .fit_blocks = search::fit_line32<15, kSearch>,
     .grids = Layout::grids,
     .snap = Layout::snap,
     .pack = Layout::pack,

@@ -1,6 +1,6 @@
 #include "formats/k_blocks.h"
-#include "formats/plain_fit.h"
 #include "formats/reference_k.h"
+#include "formats/search_minimum.h"
 
 // 256 values, 4 bits each, in 8 sub-blocks of 32 that have a scale and a minimum of 6 bits.
 //
@@ -42,6 +42,11 @@ constexpr reference::WithMinimum kReference = {
     .rms_weights = true,
 };
 
+constexpr float kNarrowings[] = {-0.3f, 0.0f, 0.3f, 0.6f, 0.9f};
+constexpr float kStretches[] = {1.0f};
+constexpr search::MinimumScales kSearch = {
+    .narrowings = kNarrowings, .refinements = 2, .stretches = kStretches, .rounds = 2};
+
 }  // namespace
 
 constinit const Format format = {
@@ -52,7 +57,7 @@ constinit const Format format = {
     .sub_block_values = 32,
     .levels = kConsecutive<0, 15>,
     .gaussian_error = 5.08e-3,
-    .fit = plain_fit<format, false>,
+    .fit_blocks = search::fit_with_minimum<32, 15, 63, kSearch>,
     .grids = k_blocks::grids_with_minimum<8>,
     .snap = snap,
     .pack = pack,

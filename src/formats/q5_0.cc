@@ -1,6 +1,6 @@
 #include "formats/block32.h"
-#include "formats/plain_fit.h"
 #include "formats/reference_block32.h"
+#include "formats/search_block32.h"
 
 // 32 values, 5 bits each, one half scale; value = d * (code - 16).
 namespace fewbits::q5_0 {
@@ -8,6 +8,9 @@ extern const Format format;
 namespace {
 
 using Layout = block32::Layout<5, false>;
+
+constexpr float kStarts[] = {-16.8f, -16.4f, -16.0f, -15.7f, -15.4f, 15.0f, 15.4f};
+constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace
 
@@ -19,7 +22,7 @@ constinit const Format format = {
     .sub_block_values = block32::kValues,
     .levels = kConsecutive<-16, 15>,
     .gaussian_error = 1.82e-3,
-    .fit = plain_fit<format, true>,
+    .fit_blocks = search::fit_scale32<search::UniformRounding<-16, 15>, kSearch>,
     .grids = Layout::grids,
     .snap = Layout::snap,
     .pack = Layout::pack,

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "formats/k_blocks.h"
-#include "formats/plain_fit.h"
 #include "formats/reference.h"
+#include "formats/search_symmetric.h"
 
 // 256 values, 6 bits each, in 16 sub-blocks of 16 that have a signed scale of 8 bits; levels -32
 // to 31.
@@ -82,6 +82,9 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
+constexpr float kStarts[] = {-32.6f, -32.2f, -31.8f, -31.4f, 31.4f, 31.0f};
+constexpr search::SignedScales kSearch = {.starts = kStarts, .refinements = 2, .rounds = 2};
+
 }  // namespace
 
 constinit const Format format = {
@@ -92,7 +95,7 @@ constinit const Format format = {
     .sub_block_values = 16,
     .levels = kConsecutive<-32, 31>,
     .gaussian_error = 3.14e-4,
-    .fit = plain_fit<format, true>,
+    .fit_blocks = search::fit_signed<search::UniformRounding<-32, 31>, 16, -128, 127, kSearch>,
     .grids = k_blocks::grids<kSubBlocks>,
     .snap = snap,
     .pack = pack,

@@ -5,7 +5,7 @@
 #include "formats/bit_planes.h"
 #include "formats/format.h"
 #include "formats/levels.h"
-#include "formats/plain_fit.h"
+#include "formats/search_block32.h"
 
 // 32 values, 8 bits each, one half scale d; value = d * q, q from -128 to 127.
 //
@@ -55,6 +55,9 @@ void encode_reference(const float* row, int64_t columns, const float*, std::byte
   }
 }
 
+constexpr float kStarts[] = {-128.4f, -128.0f, -127.7f, 127.4f, 127.0f};
+constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 1};
+
 }  // namespace
 
 constinit const Format format = {
@@ -65,7 +68,7 @@ constinit const Format format = {
     .sub_block_values = kValues,
     .levels = kConsecutive<-128, 127>,
     .gaussian_error = 2.9e-5,
-    .fit = plain_fit<format, true>,
+    .fit_blocks = search::fit_scale32<search::UniformRounding<-128, 127>, kSearch>,
     .grids = grids,
     .snap = snap,
     .pack = pack,

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/half.h"
+#include "formats/float4.h"
 #include "formats/format.h"
 
 // Two-level scales: sub-block scale = half d * small integer.
@@ -17,18 +18,19 @@ inline uint16_t finite_half(float value) {
 }
 
 /// Stores `count` wanted scales as d * integer, integers from kLowest to kHighest. The scale of
-/// largest magnitude gets the extreme integer, so d may be negative where integers are signed.
-/// Returns d.
+/// largest magnitude gets the extreme integer, so d may be negative where integers are signed;
+/// with a stretch, that d is multiplied by it. Returns d.
 template <int kLowest, int kHighest, class Integer>
-uint16_t snap_sub_scales(const float* wanted, int count, Integer* integers) {
+uint16_t snap_sub_scales(const float* wanted, int count, Integer* integers, float stretch = 1) {
   const float* largest = std::max_element(
       wanted, wanted + count, [](float a, float b) { return std::abs(a) < std::abs(b); });
-  const uint16_t d = finite_half(*largest / static_cast<float>(kLowest < 0 ? kLowest : kHighest));
+  const uint16_t d =
+      finite_half(stretch * *largest / static_cast<float>(kLowest < 0 ? kLowest : kHighest));
   const float scale = half_to_float(d);
   for (int i = 0; i < count; ++i) {
-    const float ratio = scale == 0 ? 0.0f : std::nearbyint(wanted[i] / scale);
-    integers[i] = static_cast<Integer>(
-        std::clamp(ratio, static_cast<float>(kLowest), static_cast<float>(kHighest)));
+    const float ratio = scale == 0 ? 0.0f : wanted[i] / scale;
+    integers[i] = static_cast<Integer>(round_to_even(
+        std::clamp(ratio, static_cast<float>(kLowest), static_cast<float>(kHighest))));
   }
   return d;
 }

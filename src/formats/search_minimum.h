@@ -1,0 +1,237 @@
+#pragma once
+
+#include <span>
+
+#include "formats/format.h"
+#include "formats/k_blocks.h"
+#include "formats/search.h"
+#include "formats/sub_scales.h"
+
+// Searches for formats whose grids have a scale and an offset; levels from 0 to kLimit.
+namespace fewbits::search {
+
+struct Lines {
+  Float4 scale, offset;
+};
+
+template <int kSize>
+struct Range {
+  Float4 low, high;
+};
+
+template <int kSize>
+Range<kSize> range_of(const Lanes<kSize>& x) {
+  Range<kSize> range{x[0], x[0]};
+  for (const Float4 value : x) {
+    range.low = min4(value, range.low);
+    range.high = max4(value, range.high);
+  }
+  return range;
+}
+
+/// The line of least error through given codes, and how much it saves of the error of all zeros.
+template <int kSize>
+Float4 fit_line(const SubBlocks<kSize>& blocks, const Moments& sums, bool offset_below_zero,
+                Lines& line) {
+  const Float4 determinant = blocks.sum_w * sums.l2 - sums.l * sums.l;
+  const Float4 inverse = determinant > 0.0f ? 1.0f / determinant : splat(0);
+  line.scale = (blocks.sum_w * sums.xl - blocks.sum_wx * sums.l) * inverse;
+  line.offset = (sums.l2 * blocks.sum_wx - sums.l * sums.xl) * inverse;
+  if (offset_below_zero) {
+    const Int4 above = line.offset > 0.0f;
+    line.scale = above ? sums.xl * inverse_or_zero(sums.l2) : line.scale;
+    line.offset = above ? splat(0) : line.offset;
+  }
+  return line.scale * sums.xl + line.offset * blocks.sum_wx;
+}
+
+/// Grids of four sub-blocks: the range of values, narrowed at both ends by the tried parts of a
+/// step; then least squares and rounding in turn.
+template <int kSize, int kLimit>
+Lines find_lines(const SubBlocks<kSize>& blocks, std::span<const float> narrowings,
+                 bool offset_below_zero, int refinements) {
+  using Rounding = UniformRounding<0, kLimit>;
+  Range<kSize> range = range_of<kSize>(blocks.x);
+  if (offset_below_zero) range.low = min4(range.low, splat(0));
+  Lines best{splat(0), range.low};
+  Float4 gain = splat(-INFINITY);
+  const auto consider = [&](Float4 scale, Float4 offset) {
+    const Moments sums = moments<Rounding, kSize>(blocks, inverse_or_zero(scale), offset);
+    Lines line;
+    const Float4 gained = fit_line<kSize>(blocks, sums, offset_below_zero, line);
+    const Int4 better = gained > gain;
+    best.scale = better ? line.scale : best.scale;
+    best.offset = better ? line.offset : best.offset;
+    gain = better ? gained : gain;
+  };
+  for (const float narrowing : narrowings) {
+    const Float4 scale = (range.high - range.low) / (static_cast<float>(kLimit) + 2 * narrowing);
+    consider(scale, range.low + narrowing * scale);
+  }
+  for (int i = 0; i < refinements; ++i) consider(best.scale, best.offset);
+  return best;
+}
+
+/// How a super-block with unsigned sub-scales and sub-minimums is searched.
+struct MinimumScales {
+  std::span<const float> narrowings;
+  int refinements;
+  std::span<const float> stretches;  ///< of d and dmin that are tried
+  int rounds;                        ///< of choosing integers for d and dmin, and these for codes
+};
+
+template <int kSize, int kLimit, int kHighest>
+class MinimumSearch {
+ public:
+  static constexpr int kSubBlocks = k_blocks::kValues / kSize;
+  static constexpr int kGroups = kSubBlocks / kLanes;
+  using Rounding = UniformRounding<0, kLimit>;
+
+  MinimumSearch(const float* values, const float* weights) {
+    for (size_t g = 0; g < kGroups; ++g) {
+      const size_t at = g * kLanes * kSize;
+      load<kSize>(values + at, weights ? weights + at : nullptr, groups_[g]);
+    }
+  }
+
+  void run(const MinimumScales& how, BlockParameters& best) {
+    std::array<float, kSubBlocks> scales, minimums;
+    for (size_t g = 0; g < kGroups; ++g) {
+      const Lines line =
+          find_lines<kSize, kLimit>(groups_[g], how.narrowings, true, how.refinements);
+      store4(max4(line.scale, splat(0)), scales.data() + g * kLanes);
+      store4(-line.offset, minimums.data() + g * kLanes);
+    }
+    float least = INFINITY;
+    for (const float stretch : how.stretches) {
+      BlockParameters tried;
+      snap_scaled(scales, minimums, stretch, tried);
+      improve(how.rounds, tried, best, least);
+    }
+  }
+
+ private:
+  static void snap_scaled(const std::array<float, kSubBlocks>& scales,
+                          const std::array<float, kSubBlocks>& minimums, float stretch,
+                          BlockParameters& tried) {
+    tried.scale =
+        snap_sub_scales<0, kHighest>(scales.data(), kSubBlocks, tried.sub_scale.data(), stretch);
+    tried.minimum = snap_sub_scales<0, kHighest>(minimums.data(), kSubBlocks,
+                                                 tried.sub_minimum.data(), stretch);
+  }
+
+  void improve(int rounds, BlockParameters tried, BlockParameters& best, float& least) const {
+    for (int round = 0; round < rounds; ++round) {
+      const float error = choose_integers(tried);
+      if (error < least) {
+        least = error;
+        best = tried;
+      }
+      if (round + 1 < rounds) refit(tried);
+    }
+  }
+
+  struct Integers {
+    Float4 scale, minimum;
+  };
+
+  static Integers integers_of(const BlockParameters& parameters, size_t group) {
+    Integers integers;
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      integers.scale[lane] = static_cast<float>(parameters.sub_scale[group * kLanes + lane]);
+      integers.minimum[lane] = static_cast<float>(parameters.sub_minimum[group * kLanes + lane]);
+    }
+    return integers;
+  }
+
+  /// The sub-minimum of least error for the codes that a grid gives.
+  static Float4 best_minimum(const SubBlocks<kSize>& blocks, Float4 scale, Float4 offset,
+                             float inverse_dmin) {
+    const Moments sums = moments<Rounding, kSize>(blocks, inverse_or_zero(scale), offset);
+    const Float4 minimum = (scale * sums.l - blocks.sum_wx) / blocks.sum_w;
+    return round_to_even(clamp4(minimum * inverse_dmin, 0, kHighest));
+  }
+
+  /// For each sub-scale and its two neighbours the best sub-minimum; the best of these pairs.
+  /// Returns the error.
+  float choose_integers(BlockParameters& parameters) const {
+    const float d = half_to_float(parameters.scale);
+    const float dmin = half_to_float(parameters.minimum);
+    const float inverse_dmin = dmin > 0 ? 1 / dmin : 0.0f;
+    float total = 0;
+    for (size_t g = 0; g < kGroups; ++g) {
+      const Integers old = integers_of(parameters, g);
+      Integers chosen = old;
+      Float4 least =
+          error_on_grid<Rounding, kSize>(groups_[g], old.scale * d, -(old.minimum * dmin));
+      for (const float step : {-1.0f, 0.0f, 1.0f}) {
+        const Float4 moved = clamp4(old.scale + step, 0, kHighest);
+        const Float4 minimum =
+            best_minimum(groups_[g], moved * d, -(old.minimum * dmin), inverse_dmin);
+        const Float4 error =
+            error_on_grid<Rounding, kSize>(groups_[g], moved * d, -(minimum * dmin));
+        const Int4 better = error < least;
+        chosen.scale = better ? moved : chosen.scale;
+        chosen.minimum = better ? minimum : chosen.minimum;
+        least = better ? error : least;
+      }
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        parameters.sub_scale[g * kLanes + lane] = static_cast<int8_t>(chosen.scale[lane]);
+        parameters.sub_minimum[g * kLanes + lane] = static_cast<uint8_t>(chosen.minimum[lane]);
+        total += least[lane];
+      }
+    }
+    return total;
+  }
+
+  /// The d and dmin of least error for the codes that the parameters give.
+  void refit(BlockParameters& parameters) const {
+    const float d = half_to_float(parameters.scale);
+    const float dmin = half_to_float(parameters.minimum);
+    Float4 aa = splat(0), ab = splat(0), bb = splat(0), ax = splat(0), bx = splat(0);
+    for (size_t g = 0; g < kGroups; ++g) {
+      const Integers n = integers_of(parameters, g);
+      const Moments sums =
+          moments<Rounding, kSize>(groups_[g], inverse_or_zero(n.scale * d), -(n.minimum * dmin));
+      aa += n.scale * n.scale * sums.l2;
+      ab += n.scale * n.minimum * sums.l;
+      bb += n.minimum * n.minimum * groups_[g].sum_w;
+      ax += n.scale * sums.xl;
+      bx += n.minimum * groups_[g].sum_wx;
+    }
+    solve(total(aa), total(ab), total(bb), total(ax), total(bx), parameters);
+  }
+
+  static double total(Float4 lanes) {
+    return static_cast<double>(lanes[0]) + static_cast<double>(lanes[1]) +
+           static_cast<double>(lanes[2]) + static_cast<double>(lanes[3]);
+  }
+
+  /// Least squares of x = d a - dmin b.
+  static void solve(double aa, double ab, double bb, double ax, double bx,
+                    BlockParameters& parameters) {
+    const double determinant = aa * bb - ab * ab;
+    if (determinant > 1e-12 * aa * bb) {
+      parameters.scale = finite_half(static_cast<float>((ax * bb - bx * ab) / determinant));
+      parameters.minimum = finite_half(static_cast<float>((ax * ab - bx * aa) / determinant));
+    } else if (aa > 0) {
+      parameters.scale = finite_half(static_cast<float>(ax / aa));
+    }
+  }
+
+  std::array<SubBlocks<kSize>, kGroups> groups_;
+};
+
+/// Format::fit for super-blocks with sub-scales and sub-minimums.
+template <int kSize, int kLimit, int kHighest, const MinimumScales& how>
+void fit_with_minimum(const float* values, const float* weights, int64_t blocks,
+                      BlockParameters* parameters) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t at = b * k_blocks::kValues;
+    parameters[b] = {};
+    MinimumSearch<kSize, kLimit, kHighest>(values + at, weights ? weights + at : nullptr)
+        .run(how, parameters[b]);
+  }
+}
+
+}  // namespace fewbits::search

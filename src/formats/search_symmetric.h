@@ -1,0 +1,132 @@
+#pragma once
+
+#include <span>
+
+#include "formats/format.h"
+#include "formats/k_blocks.h"
+#include "formats/search.h"
+#include "formats/sub_scales.h"
+
+// Searches for formats whose grids have a scale and no offset.
+namespace fewbits::search {
+
+/// Scales of four sub-blocks: of the tried ones, on which the value of largest magnitude becomes
+/// `start` (not nearest, but exactly), the one whose codes leave the least error after least
+/// squares; then least squares and rounding in turn.
+template <class Rounding, int kSize>
+Float4 find_scales(const SubBlocks<kSize>& blocks, std::span<const float> starts, int refinements) {
+  const Float4 unit = inverse_or_zero(largest<kSize>(blocks.x));
+  Float4 scale = splat(0), gain = splat(0);
+  const auto consider = [&](Float4 inverse) {
+    const Moments sums = moments<Rounding, kSize>(blocks, inverse, splat(0));
+    const Float4 gained = sums.xl * sums.xl / sums.l2;
+    const Int4 better = gained > gain;
+    scale = better ? sums.xl / sums.l2 : scale;
+    gain = better ? gained : gain;
+  };
+  for (const float start : starts) consider(start * unit);
+  for (int i = 0; i < refinements; ++i) consider(inverse_or_zero(scale));
+  return scale;
+}
+
+/// How a super-block with signed sub-scales is searched.
+struct SignedScales {
+  std::span<const float> starts;
+  int refinements;
+  int rounds;  ///< of choosing sub-scales for d and d for codes
+};
+
+template <class Rounding, int kSize, int kLowest, int kHighest>
+class SignedScaleSearch {
+ public:
+  static constexpr int kSubBlocks = k_blocks::kValues / kSize;
+  static constexpr int kGroups = kSubBlocks / kLanes;
+
+  SignedScaleSearch(const float* values, const float* weights) {
+    for (size_t g = 0; g < kGroups; ++g) {
+      const size_t at = g * kLanes * kSize;
+      load<kSize>(values + at, weights ? weights + at : nullptr, groups_[g]);
+    }
+  }
+
+  void run(const SignedScales& how, BlockParameters& best) {
+    std::array<float, kSubBlocks> wanted;
+    for (size_t g = 0; g < kGroups; ++g) {
+      store4(find_scales<Rounding, kSize>(groups_[g], how.starts, how.refinements),
+             wanted.data() + g * kLanes);
+    }
+    BlockParameters tried;
+    tried.scale =
+        snap_sub_scales<kLowest, kHighest>(wanted.data(), kSubBlocks, tried.sub_scale.data());
+    float least = INFINITY;
+    for (int round = 0; round < how.rounds; ++round) {
+      const float error = choose_sub_scales(tried);
+      if (!(error < least)) break;
+      least = error;
+      best = tried;
+      if (round + 1 < how.rounds) tried.scale = refit(tried);
+    }
+  }
+
+ private:
+  static Float4 sub_scales(const BlockParameters& parameters, size_t group) {
+    const int8_t* at = parameters.sub_scale.data() + group * kLanes;
+    return Float4{static_cast<float>(at[0]), static_cast<float>(at[1]), static_cast<float>(at[2]),
+                  static_cast<float>(at[3])};
+  }
+
+  /// The best of each sub-scale and its two neighbours. Returns the error.
+  float choose_sub_scales(BlockParameters& parameters) const {
+    const float d = half_to_float(parameters.scale);
+    float total = 0;
+    for (size_t g = 0; g < kGroups; ++g) {
+      const Float4 old = sub_scales(parameters, g);
+      Float4 chosen = old;
+      Float4 least = error_on_grid<Rounding, kSize>(groups_[g], old * d, splat(0));
+      for (const float step : {-1.0f, 1.0f}) {
+        const Float4 moved = clamp4(old + step, kLowest, kHighest);
+        const Float4 error = error_on_grid<Rounding, kSize>(groups_[g], moved * d, splat(0));
+        chosen = error < least ? moved : chosen;
+        least = min4(error, least);
+      }
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        parameters.sub_scale[g * kLanes + lane] = static_cast<int8_t>(chosen[lane]);
+        total += least[lane];
+      }
+    }
+    return total;
+  }
+
+  /// The d of least error for the codes that the parameters give.
+  uint16_t refit(const BlockParameters& parameters) const {
+    const float d = half_to_float(parameters.scale);
+    Float4 xl = splat(0), l2 = splat(0);
+    for (size_t g = 0; g < kGroups; ++g) {
+      const Float4 integers = sub_scales(parameters, g);
+      const Float4 inverse = inverse_or_zero(integers * d);
+      const Moments sums = moments<Rounding, kSize>(groups_[g], inverse, splat(0));
+      xl += integers * sums.xl;
+      l2 += integers * integers * sums.l2;
+    }
+    const float denominator = l2[0] + l2[1] + l2[2] + l2[3];
+    if (!(denominator > 0)) return parameters.scale;
+    return finite_half((xl[0] + xl[1] + xl[2] + xl[3]) / denominator);
+  }
+
+  std::array<SubBlocks<kSize>, kGroups> groups_;
+};
+
+/// Format::fit for super-blocks with signed sub-scales.
+template <class Rounding, int kSize, int kLowest, int kHighest, const SignedScales& how>
+void fit_signed(const float* values, const float* weights, int64_t blocks,
+                BlockParameters* parameters) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t at = b * k_blocks::kValues;
+    parameters[b] = {};
+    SignedScaleSearch<Rounding, kSize, kLowest, kHighest>(values + at,
+                                                          weights ? weights + at : nullptr)
+        .run(how, parameters[b]);
+  }
+}
+
+}  // namespace fewbits::search
