@@ -3,23 +3,34 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "files/metadata.h"
 #include "files/output_file.h"
 #include "files/tensor_store.h"
 
-// GGUF, versions 2 and 3, little endian: a header of key-value metadata and tensor infos, then the tensors' bytes, each
-// at a multiple of general.alignment (32 unless the file says otherwise). GGUF lists sizes innermost first; Shape has
-// them outermost first. Source: ggml's docs/gguf.md.
+// GGUF, versions 2 and 3, little endian: a header of key-value metadata and tensor infos, then the
+// tensors' bytes, each at a multiple of general.alignment (32 unless the file says otherwise). GGUF
+// lists sizes innermost first; Shape has them outermost first. Source: ggml's docs/gguf.md.
+//
+//     "GGUF" | u32 version | u64 tensors | u64 entries
+//     entry:   string key | u32 value type | value          string: u64 length, bytes
+//     tensor:  string name | u32 dimensions | u64 size ... | u32 ggml type | u64 offset in the data
+//     padding, then the data
 namespace fewbits {
 
-/// Throws Error, in one line with the path, where anything in the file is not as it must be: magic, version, counts,
-/// string lengths, duplicate keys or names, unknown types (the known ones are listed), sizes that overflow, row lengths
-/// that are no whole blocks, offsets that are unaligned, outside the file or overlap.
+/// Throws Error, in one line with the path, where anything in the file is not as it must be: magic,
+/// version, counts, string lengths, duplicate keys or names, unknown types (the known ones are
+/// listed), sizes that overflow, row lengths that are no whole blocks, offsets that are unaligned,
+/// outside the file or overlap. Reads the header only.
 TensorStore open_gguf(const std::filesystem::path& path);
 
-/// What will be written: order, names, shapes and formats of all tensors are known before the first byte.
+/// The same for a whole file in memory; `where` begins every error. The tensors borrow `bytes`.
+ParsedFile parse_gguf(std::span<const std::byte> bytes, std::string_view where);
+
+/// What will be written: order, names, shapes and formats of all tensors are known before the first
+/// byte.
 struct PlannedTensor {
   std::string name;
   const Format* format;
@@ -29,26 +40,35 @@ struct PlannedTensor {
 /// Bytes of the finished file.
 int64_t gguf_file_bytes(const Metadata& metadata, std::span<const PlannedTensor> tensors);
 
-/// Writes a GGUF v3 file front to back, tensor after tensor, in pieces of any size. Nothing appears under the final name
-/// before `commit` (see OutputFile).
+/// Writes a GGUF v3 file front to back, tensor after tensor, in pieces of any size. Nothing appears
+/// under the final name before `commit` (see OutputFile). The metadata's general.alignment is kept
+/// to.
 class GgufWriter {
  public:
-  /// Checks the disk space and writes the header.
+  /// Checks the disk space and writes the header. Throws Error where GGUF cannot hold the plan: a
+  /// tensor of more than 4 sizes or of a format that GGUF has not, a name twice.
   GgufWriter(const std::filesystem::path& path, const Metadata& metadata,
              std::vector<PlannedTensor> tensors);
 
   /// The next bytes of the tensor that is being written; tensors come in the planned order.
+  /// REQUIRES: they end no later than that tensor.
   void append(std::span<const std::byte> bytes);
 
   /// REQUIRES: every planned byte was appended.
   void commit();
 
  private:
+  void finish_tensors();
+
   OutputFile file_;
   std::vector<PlannedTensor> tensors_;
   int64_t alignment_;
   size_t current_ = 0;
   int64_t left_in_current_ = 0;
 };
+
+/// The metadata's general.alignment, 32 where it has none. Throws Error where it is no uint32, or
+/// no power of two from 8 to 2^30.
+int64_t gguf_alignment(const Metadata& metadata);
 
 }  // namespace fewbits

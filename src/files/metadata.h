@@ -12,19 +12,36 @@ namespace fewbits {
 
 /// GGUF's own numbers.
 enum class ValueType : uint32_t {
-  kUint8, kInt8, kUint16, kInt16, kUint32, kInt32, kFloat32, kBool, kString, kArray, kUint64, kInt64, kFloat64
+  kUint8,
+  kInt8,
+  kUint16,
+  kInt16,
+  kUint32,
+  kInt32,
+  kFloat32,
+  kBool,
+  kString,
+  kArray,
+  kUint64,
+  kInt64,
+  kFloat64
 };
 
-/// Integers and bools are int64_t (a uint64 above INT64_MAX is refused by the reader), floats are double.
-/// Nested arrays are refused.
+/// Integers and bools are int64_t (a uint64 above INT64_MAX is refused by the reader), floats are
+/// double. Nested arrays are refused.
 struct MetadataArray {
   ValueType element = ValueType::kInt32;
   std::variant<std::vector<int64_t>, std::vector<double>, std::vector<std::string>> values;
+
+  size_t size() const;
+  bool operator==(const MetadataArray&) const = default;
 };
 
 struct MetadataValue {
   ValueType type = ValueType::kString;
   std::variant<int64_t, double, std::string, MetadataArray> value;
+
+  bool operator==(const MetadataValue&) const = default;
 };
 
 class Metadata {
@@ -32,7 +49,15 @@ class Metadata {
   struct Entry {
     std::string key;
     MetadataValue value;
+
+    bool operator==(const Entry&) const = default;
   };
+
+  Metadata() = default;
+
+  /// REQUIRES: no key twice. Takes a long list at once, where `set` would look for each key in
+  /// turn.
+  explicit Metadata(std::vector<Entry> entries) : entries_(std::move(entries)) {}
 
   const std::vector<Entry>& entries() const { return entries_; }
   const MetadataValue* find(std::string_view key) const;
@@ -61,5 +86,8 @@ class Metadata {
  private:
   std::vector<Entry> entries_;
 };
+
+/// "uint8", "string", "array": for people.
+std::string_view value_type_name(ValueType type);
 
 }  // namespace fewbits

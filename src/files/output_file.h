@@ -7,19 +7,27 @@
 
 namespace fewbits {
 
-/// A file that appears whole or not at all: bytes go to a temporary name in the target's folder, `commit` syncs and
-/// renames it, and without a commit the destructor removes it (an older file under the final name stays as it was).
-/// Written pages are handed to the disk and dropped as writing goes on, so memory stays flat.
+/// A file that appears whole or not at all: bytes go to a temporary name in the target's folder,
+/// `commit` syncs and renames it, and without a commit the destructor removes it (an older file
+/// under the final name stays as it was). Written pages are handed to the disk and dropped as
+/// writing goes on, so memory stays flat.
+///
+/// The temporary is named .NAME.fewbits-PID-RANDOM.tmp and kept locked (flock) while its writer
+/// lives. What a killed writer of the same target left behind is therefore known by its free lock,
+/// and the next one removes it.
 class OutputFile {
  public:
-  /// Throws Error before any work where the folder is missing or not writable, the target is no regular file, or the
-  /// disk has less than `expected_bytes` free (says how much is needed and how much there is).
+  /// Throws Error before any work where the folder is missing or not writable, the target is
+  /// write-protected or no regular file, or where the disk or the limit on file sizes leaves less
+  /// than `expected_bytes` (says how much is needed and how much there is). Where the target is a
+  /// symbolic link, what it leads to is written.
   OutputFile(const std::filesystem::path& path, int64_t expected_bytes);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&&) = delete;
   ~OutputFile();
 
-  /// Throws Error (a full disk, a file size limit) with the path and the number of bytes written so far.
+  /// Throws Error (a full disk, a file size limit) with the path and the number of bytes written so
+  /// far.
   void append(std::span<const std::byte> bytes);
   int64_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
@@ -28,13 +36,18 @@ class OutputFile {
   void commit();
 
  private:
+  void write_some(std::span<const std::byte> bytes);
   void flush_behind();
+  void flush(int64_t begin, int64_t end, unsigned flags);
+  [[noreturn]] void fail_writing(int error) const;
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   int file_ = -1;
+  int64_t limit_ = 0;  // the process's limit on file sizes (ulimit -f)
   int64_t size_ = 0;
-  int64_t flushed_ = 0;
+  int64_t flushed_ = 0;  // up to here the kernel has been asked to write
+  int64_t dropped_ = 0;  // up to here pages have been given back
 };
 
 /// Whether two names lead to the same existing file.
