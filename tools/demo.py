@@ -84,8 +84,8 @@ def measure(original, text, chunks):
 
 def print_row(cells):
     widths = [7, 7, 11, 13, 12, 10, 25, 16]
-    print("  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, widths))),
-          flush=True)
+    first, *others = (cell.rjust(width) for cell, width in zip(cells, widths))
+    print("  ".join([first.strip().ljust(widths[0]), *others]), flush=True)
 
 
 def processor():

@@ -1,4 +1,4 @@
-"""What quantize writes: every mix, the same bytes for any thread count, from either kind of source, in little memory."""
+"""What quantize writes: every mix, the same bytes for any thread count and source, in little memory."""
 import json
 import re
 

@@ -35,7 +35,7 @@ def random_halves(count, seed=1):
 
 
 class TinyModel:
-    """`tensors` maps GGUF names to [shape, GGUF type, bytes], outermost size first; change what a test needs changed."""
+    """`tensors` maps GGUF names to [shape, GGUF type, bytes], outermost size first; a test changes what it likes."""
 
     POOL_VALUES = 1 << 19
 
@@ -106,7 +106,8 @@ class TinyModel:
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", self.config())
         write_json(path / "tokenizer.json", self.tokenizer())
-        write_json(path / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "bos_token": END, "eos_token": END})
+        write_json(path / "tokenizer_config.json",
+                   {"tokenizer_class": "GPT2Tokenizer", "bos_token": END, "eos_token": END})
         tensors = {hugging_face_name(name): self._unpermuted(name, tensor) for name, tensor in self.tensors.items()}
         if shards == 1:
             write_safetensors(path / "model.safetensors", tensors)
@@ -119,7 +120,8 @@ class TinyModel:
 
     def config(self):
         return {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "torch_dtype": "float16",
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+            "torch_dtype": "float16",
             "hidden_size": self.hidden, "intermediate_size": self.ffn, "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0, "max_position_embeddings": self.context, "vocab_size": len(self.vocabulary),
