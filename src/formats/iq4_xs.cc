@@ -91,7 +91,8 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 }
 
 constexpr float kStarts[] = {-134, -129, -124, -119, 124, 118, 113, 108};
-constexpr search::SignedScales kSearch = {.starts = kStarts, .refinements = 2, .rounds = 2};
+constexpr search::SignedScales kSearch = {
+    .starts = kStarts, .refinements = 1, .descents = 2, .rounds = 1};
 
 }  // namespace
 

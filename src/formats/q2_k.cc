@@ -51,10 +51,12 @@ constexpr reference::WithMinimum kReference = {
     .rms_weights = false,
 };
 
-constexpr float kNarrowings[] = {-0.3f, 0.0f, 0.3f, 0.6f, 0.9f};
+constexpr search::Narrowing kStarts[] = {{0, 0},     {0, 0.45f},     {0, 0.9f},
+                                         {0.45f, 0}, {0.45f, 0.45f}, {0.45f, 0.9f},
+                                         {0.9f, 0},  {0.9f, 0.45f},  {0.9f, 0.9f}};
 constexpr float kStretches[] = {1.0f, 0.94f, 1.06f};
 constexpr search::MinimumScales kSearch = {
-    .narrowings = kNarrowings, .refinements = 2, .stretches = kStretches, .rounds = 2};
+    .starts = kStarts, .refinements = 1, .stretches = kStretches, .descents = 2, .rounds = 1};
 
 }  // namespace
 

@@ -9,8 +9,10 @@ namespace {
 
 using Layout = block32::Layout<5, true>;
 
-constexpr float kNarrowings[] = {-0.3f, 0.0f, 0.3f, 0.6f, 0.9f};
-constexpr search::Line32 kSearch = {.narrowings = kNarrowings, .refinements = 3};
+constexpr search::Narrowing kStarts[] = {{0, 0},     {0, 0.45f},     {0, 0.9f},
+                                         {0.45f, 0}, {0.45f, 0.45f}, {0.45f, 0.9f},
+                                         {0.9f, 0},  {0.9f, 0.45f},  {0.9f, 0.9f}};
+constexpr search::Line32 kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace
 

@@ -83,7 +83,8 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 }
 
 constexpr float kStarts[] = {-32.6f, -32.2f, -31.8f, -31.4f, 31.4f, 31.0f};
-constexpr search::SignedScales kSearch = {.starts = kStarts, .refinements = 2, .rounds = 2};
+constexpr search::SignedScales kSearch = {
+    .starts = kStarts, .refinements = 1, .descents = 2, .rounds = 1};
 
 }  // namespace
 

@@ -40,7 +40,7 @@ void fit_scale32(const float* values, const float* weights, int64_t blocks,
 }
 
 struct Line32 {
-  std::span<const float> narrowings;
+  std::span<const Narrowing> starts;
   int refinements;
 };
 
@@ -52,7 +52,7 @@ void fit_line32(const float* values, const float* weights, int64_t blocks,
     SubBlocks<block32::kValues> four;
     load_up_to_four(values + at, weights ? weights + at : nullptr, blocks - b, four);
     const Lines lines =
-        find_lines<block32::kValues, kLimit>(four, how.narrowings, false, how.refinements);
+        find_lines<block32::kValues, kLimit>(four, how.starts, false, how.refinements);
     for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, blocks - b); ++lane) {
       parameters[b + lane] = {.scale = finite_half(lines.scale[lane]),
                               .minimum = finite_half(lines.offset[lane])};

@@ -45,10 +45,16 @@ Float4 fit_line(const SubBlocks<kSize>& blocks, const Moments& sums, bool offset
   return line.scale * sums.xl + line.offset * blocks.sum_wx;
 }
 
-/// Grids of four sub-blocks: the range of values, narrowed at both ends by the tried parts of a
-/// step; then least squares and rounding in turn.
+/// A first grid: the range of the values without `low` steps at its lower end and `high` steps at
+/// its upper.
+struct Narrowing {
+  float low, high;
+};
+
+/// Grids of four sub-blocks: of the first grids the one whose codes leave the least error after
+/// least squares; then rounding and least squares in turn.
 template <int kSize, int kLimit>
-Lines find_lines(const SubBlocks<kSize>& blocks, std::span<const float> narrowings,
+Lines find_lines(const SubBlocks<kSize>& blocks, std::span<const Narrowing> starts,
                  bool offset_below_zero, int refinements) {
   using Rounding = UniformRounding<0, kLimit>;
   Range<kSize> range = range_of<kSize>(blocks.x);
@@ -64,9 +70,9 @@ Lines find_lines(const SubBlocks<kSize>& blocks, std::span<const float> narrowin
     best.offset = better ? line.offset : best.offset;
     gain = better ? gained : gain;
   };
-  for (const float narrowing : narrowings) {
-    const Float4 scale = (range.high - range.low) / (static_cast<float>(kLimit) + 2 * narrowing);
-    consider(scale, range.low + narrowing * scale);
+  for (const auto [low, high] : starts) {
+    const Float4 scale = (range.high - range.low) / (static_cast<float>(kLimit) + low + high);
+    consider(scale, range.low + low * scale);
   }
   for (int i = 0; i < refinements; ++i) consider(best.scale, best.offset);
   return best;
@@ -74,10 +80,11 @@ Lines find_lines(const SubBlocks<kSize>& blocks, std::span<const float> narrowin
 
 /// How a super-block with unsigned sub-scales and sub-minimums is searched.
 struct MinimumScales {
-  std::span<const float> narrowings;
+  std::span<const Narrowing> starts;
   int refinements;
   std::span<const float> stretches;  ///< of d and dmin that are tried
-  int rounds;                        ///< of choosing integers for d and dmin, and these for codes
+  int descents;  ///< rounds of best parameters for codes, best codes for parameters
+  int rounds;    ///< rounds that try the neighbours of each sub-scale with their own codes
 };
 
 template <int kSize, int kLimit, int kHighest>
@@ -97,8 +104,7 @@ class MinimumSearch {
   void run(const MinimumScales& how, BlockParameters& best) {
     std::array<float, kSubBlocks> scales, minimums;
     for (size_t g = 0; g < kGroups; ++g) {
-      const Lines line =
-          find_lines<kSize, kLimit>(groups_[g], how.narrowings, true, how.refinements);
+      const Lines line = find_lines<kSize, kLimit>(groups_[g], how.starts, true, how.refinements);
       store4(max4(line.scale, splat(0)), scales.data() + g * kLanes);
       store4(-line.offset, minimums.data() + g * kLanes);
     }
@@ -106,7 +112,7 @@ class MinimumSearch {
     for (const float stretch : how.stretches) {
       BlockParameters tried;
       snap_scaled(scales, minimums, stretch, tried);
-      improve(how.rounds, tried, best, least);
+      improve(how, tried, best, least);
     }
   }
 
@@ -120,15 +126,18 @@ class MinimumSearch {
                                                  tried.sub_minimum.data(), stretch);
   }
 
-  void improve(int rounds, BlockParameters tried, BlockParameters& best, float& least) const {
-    for (int round = 0; round < rounds; ++round) {
+  void improve(const MinimumScales& how, BlockParameters tried, BlockParameters& best,
+               float& least) const {
+    for (int i = 0; i < how.descents; ++i) descend(tried);
+    for (int round = 0; round < how.rounds; ++round) {
       const float error = choose_integers(tried);
       if (error < least) {
         least = error;
         best = tried;
       }
-      if (round + 1 < rounds) refit(tried);
+      if (round + 1 < how.rounds) descend(tried);
     }
+    if (how.rounds == 0) best = tried;
   }
 
   struct Integers {
@@ -175,28 +184,79 @@ class MinimumSearch {
         chosen.minimum = better ? minimum : chosen.minimum;
         least = better ? error : least;
       }
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        parameters.sub_scale[g * kLanes + lane] = static_cast<int8_t>(chosen.scale[lane]);
-        parameters.sub_minimum[g * kLanes + lane] = static_cast<uint8_t>(chosen.minimum[lane]);
-        total += least[lane];
-      }
+      store_integers(chosen, g, parameters);
+      for (int lane = 0; lane < kLanes; ++lane) total += least[lane];
     }
     return total;
   }
 
-  /// The d and dmin of least error for the codes that the parameters give.
-  void refit(BlockParameters& parameters) const {
+  using AllMoments = std::array<Moments, kGroups>;
+
+  /// Least error for the codes that the parameters give: integers for d and dmin, then these for
+  /// the integers.
+  void descend(BlockParameters& parameters) const {
+    AllMoments sums;
     const float d = half_to_float(parameters.scale);
     const float dmin = half_to_float(parameters.minimum);
+    for (size_t g = 0; g < kGroups; ++g) {
+      const Integers n = integers_of(parameters, g);
+      sums[g] =
+          moments<Rounding, kSize>(groups_[g], inverse_or_zero(n.scale * d), -(n.minimum * dmin));
+    }
+    for (int i = 0; i < 2; ++i) {
+      round_integers(sums, parameters);
+      refit(sums, parameters);
+    }
+  }
+
+  /// The best integers for fixed codes: three sub-scales next to the least squares solution, each
+  /// with its minimum.
+  void round_integers(const AllMoments& all, BlockParameters& parameters) const {
+    const float d = half_to_float(parameters.scale);
+    const float dmin = half_to_float(parameters.minimum);
+    const float inverse_d = d > 0 ? 1 / d : 0.0f;
+    const float inverse_dmin = dmin > 0 ? 1 / dmin : 0.0f;
+    for (size_t g = 0; g < kGroups; ++g) {
+      const Moments& sums = all[g];
+      const SubBlocks<kSize>& blocks = groups_[g];
+      Lines line;
+      fit_line<kSize>(blocks, sums, true, line);
+      const Float4 middle = round_to_even(clamp4(line.scale * inverse_d, 0, kHighest));
+      Integers chosen = integers_of(parameters, g);
+      Float4 least = splat(INFINITY);
+      for (const float step : {0.0f, -1.0f, 1.0f}) {
+        const Float4 n = clamp4(middle + step, 0, kHighest);
+        const Float4 scale = n * d;
+        const Float4 wanted = (scale * sums.l - blocks.sum_wx) / blocks.sum_w;
+        const Float4 m = round_to_even(clamp4(wanted * inverse_dmin, 0, kHighest));
+        const Float4 minimum = m * dmin;
+        const Float4 error = scale * (scale * sums.l2 - 2.0f * (minimum * sums.l + sums.xl)) +
+                             minimum * (minimum * blocks.sum_w + 2.0f * blocks.sum_wx);
+        const Int4 better = error < least;
+        chosen.scale = better ? n : chosen.scale;
+        chosen.minimum = better ? m : chosen.minimum;
+        least = better ? error : least;
+      }
+      store_integers(chosen, g, parameters);
+    }
+  }
+
+  static void store_integers(const Integers& integers, size_t group, BlockParameters& parameters) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      parameters.sub_scale[group * kLanes + lane] = static_cast<int8_t>(integers.scale[lane]);
+      parameters.sub_minimum[group * kLanes + lane] = static_cast<uint8_t>(integers.minimum[lane]);
+    }
+  }
+
+  /// The d and dmin of least error for fixed codes and integers.
+  void refit(const AllMoments& all, BlockParameters& parameters) const {
     Float4 aa = splat(0), ab = splat(0), bb = splat(0), ax = splat(0), bx = splat(0);
     for (size_t g = 0; g < kGroups; ++g) {
       const Integers n = integers_of(parameters, g);
-      const Moments sums =
-          moments<Rounding, kSize>(groups_[g], inverse_or_zero(n.scale * d), -(n.minimum * dmin));
-      aa += n.scale * n.scale * sums.l2;
-      ab += n.scale * n.minimum * sums.l;
+      aa += n.scale * n.scale * all[g].l2;
+      ab += n.scale * n.minimum * all[g].l;
       bb += n.minimum * n.minimum * groups_[g].sum_w;
-      ax += n.scale * sums.xl;
+      ax += n.scale * all[g].xl;
       bx += n.minimum * groups_[g].sum_wx;
     }
     solve(total(aa), total(ab), total(bb), total(ax), total(bx), parameters);

@@ -33,7 +33,8 @@ Float4 find_scales(const SubBlocks<kSize>& blocks, std::span<const float> starts
 struct SignedScales {
   std::span<const float> starts;
   int refinements;
-  int rounds;  ///< of choosing sub-scales for d and d for codes
+  int descents;  ///< rounds of best parameters for codes, best codes for parameters
+  int rounds;    ///< rounds that try the neighbours of each sub-scale with their own codes
 };
 
 template <class Rounding, int kSize, int kLowest, int kHighest>
@@ -58,13 +59,15 @@ class SignedScaleSearch {
     BlockParameters tried;
     tried.scale =
         snap_sub_scales<kLowest, kHighest>(wanted.data(), kSubBlocks, tried.sub_scale.data());
+    for (int i = 0; i < how.descents; ++i) descend(tried);
+    best = tried;
     float least = INFINITY;
     for (int round = 0; round < how.rounds; ++round) {
       const float error = choose_sub_scales(tried);
       if (!(error < least)) break;
       least = error;
       best = tried;
-      if (round + 1 < how.rounds) tried.scale = refit(tried);
+      if (round + 1 < how.rounds) descend(tried);
     }
   }
 
@@ -89,28 +92,36 @@ class SignedScaleSearch {
         chosen = error < least ? moved : chosen;
         least = min4(error, least);
       }
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        parameters.sub_scale[g * kLanes + lane] = static_cast<int8_t>(chosen[lane]);
-        total += least[lane];
-      }
+      store_sub_scales(chosen, g, parameters);
+      for (int lane = 0; lane < kLanes; ++lane) total += least[lane];
     }
     return total;
   }
 
-  /// The d of least error for the codes that the parameters give.
-  uint16_t refit(const BlockParameters& parameters) const {
+  /// Least error for the codes that the parameters give: sub-scales for d, then d for the
+  /// sub-scales.
+  void descend(BlockParameters& parameters) const {
     const float d = half_to_float(parameters.scale);
+    if (d == 0) return;
     Float4 xl = splat(0), l2 = splat(0);
     for (size_t g = 0; g < kGroups; ++g) {
-      const Float4 integers = sub_scales(parameters, g);
-      const Float4 inverse = inverse_or_zero(integers * d);
+      const Float4 inverse = inverse_or_zero(sub_scales(parameters, g) * d);
       const Moments sums = moments<Rounding, kSize>(groups_[g], inverse, splat(0));
+      const Float4 wanted = sums.xl * inverse_or_zero(sums.l2) * (1 / d);
+      const Float4 integers = round_to_even(clamp4(wanted, kLowest, kHighest));
+      store_sub_scales(integers, g, parameters);
       xl += integers * sums.xl;
       l2 += integers * integers * sums.l2;
     }
     const float denominator = l2[0] + l2[1] + l2[2] + l2[3];
-    if (!(denominator > 0)) return parameters.scale;
-    return finite_half((xl[0] + xl[1] + xl[2] + xl[3]) / denominator);
+    if (!(denominator > 0)) return;
+    parameters.scale = finite_half((xl[0] + xl[1] + xl[2] + xl[3]) / denominator);
+  }
+
+  static void store_sub_scales(Float4 integers, size_t group, BlockParameters& parameters) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      parameters.sub_scale[group * kLanes + lane] = static_cast<int8_t>(integers[lane]);
+    }
   }
 
   std::array<SubBlocks<kSize>, kGroups> groups_;
