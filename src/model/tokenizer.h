@@ -15,11 +15,13 @@ namespace fewbits {
 
 using Token = int32_t;
 
-/// Text <-> tokens, equal to the tokenizer the model was trained with: byte-level BPE and SentencePiece BPE, from a Hugging
-/// Face tokenizer.json or from GGUF metadata. Immutable and safe to share between threads once built. Movable.
+/// Text <-> tokens, equal to the tokenizer the model was trained with: byte-level BPE and
+/// SentencePiece BPE, from a Hugging Face tokenizer.json or from GGUF metadata. Immutable and safe
+/// to share between threads once built. Movable. Its parts are in tokenizers/.
 class Tokenizer {
  public:
-  /// `config` is tokenizer_config.json or null. Throws Error naming the part of the JSON that is unknown or wrong.
+  /// `config` is tokenizer_config.json or null. Throws Error naming the part of the JSON that is
+  /// unknown or wrong.
   static Tokenizer from_json(const Json& tokenizer, const Json& config, std::string_view where);
   static Tokenizer from_gguf(const Metadata& metadata, std::string_view where);
 
@@ -27,15 +29,22 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  enum class Special { kAsText, kParse };  ///< whether "<|im_end|>" in the text is the token or seven characters
+  /// Whether "<|im_end|>" in the text is ten characters or the token.
+  enum class Special { kAsText, kParse };
 
-  /// No BOS or EOS is added; see with_bos. Invalid UTF-8 is handled as the reference does: byte by byte.
+  /// No BOS or EOS is added; see encode_with_bos. Each byte that is not valid UTF-8 is kept where
+  /// the vocabulary has tokens for single bytes (SentencePiece), else it counts as U+FFFD.
+  /// Throws Error for a text of more than 1 GiB.
   std::vector<Token> encode(std::string_view text, Special special = Special::kAsText) const;
-  /// encode, with BOS and EOS where the model adds them.
-  std::vector<Token> encode_with_bos(std::string_view text, Special special = Special::kAsText) const;
+  /// encode, with BOS and EOS (or whatever else the model's template asks for) where the model adds
+  /// them.
+  std::vector<Token> encode_with_bos(std::string_view text,
+                                     Special special = Special::kAsText) const;
 
-  /// The bytes of one token as they appear in running text. Control tokens give "" unless `show_special`.
+  /// The bytes of one token as they appear in running text; perhaps only a part of a character.
+  /// Control tokens give "" unless `show_special`, and so does a number that is no token.
   std::string piece(Token token, bool show_special = false) const;
+  /// The whole text: the pieces, without the space that SentencePiece puts in front of a text.
   std::string decode(std::span<const Token> tokens, bool show_special = false) const;
 
   int64_t size() const;
@@ -48,11 +57,13 @@ class Tokenizer {
   bool is_control(Token token) const;
   /// The id of exactly this token text ("<|im_end|>"), if the vocabulary has it.
   std::optional<Token> find(std::string_view token_text) const;
-  /// The token's raw text as stored in the vocabulary.
+  /// The token's raw text as stored in the vocabulary; "" for a number that is no token.
   std::string_view text(Token token) const;
 
-  /// Writes the tokenizer.ggml.* keys, so that stock llama.cpp gives the same tokens.
-  void write_gguf(Metadata& metadata) const;
+  /// Writes the tokenizer.ggml.* keys, so that stock llama.cpp gives the same tokens. Embeddings
+  /// may have more rows than there are tokens: up to `vocabulary`, unused tokens fill the list.
+  /// Throws Error where GGUF has no way to say what this tokenizer does.
+  void write_gguf(Metadata& metadata, int64_t vocabulary = 0) const;
 
  private:
   struct Impl;

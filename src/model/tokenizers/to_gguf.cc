@@ -1,0 +1,182 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "model/tokenizers/parts.h"
+#include "model/tokenizers/pre_names.h"
+
+// The way out to GGUF. Its tokenizers are fewer than Hugging Face's: "gpt2", byte-level BPE whose
+// pre-tokenizer is a name, and "llama", SentencePiece with scores instead of merges. What is
+// neither is refused, because a file that gives other tokens is worse than none.
+namespace fewbits {
+namespace {
+
+constexpr std::string_view kSpaceMark = "\u2581";
+
+std::string describe(const PreTokenizer& pre_tokenizer) {
+  std::vector<std::string> steps;
+  for (const PreTokenizerStep& step : pre_tokenizer.steps()) {
+    if (const auto* split = std::get_if<SplitText>(&step)) {
+      steps.push_back(fmt::format("Split '{}'", split->pattern.source()));
+    } else {
+      steps.emplace_back(std::holds_alternative<PrefixSpace>(step) ? "prefix space" : "Metaspace");
+    }
+  }
+  return steps.empty() ? "none" : join(steps, " then ");
+}
+
+/// The expressions of a pre-tokenizer that only splits; nothing where it does more.
+std::optional<std::vector<std::string>> expressions_of(const PreTokenizer& pre_tokenizer) {
+  std::vector<std::string> expressions;
+  for (const PreTokenizerStep& step : pre_tokenizer.steps()) {
+    const auto* split = std::get_if<SplitText>(&step);
+    const bool plain = split != nullptr && split->pattern.is_regex() && !split->invert &&
+                       split->behavior == SplitBehavior::kIsolated;
+    if (!plain) return std::nullopt;
+    expressions.push_back(split->pattern.source());
+  }
+  return expressions;
+}
+
+std::string pre_name_of(const TokenizerParts& parts) {
+  if (!parts.gguf_pre.empty()) return parts.gguf_pre;
+  const auto expressions = expressions_of(parts.pre_tokenizer);
+  const bool ignore_merges = parts.model->options().ignore_merges;
+  const PreName* name = expressions ? name_of_expressions(*expressions, ignore_merges) : nullptr;
+  if (name != nullptr) return std::string(name->name);
+  std::vector<std::string> known;
+  for (const PreName& candidate : pre_names()) known.emplace_back(candidate.name);
+  throw Error(fmt::format(
+      "tokenizer: GGUF has no name for the pre-tokenizer {} (ignore_merges {}); known: {}",
+      describe(parts.pre_tokenizer), ignore_merges, join(known)));
+}
+
+/// How a tokenizer treats spaces, when it does what SentencePiece does.
+struct SpaceMarks {
+  bool replaced = false;
+  bool prefixed = false;
+};
+
+void read_marks(const NormalizerStep& step, SpaceMarks& marks) {
+  if (const auto* replace = std::get_if<ReplaceText>(&step)) {
+    if (!replace->pattern.is_regex() && replace->pattern.source() == " " &&
+        replace->by == kSpaceMark) {
+      marks.replaced = true;
+      return;
+    }
+  } else if (const auto* prepend = std::get_if<PrependText>(&step)) {
+    if (prepend->text == kSpaceMark) {
+      marks.prefixed = true;
+      return;
+    }
+  }
+  throw Error(
+      "tokenizer: GGUF cannot hold this normalizer; known: space to U+2581, and U+2581 in front");
+}
+
+void read_marks(const PreTokenizerStep& step, const PreTokenizer& pre_tokenizer,
+                SpaceMarks& marks) {
+  if (const auto* mark = std::get_if<MarkSpaces>(&step); mark && mark->replacement == kSpaceMark) {
+    marks.replaced = true;
+    marks.prefixed = mark->prepend != MarkSpaces::Prepend::kNever;
+    return;
+  }
+  // Where spaces are marks already, a split at spaces does nothing.
+  const auto* split = std::get_if<SplitText>(&step);
+  if (split && marks.replaced && !split->pattern.is_regex() && split->pattern.source() == " ")
+    return;
+  throw Error(
+      fmt::format("tokenizer: GGUF cannot hold the pre-tokenizer {} without byte level; "
+                  "known: Metaspace with U+2581",
+                  describe(pre_tokenizer)));
+}
+
+SpaceMarks marks_of(const TokenizerParts& parts) {
+  SpaceMarks marks;
+  for (const NormalizerStep& step : parts.normalizer.steps()) read_marks(step, marks);
+  for (const PreTokenizerStep& step : parts.pre_tokenizer.steps()) {
+    read_marks(step, parts.pre_tokenizer, marks);
+  }
+  if (!marks.replaced) {
+    throw Error(
+        "tokenizer: GGUF can hold byte-level BPE and BPE with U+2581 for spaces; this is neither");
+  }
+  return marks;
+}
+
+/// Scores that make SentencePiece merge in the order of the merge list: a token's score falls with
+/// the rank of the first merge that makes it.
+std::vector<double> scores_of(const TokenizerParts& parts) {
+  std::vector<double> scores;
+  for (const VocabularyEntry& entry : parts.vocabulary.entries()) scores.push_back(entry.score);
+  if (!parts.gguf_pre.empty()) return scores;
+  std::vector<bool> seen(scores.size());
+  double next = 0;
+  for (const MergeTable::Entry& entry : parts.model->merges().entries()) {
+    const auto token = static_cast<size_t>(entry.merge.merged);
+    if (!seen[token]) scores[token] = -(next += 1);
+    seen[token] = true;
+  }
+  for (size_t token = 0; token < scores.size(); ++token) {
+    // No merge makes it: it must never win over one that is made.
+    if (!seen[token]) scores[token] = 0;
+  }
+  return scores;
+}
+
+void write_tokens(const TokenizerParts& parts, int64_t size, Metadata& metadata) {
+  std::vector<std::string> texts;
+  std::vector<int64_t> kinds;
+  for (const VocabularyEntry& entry : parts.vocabulary.entries()) {
+    texts.push_back(entry.text);
+    kinds.push_back(static_cast<int64_t>(entry.kind));
+  }
+  if (parts.unknown && !parts.pre_tokenizer.byte_level()) {
+    kinds[static_cast<size_t>(*parts.unknown)] = static_cast<int64_t>(TokenKind::kUnknown);
+  }
+  for (auto id = std::ssize(texts); id < size; ++id) {
+    texts.push_back(fmt::format("[PAD{}]", id));
+    kinds.push_back(static_cast<int64_t>(TokenKind::kUnused));
+  }
+  metadata.set_strings("tokenizer.ggml.tokens", std::move(texts));
+  metadata.set_int32s("tokenizer.ggml.token_type", std::move(kinds));
+}
+
+void write_special_tokens(const TokenizerParts& parts, Metadata& metadata) {
+  const auto write = [&](const char* name, std::optional<Token> token) {
+    if (token) metadata.set_uint32(fmt::format("tokenizer.ggml.{}_token_id", name), *token);
+  };
+  write("bos", parts.bos);
+  write("eos", parts.eos);
+  write("unknown", parts.unknown);
+  write("padding", parts.padding);
+  metadata.set_bool("tokenizer.ggml.add_bos_token", !parts.prefix.empty());
+  metadata.set_bool("tokenizer.ggml.add_eos_token", !parts.suffix.empty());
+}
+
+}  // namespace
+
+void tokenizer_to_gguf(const TokenizerParts& parts, int64_t vocabulary, Metadata& metadata) {
+  const int64_t size = std::max(vocabulary, parts.vocabulary.size());
+  if (parts.pre_tokenizer.byte_level()) {
+    metadata.set_string("tokenizer.ggml.model", "gpt2");
+    metadata.set_string("tokenizer.ggml.pre", pre_name_of(parts));
+    write_tokens(parts, size, metadata);
+    metadata.set_strings("tokenizer.ggml.merges", parts.model->merge_list());
+  } else {
+    const SpaceMarks marks = marks_of(parts);
+    auto scores = scores_of(parts);
+    scores.resize(static_cast<size_t>(size));
+    metadata.set_string("tokenizer.ggml.model", "llama");
+    metadata.set_string("tokenizer.ggml.pre", "default");
+    write_tokens(parts, size, metadata);
+    metadata.set_floats("tokenizer.ggml.scores", std::move(scores));
+    metadata.set_bool("tokenizer.ggml.add_space_prefix", marks.prefixed);
+  }
+  write_special_tokens(parts, metadata);
+}
+
+}  // namespace fewbits
