@@ -1,8 +1,50 @@
 #include "kernels/activations.h"
 
+#include <algorithm>
+
+#include "base/checked_math.h"
 #include "base/error.h"
 
 namespace fewbits {
+namespace {
+
+/// Cuts one allocation into the arrays of BlockInputs, each on a cache line of its own.
+class Cutter {
+ public:
+  explicit Cutter(std::byte* memory) : next_(memory) {}
+
+  template <class Value>
+  Value* take(int64_t count) {
+    auto* values = reinterpret_cast<Value*>(next_);
+    next_ += round_up(count * static_cast<int64_t>(sizeof(Value)), 64);
+    return values;
+  }
+
+ private:
+  std::byte* next_;
+};
+
+BlockInputs cut(std::byte* memory, int64_t values) {
+  Cutter cutter(memory);
+  BlockInputs inputs{};
+  inputs.codes = cutter.take<int8_t>(values);
+  inputs.scales = cutter.take<float>(values / 32);
+  inputs.sums32 = cutter.take<int32_t>(values / 32);
+  inputs.sums16 = cutter.take<int32_t>(values / 16);
+  inputs.scaled_sums32 = cutter.take<float>(values / 32);
+  inputs.scaled_sums16 = cutter.take<float>(values / 16);
+  return inputs;
+}
+
+/// A byte for each value, 12 and 16 for each 32 values, and the rounding of six arrays.
+int64_t bytes_for(int64_t values) {
+  return values + values / 32 * 28 + 6 * 64;
+}
+
+/// Values that one task turns to int8: less is not worth waking a thread for.
+constexpr int64_t kTaskValues = 16384;
+
+}  // namespace
 
 Activations::Activations() : impl_(std::make_unique<Impl>()) {}
 Activations::~Activations() = default;
@@ -12,6 +54,7 @@ void Activations::assign(const float* values, int64_t tokens, int64_t columns) {
   impl_->values = values;
   impl_->tokens = tokens;
   impl_->columns = columns;
+  impl_->blocks_ready = false;
 }
 
 const float* Activations::values() const {
@@ -22,6 +65,27 @@ int64_t Activations::tokens() const {
 }
 int64_t Activations::columns() const {
   return impl_->columns;
+}
+
+void Activations::Impl::make_blocks(ThreadPool& pool) {
+  if (blocks_ready) return;
+  check(columns % kBlockValues == 0);
+  block_memory.reserve(bytes_for(tokens * columns));
+  blocks = cut(block_memory.data(), tokens * columns);
+  const int64_t step = std::max<int64_t>(1, kTaskValues / columns);
+  pool.run(divide_up(tokens, step), [&](int64_t task, int) {
+    const int64_t end = std::min(tokens, (task + 1) * step);
+    for (int64_t t = task * step; t < end; ++t) {
+      kernels().quantize_inputs(values + t * columns, columns, inputs_at(blocks, columns, t, 0));
+    }
+  });
+  blocks_ready = true;
+}
+
+BlockInputs inputs_at(const BlockInputs& all, int64_t columns, int64_t token, int64_t column) {
+  const int64_t at = token * columns + column;
+  return {all.codes + at,       all.scales + at / 32,        all.sums32 + at / 32,
+          all.sums16 + at / 16, all.scaled_sums32 + at / 32, all.scaled_sums16 + at / 16};
 }
 
 }  // namespace fewbits

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/huge_buffer.h"
+#include "kernels/kernel_table.h"
 #include "kernels/matmul.h"
 
 namespace fewbits {
@@ -11,8 +12,18 @@ struct Activations::Impl {
   const float* values = nullptr;
   int64_t tokens = 0;
   int64_t columns = 0;
+
+  bool blocks_ready = false;
+  BlockInputs blocks{};  ///< of all tokens, in block_memory
+  HugeBuffer block_memory;
   std::vector<HugeBuffer>
       scratch;  ///< one for each thread of the pool, grown when a product needs more
+
+  /// Makes the int8 form unless it is there. REQUIRES: columns are whole blocks of 32.
+  void make_blocks(ThreadPool& pool);
 };
+
+/// The inputs of `token`, from column `column` on (a multiple of 32).
+BlockInputs inputs_at(const BlockInputs& all, int64_t columns, int64_t token, int64_t column);
 
 }  // namespace fewbits

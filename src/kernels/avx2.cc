@@ -10,6 +10,8 @@ namespace fewbits {
 namespace {
 #include "kernels/floats_avx2.inl"
 //
+#include "kernels/bytes_avx2.inl"
+//
 #include "kernels/kernels.inl"
 }  // namespace
 

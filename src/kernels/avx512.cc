@@ -10,6 +10,8 @@ namespace fewbits {
 namespace {
 #include "kernels/floats_avx512.inl"
 //
+#include "kernels/bytes_avx512.inl"
+//
 #include "kernels/kernels.inl"
 }  // namespace
 

@@ -12,10 +12,18 @@
 namespace fewbits {
 
 /// What lies in a group.
-enum class GroupLayout {
-  kF32,   ///< floats [column][16]
-  kF16,   ///< IEEE halves [column][16]
-  kBF16,  ///< bfloats [column][16]
+struct GroupLayout {
+  enum class Kind {
+    kF32,     ///< floats [column][16]
+    kF16,     ///< IEEE halves [column][16]
+    kBF16,    ///< bfloats [column][16]
+    kBlocks,  ///< packed blocks, see block_layout.h
+  };
+  Kind kind = Kind::kF32;
+  int block_layout = 0;  ///< index into kBlockLayouts, of kBlocks
+
+  bool is_blocks() const { return kind == Kind::kBlocks; }
+  const BlockLayout& blocks() const { return kBlockLayouts[block_layout]; }
 };
 
 /// Rows of a matrix in the order in which they are packed.
@@ -28,12 +36,17 @@ struct RowSource {
   }
 };
 
-/// The layout in which weights of a format keep their bytes, or floats.
+/// The layout that keeps a format's bytes. Floats where none is known, and for blocks with
+/// `float_math`.
 GroupLayout layout_for(const Format& format, bool float_math);
 
 int64_t group_bytes(GroupLayout layout, int64_t columns);
 
 /// Fills `out` (group_bytes) with the rows from 16 * group on.
 void pack_group(const RowSource& source, GroupLayout layout, int64_t group, std::byte* out);
+
+/// The inverse for one row: its bytes as they were in `format`.
+void unpack_row(const std::byte* group, GroupLayout layout, int64_t row, const Format& format,
+                int64_t columns, std::byte* out);
 
 }  // namespace fewbits

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/block_layout.h"
+
 // The functions that differ from one instruction set to the next. One text (kernels.inl) is
 // compiled once per set with that set's shim and flags; a table of pointers is what each object
 // file exports, and nothing else. This header is part of that text, so it includes nothing that
@@ -39,6 +41,26 @@ struct FloatPanelTask {
   bool accumulate;
 };
 
+/// One token times one group, straight from the packed blocks.
+struct BlockDotTask {
+  const uint8_t* group;
+  int64_t blocks;  ///< of 32 columns
+  BlockInputs inputs;
+  float* out;  ///< [16]
+};
+
+/// Tokens times a panel: out[t][r] (+)= the sum over the panel's blocks, in rising order.
+struct BlockPanelTask {
+  const CodePanel* panel;
+  int64_t blocks;      ///< in the panel
+  BlockInputs inputs;  ///< of the first token at the panel's first block
+  int64_t columns;     ///< of a row of inputs
+  int64_t tokens;
+  float* out;
+  int64_t out_stride;
+  bool accumulate;
+};
+
 struct KernelTable {
   const char* name;  ///< "scalar", "avx2", "avx512", ...
 
@@ -61,6 +83,14 @@ struct KernelTable {
 
   // What matmul.cc is made of; nobody else calls these.
   void (*float_panel)(const FloatPanelTask& task);
+  void (*quantize_inputs)(const float* in, int64_t columns, const BlockInputs& out);
+  struct BlockKernels {
+    void (*dot)(const BlockDotTask& task);
+    /// Blocks [first, first + count) of a group, count <= kPanelBlocks.
+    void (*unpack)(const uint8_t* group, int64_t first, int64_t count, CodePanel& panel);
+    void (*multiply)(const BlockPanelTask& task);
+  };
+  BlockKernels blocks[kBlockLayoutCount];  ///< in the order of kBlockLayouts
 };
 
 int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim);

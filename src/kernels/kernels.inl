@@ -11,6 +11,18 @@
 //   nearest integer; |x| < 2^22 F power_of_two(F)          2^n for integral n from -126 to 127 F
 //   zero_below(value, x, limit)     value where x >= limit or x is NaN, else 0 constexpr int
 //   kTileTokens  tokens in a tile of the float product: as many as registers allow
+// B, a quad of kLanes rows (4 kLanes bytes); I, kLanes int32; P, partial sums of products, and
+//
+//   B load_quads(const uint8_t*), store_quads(uint8_t*, B), repeat_quad(const int8_t*),
+//   repeat_byte(uint8_t) B shift_right<n>(B), shift_left<n>(B)    n < 8; bits that cross into the
+//   next byte are masked off by the caller B look_up(B, const uint8_t (&)[16]) B operand<bits>(B
+//   codes)                 codes of so many bits in the form that multiply wants P
+//   multiply_add<bits>(P, B operand, B inputs)   adds the sum of products of each quad, perhaps in
+//   two halves P no_products(), I widen(P), I plus(I, I), I minus(I, I), F to_float(I) I
+//   repeat_shifted<n>(const int32_t*)      2^n times it, in all lanes constexpr bool kSignedBytes
+//   operand<8> is code - 128, so that nothing has to be subtracted constexpr int
+//   safe_products(bits)        how many multiply_add cannot overflow a P constexpr int
+//   kBlockTileTokens           tokens in a tile of the block product
 //
 // Nothing here includes a standard header: whatever is inline in one would become a weak symbol
 // compiled for this instruction set, and the linker might pick it for every caller.
@@ -20,9 +32,25 @@
 #include "kernels/float_panel.inl"
 //
 #include "kernels/attention.inl"
+//
+#include "kernels/quantize_inputs.inl"
+//
+#include "kernels/block_codes.inl"
+//
+#include "kernels/block_dot.inl"
+//
+#include "kernels/block_panel.inl"
+
+template <int kIndex>
+constexpr void add_block_kernels(KernelTable& table) {
+  if constexpr (kIndex < kBlockLayoutCount) {
+    table.blocks[kIndex] = {block_dot<kIndex>, unpack_panel<kIndex>, block_product_for<kIndex>()};
+    add_block_kernels<kIndex + 1>(table);
+  }
+}
 
 constexpr KernelTable make_table(const char* name) {
-  return {
+  KernelTable table = {
       .name = name,
       .halves_to_floats = halves_to_floats,
       .floats_to_halves = floats_to_halves,
@@ -35,5 +63,9 @@ constexpr KernelTable make_table(const char* name) {
       .rope_halves = rope_halves,
       .attend = attend,
       .float_panel = float_panel,
+      .quantize_inputs = quantize_inputs,
+      .blocks = {},
   };
+  add_block_kernels<0>(table);
+  return table;
 }

@@ -1,7 +1,5 @@
 #include "kernels/packed_matrix.h"
 
-#include <cstring>
-
 #include "base/checked_math.h"
 #include "base/error.h"
 
@@ -11,7 +9,8 @@ namespace {
 /// Whether the groups are kept. Block formats in float are not: they would take up to 16 times
 /// their size.
 bool keeps_groups(const Format& format, PackOptions options) {
-  return options.repack && (format.is_float() || !options.float_math);
+  const bool own_layout = format.is_float() || layout_for(format, options.float_math).is_blocks();
+  return options.repack && own_layout;
 }
 
 void pack_all(PackedMatrix::Impl& matrix, ThreadPool& pool) {
@@ -20,18 +19,6 @@ void pack_all(PackedMatrix::Impl& matrix, ThreadPool& pool) {
     pack_group(matrix.source, matrix.layout, group,
                matrix.packed.data() + group * matrix.group_size());
   });
-}
-
-/// Every 16th value from the row's first.
-template <class Value>
-std::vector<std::byte> gather_row(const std::byte* group, int64_t row, int64_t columns) {
-  std::vector<std::byte> bytes(static_cast<size_t>(columns) * sizeof(Value));
-  for (int64_t k = 0; k < columns; ++k) {
-    std::memcpy(bytes.data() + k * static_cast<int64_t>(sizeof(Value)),
-                group + (k * kGroupRows + row) * static_cast<int64_t>(sizeof(Value)),
-                sizeof(Value));
-  }
-  return bytes;
 }
 
 }  // namespace
@@ -76,13 +63,9 @@ void PackedMatrix::decode_row(int64_t row, float* out) const {
   check(row >= 0 && row < rows());
   if (impl_->packed.size() == 0) return decode(format(), impl_->source.row(row), columns(), out);
   const std::byte* group = impl_->packed.data() + row / kGroupRows * impl_->group_size();
-  const int64_t lane = row % kGroupRows;
-  if (impl_->layout == GroupLayout::kF32) {
-    std::memcpy(out, gather_row<float>(group, lane, columns()).data(),
-                static_cast<size_t>(columns()) * sizeof(float));
-  } else {
-    decode(format(), gather_row<uint16_t>(group, lane, columns()).data(), columns(), out);
-  }
+  std::vector<std::byte> bytes(static_cast<size_t>(row_bytes(format(), columns())));
+  unpack_row(group, impl_->layout, row % kGroupRows, format(), columns(), bytes.data());
+  decode(format(), bytes.data(), columns(), out);
 }
 
 }  // namespace fewbits

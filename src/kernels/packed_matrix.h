@@ -11,7 +11,7 @@ namespace fewbits {
 struct PackedMatrix::Impl {
   RowSource source;                ///< its bytes are read only where `packed` is empty
   std::vector<int32_t> row_order;  ///< what source.order points to
-  GroupLayout layout = GroupLayout::kF32;
+  GroupLayout layout;
   HugeBuffer packed;  ///< all groups one after the other, or nothing: then they are made when they
                       ///< are used
 

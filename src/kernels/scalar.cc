@@ -8,6 +8,8 @@ namespace fewbits {
 namespace {
 #include "kernels/floats_scalar.inl"
 //
+#include "kernels/bytes_scalar.inl"
+//
 #include "kernels/kernels.inl"
 }  // namespace
 

@@ -1,0 +1,122 @@
+// From packed blocks to codes and parameters. Everything else that depends on the format is in its
+// BlockLayout.
+
+/// GGUF's table of IQ4_NL and IQ4_XS plus 128.
+constexpr uint8_t kTableCodes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                     129, 141, 153, 166, 181, 197, 217, 241};
+
+/// The bits of quad kQuad from a plane of kBits, moved up by kUp. `plane` points to the first of
+/// kLanes rows.
+template <int kBits, int kQuad, int kUp>
+B plane_quad(const uint8_t* plane) {
+  const B bytes = load_quads(plane + kQuad % kBits * kQuadBytes);
+  if constexpr (kBits == 8) return bytes;
+  constexpr int kShift = kBits * (kQuad / kBits) - kUp;
+  constexpr int kMask = ((1 << kBits) - 1) << kUp;
+  if constexpr (kShift >= 0) {
+    return shift_right<kShift>(bytes) & repeat_byte(kMask);
+  } else {
+    return shift_left<-kShift>(bytes) & repeat_byte(kMask);
+  }
+}
+
+/// The operand of quad kQuad of rows [vector * kLanes, ...) of a block, whose planes begin at
+/// `planes`.
+template <int kLayout, int kQuad>
+B quad_operand(const uint8_t* planes, int vector) {
+  constexpr BlockLayout layout = kBlockLayouts[kLayout];
+  const uint8_t* low = planes + vector * kLanes * 4;
+  B codes = plane_quad<layout.low_bits, kQuad, 0>(low);
+  if constexpr (layout.high_bits > 0) {
+    codes = codes | plane_quad<layout.high_bits, kQuad, layout.low_bits>(low + layout.low_bits *
+                                                                                   kQuadBytes);
+  }
+  if constexpr (layout.table) codes = look_up(codes, kTableCodes);
+  return operand<layout.code_bits()>(codes);
+}
+
+struct BlockScales {
+  F scale[2];    // of each sub-block
+  F minimum[2];  // likewise, where the layout has one
+};
+
+/// What multiplies the codes of kLanes rows, and what is added for each unit of input. `header` is
+/// the super-block's, `parameters` the block's.
+template <int kLayout>
+BlockScales block_scales(const uint8_t* header, const uint8_t* parameters, int vector) {
+  constexpr BlockLayout layout = kBlockLayouts[kLayout];
+  const int row = vector * kLanes;
+  BlockScales result;
+  const F scale = load_half(reinterpret_cast<const uint16_t*>(header) + row);
+  F minimum = broadcast(0);
+  if constexpr (layout.minimum)
+    minimum = load_half(reinterpret_cast<const uint16_t*>(header) + 16 + row);
+  for (int s = 0; s < layout.sub_blocks; ++s) {
+    if constexpr (layout.sub_scale == SubScale::kNone) {
+      result.scale[s] = scale;
+      result.minimum[s] = minimum;
+    } else if constexpr (layout.sub_scale == SubScale::kSigned) {
+      result.scale[s] =
+          scale * load_signed(reinterpret_cast<const int8_t*>(parameters) + 16 * s + row);
+    } else if constexpr (layout.sub_scale == SubScale::kUnsigned) {
+      result.scale[s] = scale * load_unsigned(parameters + 32 * s + row);
+      result.minimum[s] = minimum * load_unsigned(parameters + 32 * s + 16 + row);
+    } else {
+      result.scale[s] = scale * load_low_nibbles(parameters + 16 * s + row);
+      result.minimum[s] = minimum * load_high_nibbles(parameters + 16 * s + row);
+    }
+  }
+  return result;
+}
+
+/// What the arithmetic of a layout depends on once its codes are bytes. Layouts that agree in it
+/// share their code.
+struct Arithmetic {
+  int bits;        // of the codes
+  int sub_blocks;  // in 32 values
+  int zero_shift;  // 2^zero_shift is subtracted from codes by way of the inputs' sum; kNoZero:
+                   // nothing is
+  bool minimum;
+};
+
+template <int kLayout>
+constexpr Arithmetic arithmetic_of() {
+  constexpr BlockLayout layout = kBlockLayouts[kLayout];
+  const bool zero_is_gone = kSignedBytes && layout.code_bits() == 8;
+  return {layout.code_bits(), layout.sub_blocks, zero_is_gone ? kNoZero : layout.zero_shift,
+          layout.minimum};
+}
+
+/// Inputs of one token at one block.
+struct InputBlock {
+  const BlockInputs& inputs;
+  int64_t block;
+
+  const int32_t* sum(int sub_blocks, int s) const {
+    return sub_blocks == 1 ? inputs.sums32 + block : inputs.sums16 + 2 * block + s;
+  }
+  float scaled_sum(int sub_blocks, int s) const {
+    return sub_blocks == 1 ? inputs.scaled_sums32[block] : inputs.scaled_sums16[2 * block + s];
+  }
+};
+
+/// result + one block: the only place where block products become floats, so that few and many
+/// tokens give the same bits.
+template <int kSubBlocks, int kZeroShift, bool kMinimum>
+F add_block(const I* totals, const BlockScales& scales, const InputBlock& input, F result) {
+  F product;
+  for (int s = 0; s < kSubBlocks; ++s) {
+    I total = totals[s];
+    if constexpr (kZeroShift != kNoZero)
+      total = minus(total, repeat_shifted<kZeroShift>(input.sum(kSubBlocks, s)));
+    product =
+        s == 0 ? to_float(total) * scales.scale[0] : fma(to_float(total), scales.scale[s], product);
+  }
+  result = fma(product, broadcast(input.inputs.scales[input.block]), result);
+  if constexpr (kMinimum) {
+    for (int s = 0; s < kSubBlocks; ++s) {
+      result = fma(scales.minimum[s], broadcast(input.scaled_sum(kSubBlocks, s)), result);
+    }
+  }
+  return result;
+}

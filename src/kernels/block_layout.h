@@ -1,0 +1,135 @@
+#pragma once
+
+#include <cstdint>
+
+// How block formats lie in a group of 16 rows. All of them are described by a few numbers, so that
+// the kernels are three loops over this description and not one per format.
+//
+// Four consecutive values of a row are a *quad*; a block of 32 values has 8 of them. A plane holds
+// `bits` bits of each code of a block: `bits` chunks of 64 bytes, dword r of a chunk belonging to
+// row r. Chunk c holds the quads c, c + bits, c + 2 bits, ..., the first in the lowest bits of its
+// bytes:
+//
+//     4 bits, chunk c:   byte 4 r + i  =  [ code i of quad c + 4 | code i of quad c ]     of row r
+//
+// One 32-byte load, a shift and a mask give the same quad of 8 rows; one broadcast quad of inputs
+// multiplies them all. A code of 5 or 6 bits has a second plane with its upper bits.
+//
+//     super-block:  [ 16 halves: scale of each row ][ 16 halves: minimum, where there is one ]
+//     blocks... block:        [ sub-block parameters of the 16 rows ][ low plane ][ high plane ]
+//
+//     weight = scale * sub_scale * (code - 2^zero_shift) + minimum * sub_minimum
+namespace fewbits {
+
+constexpr int kBlockValues = 32;
+constexpr int kQuads = 8;
+constexpr int kQuadBytes = 64;  ///< one quad of 16 rows, a byte for each value
+
+enum class SubScale : uint8_t {
+  kNone,      ///< the super-block's scale and minimum are the block's
+  kSigned,    ///< int8 scale
+  kUnsigned,  ///< uint8 scales of the rows, then their uint8 minimums
+  kNibbles,   ///< [ minimum | scale ] in one byte
+};
+
+constexpr int kNoZero = -1;  ///< zero_shift where the level is the code itself
+
+struct BlockLayout {
+  const char* format;  ///< the one format that lies so
+  int low_bits;
+  int high_bits = 0;
+  int zero_shift = kNoZero;
+  bool table = false;  ///< codes are looked up: level + 128, and zero_shift is 7
+  SubScale sub_scale = SubScale::kNone;
+  int sub_blocks = 1;  ///< in a block of 32
+  bool minimum = false;
+  int super_blocks = 1;  ///< blocks of 32 that share a scale
+
+  /// Bits of the codes that are multiplied.
+  constexpr int code_bits() const { return table ? 8 : low_bits + high_bits; }
+  constexpr int super_header_bytes() const { return kHalfBytes * (minimum ? 2 : 1); }
+  constexpr int parameter_bytes() const {
+    if (sub_scale == SubScale::kNone) return 0;
+    return 16 * sub_blocks * (sub_scale == SubScale::kUnsigned ? 2 : 1);
+  }
+  constexpr int block_bytes() const {
+    return parameter_bytes() + kQuadBytes * (low_bits + high_bits);
+  }
+  constexpr int super_bytes() const { return super_header_bytes() + super_blocks * block_bytes(); }
+
+  static constexpr int kHalfBytes = 32;
+};
+
+constexpr BlockLayout kBlockLayouts[] = {
+    {.format = "IQ4_NL", .low_bits = 4, .zero_shift = 7, .table = true},
+    {.format = "IQ4_XS",
+     .low_bits = 4,
+     .zero_shift = 7,
+     .table = true,
+     .sub_scale = SubScale::kSigned,
+     .super_blocks = 8},
+    {.format = "Q2_K",
+     .low_bits = 2,
+     .sub_scale = SubScale::kNibbles,
+     .sub_blocks = 2,
+     .minimum = true,
+     .super_blocks = 8},
+    {.format = "Q3_K",
+     .low_bits = 2,
+     .high_bits = 1,
+     .zero_shift = 2,
+     .sub_scale = SubScale::kSigned,
+     .sub_blocks = 2,
+     .super_blocks = 8},
+    {.format = "Q4_0", .low_bits = 4, .zero_shift = 3},
+    {.format = "Q4_1", .low_bits = 4, .minimum = true},
+    {.format = "Q4_K",
+     .low_bits = 4,
+     .sub_scale = SubScale::kUnsigned,
+     .minimum = true,
+     .super_blocks = 8},
+    {.format = "Q5_0", .low_bits = 4, .high_bits = 1, .zero_shift = 4},
+    {.format = "Q5_1", .low_bits = 4, .high_bits = 1, .minimum = true},
+    {.format = "Q5_K",
+     .low_bits = 4,
+     .high_bits = 1,
+     .sub_scale = SubScale::kUnsigned,
+     .minimum = true,
+     .super_blocks = 8},
+    {.format = "Q6_K",
+     .low_bits = 4,
+     .high_bits = 2,
+     .zero_shift = 5,
+     .sub_scale = SubScale::kSigned,
+     .sub_blocks = 2,
+     .super_blocks = 8},
+    {.format = "Q8_0", .low_bits = 8, .zero_shift = 7},
+};
+constexpr int kBlockLayoutCount =
+    static_cast<int>(sizeof(kBlockLayouts) / sizeof(kBlockLayouts[0]));
+
+/// Most values that one call of `block_panel` turns into codes: 16 rows of them with their scales
+/// stay in the first-level cache while all tokens pass.
+constexpr int64_t kPanelValues = 1024;
+constexpr int64_t kPanelBlocks = kPanelValues / kBlockValues;
+
+/// Codes of 16 rows, a byte each, and the floats that belong to them.
+struct CodePanel {
+  alignas(64) uint8_t codes[kPanelBlocks * kQuads * kQuadBytes];  ///< [block][quad][row][4]
+  float scales[kPanelBlocks * 2 * 16];                            ///< [block][sub-block][row]
+  float minimums[kPanelBlocks * 2 * 16];                          ///< the same, where there is one
+};
+
+/// Inputs of one product in blocks of 32: value = scale * code, code from -127 to 127.
+/// Rows of tokens lie one after the other: codes [token][columns], the others [token][columns / 32]
+/// or [..][columns / 16].
+struct BlockInputs {
+  int8_t* codes;
+  float* scales;
+  int32_t* sums32;       ///< of the codes of 32 values
+  int32_t* sums16;       ///< of 16
+  float* scaled_sums32;  ///< the same times the scale
+  float* scaled_sums16;
+};
+
+}  // namespace fewbits
