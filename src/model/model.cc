@@ -192,7 +192,9 @@ int64_t Model::parameters() const {
 }
 
 bool Model::ends_generation(Token token) const {
-  return tokenizer.ends_generation(token) ||
+  // Rows of the embedding beyond the tokenizer's vocabulary are no tokens.
+  const bool known = token >= 0 && token < tokenizer.size();
+  return (known && tokenizer.ends_generation(token)) ||
          std::ranges::find(stop_tokens, token) != stop_tokens.end();
 }
 

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "engine/kv_cache.h"
+#include "model/config.h"
+
+namespace fewbits {
+
+/// Causal attention of one layer over its cache. Query heads that share a key/value head are served
+/// together, so that each key and value is read and converted once for all of them.
+class Attention {
+ public:
+  Attention(const ModelConfig& config, int threads);
+
+  /// `queries` and `out` are [tokens][heads][head_dim]; token t stands at cache.length + t, and the
+  /// cache already holds the keys and values of all of them. `out` must not be `queries`.
+  void run(const float* queries, int64_t tokens, const LayerCache& cache, float* out,
+           ThreadPool& pool);
+
+ private:
+  struct Buffers {
+    std::vector<float> queries, out, scratch;
+    std::vector<int64_t> visible;
+  };
+  struct Tile;
+  void run_tile(const Tile& tile, const LayerCache& cache, Buffers& buffers) const;
+
+  int64_t heads_;
+  int64_t head_dim_;
+  int64_t group_;  ///< query heads of one key/value head
+  int64_t tokens_per_tile_;
+  float scale_;                   ///< 1 / sqrt(head_dim)
+  std::vector<Buffers> buffers_;  ///< one for each thread
+};
+
+}  // namespace fewbits
