@@ -46,7 +46,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
-constexpr float kStarts[] = {-134, -129, -124, -119, 124, 118, 113, 108};
+constexpr float kStarts[] = {-137, -130, -123, -107.5f, 125, 118.7f, 113.5f, 108.4f};
 constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace

@@ -121,7 +121,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
-constexpr float kStarts[] = {-4.6f, -4.2f, -3.9f, -3.6f, -3.3f, -3.0f, -2.7f, 3.0f, 3.3f, 2.6f};
+constexpr float kStarts[] = {-4.8f, -4.4f, -4.05f, -3.75f, -3.3f, 4.0f, 3.0f, 2.1f};
 constexpr search::SignedScales kSearch = {
     .starts = kStarts, .refinements = 1, .descents = 2, .rounds = 1};
 

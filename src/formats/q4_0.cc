@@ -9,7 +9,7 @@ namespace {
 
 using Layout = block32::Layout<4, false>;
 
-constexpr float kStarts[] = {-9.0f, -8.6f, -8.3f, -8.0f, -7.7f, -7.4f, 7.0f, 7.4f, 7.8f};
+constexpr float kStarts[] = {-9.0f, -8.6f, -8.3f, -8.0f, -7.7f, 7.3f, 6.9f};
 constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace

@@ -9,9 +9,9 @@ namespace {
 
 using Layout = block32::Layout<4, true>;
 
-constexpr search::Narrowing kStarts[] = {{0, 0},     {0, 0.45f},     {0, 0.9f},
-                                         {0.45f, 0}, {0.45f, 0.45f}, {0.45f, 0.9f},
-                                         {0.9f, 0},  {0.9f, 0.45f},  {0.9f, 0.9f}};
+constexpr search::Narrowing kStarts[] = {{0, 0},         {-0.1f, 0.3f},  {0.25f, -0.2f},
+                                         {0.45f, 0.25f}, {0.6f, -0.05f}, {0.4f, 0.75f},
+                                         {-0.1f, 0.7f},  {0.2f, -0.8f}};
 constexpr search::Line32 kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace {
 
 using Layout = block32::Layout<5, false>;
 
-constexpr float kStarts[] = {-16.8f, -16.4f, -16.0f, -15.7f, -15.4f, 15.0f, 15.4f};
+constexpr float kStarts[] = {-16.7f, -16.3f, -16.0f, -15.7f, -14.8f, 15.2f, 14.1f, 13.0f};
 constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace

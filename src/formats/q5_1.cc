@@ -9,9 +9,9 @@ namespace {
 
 using Layout = block32::Layout<5, true>;
 
-constexpr search::Narrowing kStarts[] = {{0, 0},     {0, 0.45f},     {0, 0.9f},
-                                         {0.45f, 0}, {0.45f, 0.45f}, {0.45f, 0.9f},
-                                         {0.9f, 0},  {0.9f, 0.45f},  {0.9f, 0.9f}};
+constexpr search::Narrowing kStarts[] = {{0, 0},          {0, -0.2f},    {-0.2f, 0.2f},
+                                         {0, -0.85f},     {0.45f, 0.2f}, {-0.05f, 0.55f},
+                                         {-0.8f, -0.15f}, {0.5f, -0.2f}};
 constexpr search::Line32 kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace

@@ -45,9 +45,9 @@ constexpr reference::WithMinimum kReference = {
     .rms_weights = true,
 };
 
-constexpr search::Narrowing kStarts[] = {{0, 0},     {0, 0.45f},     {0, 0.9f},
-                                         {0.45f, 0}, {0.45f, 0.45f}, {0.45f, 0.9f},
-                                         {0.9f, 0},  {0.9f, 0.45f},  {0.9f, 0.9f}};
+constexpr search::Narrowing kStarts[] = {{0, 0},          {0, -0.2f},    {-0.2f, 0.2f},
+                                         {0, -0.85f},     {0.45f, 0.2f}, {-0.05f, 0.55f},
+                                         {-0.8f, -0.15f}, {0.5f, -0.2f}};
 constexpr float kStretches[] = {1.0f};
 constexpr search::MinimumScales kSearch = {
     .starts = kStarts, .refinements = 1, .stretches = kStretches, .descents = 2, .rounds = 1};

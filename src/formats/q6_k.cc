@@ -82,9 +82,9 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
-constexpr float kStarts[] = {-32.6f, -32.2f, -31.8f, -31.4f, 31.4f, 31.0f};
+constexpr float kStarts[] = {-32.3f, -31.9f, -29.0f, 31.0f, 30.0f};
 constexpr search::SignedScales kSearch = {
-    .starts = kStarts, .refinements = 1, .descents = 2, .rounds = 1};
+    .starts = kStarts, .refinements = 1, .descents = 1, .rounds = 0};
 
 }  // namespace
 

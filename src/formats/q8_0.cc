@@ -55,7 +55,7 @@ void encode_reference(const float* row, int64_t columns, const float*, std::byte
   }
 }
 
-constexpr float kStarts[] = {-128.4f, -128.0f, -127.7f, 127.4f, 127.0f};
+constexpr float kStarts[] = {-128.35f, -127.9f, -126.0f, 127.0f, 125.0f, 124.0f};
 constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 1};
 
 }  // namespace

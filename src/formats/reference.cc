@@ -78,6 +78,23 @@ Lanes<kSize> codes_of(const Lanes<kSize>& x, Float4 inverse, Float4 minimum, int
   return codes;
 }
 
+/// The same where no product reaches 2^22, so that plain rounding does.
+template <int kSize>
+Lanes<kSize> codes_of_small(const Lanes<kSize>& x, Float4 inverse, Float4 minimum, int limit) {
+  Lanes<kSize> codes;
+  for (size_t i = 0; i < kSize; ++i) {
+    codes[i] = clamp4(round_to_even(inverse * (x[i] - minimum)), 0, static_cast<float>(limit));
+  }
+  return codes;
+}
+
+template <int kSize>
+bool are_small(const Extent<kSize>& extent, Float4 inverse, Float4 minimum) {
+  const Float4 farthest = max4(abs4(extent.lowest - minimum), abs4(extent.highest - minimum));
+  const Int4 small = abs4(inverse) * farthest < 2e6f;
+  return (small[0] & small[1] & small[2] & small[3]) != 0;
+}
+
 // The best so far of each lane. The codes of the winner come back from `inverse` and `base`.
 struct BestLine {
   Line line;
@@ -97,7 +114,9 @@ BestLine best_line(const Lanes<kSize>& x, const Lanes<kSize>& w, const Extent<kS
     // The reference measures, range and codes, from the best minimum so far.
     const Float4 base = best.line.minimum;
     const Float4 tried = levels / (extent.highest - base);
-    codes = codes_of<kSize>(x, tried, base, tries.limit);
+    codes = are_small<kSize>(extent, tried, base)
+                ? codes_of_small<kSize>(x, tried, base, tries.limit)
+                : codes_of<kSize>(x, tried, base, tries.limit);
     Int4 better;
     const Line line = least_squares<kSize>(x, w, codes, extent, better);
     const Float4 error = error_of<kSize, kAbsolute>(x, w, codes, line);
@@ -125,13 +144,16 @@ Float4 largest_of(const Lanes<kSize>& x) {
   return largest;
 }
 
+/// |inverse * x| is at most limit + 1 here, so that plain rounding is the reference's.
+inline Float4 level_of(Float4 x, Float4 inverse, int limit) {
+  const auto levels = static_cast<float>(limit);
+  return clamp4(round_to_even(inverse * x), -levels, levels - 1);
+}
+
 template <int kSize>
 Lanes<kSize> levels_of(const Lanes<kSize>& x, Float4 inverse, int limit) {
-  const auto highest = static_cast<float>(limit - 1);
   Lanes<kSize> levels;
-  for (size_t i = 0; i < kSize; ++i) {
-    levels[i] = clamp4(nearest_int(inverse * x[i]), -static_cast<float>(limit), highest);
-  }
+  for (size_t i = 0; i < kSize; ++i) levels[i] = level_of(x[i], inverse, limit);
   return levels;
 }
 
@@ -149,6 +171,19 @@ Sums sums_of(const Lanes<kSize>& w, const Lanes<kSize>& wx, const Lanes<kSize>& 
   return sums;
 }
 
+/// The same for the levels that an inverse scale gives, without keeping these.
+template <int kSize>
+Sums sums_for(const Lanes<kSize>& x, const Lanes<kSize>& w, const Lanes<kSize>& wx, Float4 inverse,
+              int limit) {
+  Sums sums{splat(0), splat(0)};
+  for (size_t i = 0; i < kSize; ++i) {
+    const Float4 l = level_of(x[i], inverse, limit);
+    sums.lx += wx[i] * l;
+    sums.l2 += w[i] * l * l;
+  }
+  return sums;
+}
+
 struct BestScale {
   Float4 scale, inverse;
 };
@@ -161,13 +196,13 @@ BestScale best_scale(const Lanes<kSize>& x, const Lanes<kSize>& w, Float4 larges
   for (size_t i = 0; i < kSize; ++i) wx[i] = w[i] * x[i];
   const auto levels = static_cast<float>(limit);
   BestScale best{splat(0), -levels / largest};
-  const Sums start = sums_of<kSize>(w, wx, levels_of<kSize>(x, best.inverse, limit));
+  const Sums start = sums_for<kSize>(x, w, wx, best.inverse, limit);
   best.scale = start.l2 != 0.0f ? start.lx / start.l2 : splat(0);
   Float4 gain = best.scale * start.lx;
   for (int k = -9; k <= 9; ++k) {
     if (k == 0) continue;
     const Float4 inverse = -(levels + 0.1f * static_cast<float>(k)) / largest;
-    const Sums sums = sums_of<kSize>(w, wx, levels_of<kSize>(x, inverse, limit));
+    const Sums sums = sums_for<kSize>(x, w, wx, inverse, limit);
     const Int4 better = (sums.l2 > 0.0f) & (sums.lx * sums.lx > gain * sums.l2);
     best.scale = better ? sums.lx / sums.l2 : best.scale;
     best.inverse = better ? inverse : best.inverse;
@@ -181,9 +216,11 @@ void shift_codes(Lanes<kSize>& levels, int limit, Int4 zero) {
   for (Float4& level : levels) level = zero ? splat(0) : level + static_cast<float>(limit);
 }
 
-/// One pass of coordinate descent: moves each code to the best level given all others.
+/// One pass of coordinate descent: moves each code to the best level given all others. False when
+/// none moved.
 template <int kSize>
-void descend(const Lanes<kSize>& x, Lanes<kSize>& levels, Sums& sums) {
+bool descend(const Lanes<kSize>& x, Lanes<kSize>& levels, Sums& sums) {
+  Int4 moved{};
   for (size_t i = 0; i < kSize; ++i) {
     const Float4 w = x[i] * x[i];
     const Float4 wx = w * x[i];
@@ -198,7 +235,9 @@ void descend(const Lanes<kSize>& x, Lanes<kSize>& levels, Sums& sums) {
     levels[i] = better ? level : levels[i];
     sums.lx = better ? others.lx : sums.lx;
     sums.l2 = better ? others.l2 : sums.l2;
+    moved |= better;
   }
+  return (moved[0] | moved[1] | moved[2] | moved[3]) != 0;
 }
 
 }  // namespace
@@ -267,8 +306,9 @@ void search_q3(const float* values, float* scales, uint8_t* codes) {
     wx[i] = w[i] * x[i];
   }
   Sums sums = sums_of<kSize>(w, wx, levels);
-  // The reference stops a sub-block that a pass left unchanged; another pass would not change it.
-  for (int pass = 0; pass < 5; ++pass) descend<kSize>(x, levels, sums);
+  for (int pass = 0; pass < 5; ++pass) {
+    if (!descend<kSize>(x, levels, sums)) break;
+  }
   store4((sums.l2 > 0.0f) & ~zero ? sums.lx / sums.l2 : splat(0), scales);
   shift_codes<kSize>(levels, kLimit, zero);
   store_codes<kSize>(levels, codes);
