@@ -2,12 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "pipeline/calibrated_layers.h"
 #include "pipeline/mix.h"
 
 namespace fewbits::cli {
@@ -20,6 +24,8 @@ struct QuantizeArguments {
   int threads = 0;
   bool json = false;
   bool dry_run = false;
+  std::vector<std::filesystem::path> calibrate;  // texts
+  SampleOptions samples;
   QuantizeOptions options;
 };
 
@@ -74,7 +80,6 @@ void refuse_output_equal_to_input(const QuantizeArguments& arguments) {
 void quantize(QuantizeArguments& arguments) {
   const Stopwatch clock;
   split_tensor_formats(arguments);
-  arguments.options.search = arguments.search == "none" ? Search::kReference : Search::kBest;
   mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
   refuse_output_equal_to_input(arguments);
   const Model model = open_model(arguments.in);
@@ -85,11 +90,17 @@ void quantize(QuantizeArguments& arguments) {
 
   ThreadPool pool(arguments.threads);
   Progress progress("quantize");
-  const QuantizeResult result =
-      run_quantize(model, plan, arguments.options.search, arguments.out, pool,
-                   [&](int64_t done, int64_t total, const std::string& tensor) {
-                     progress.update(done, total, tensor);
-                   });
+  QuantizeRun run;
+  run.search = arguments.search == "none" ? Search::kReference : Search::kBest;
+  run.progress = [&](int64_t done, int64_t total, const std::string& tensor) {
+    progress.update(done, total, tensor);
+  };
+  std::optional<CalibratedEncoder> calibrated;
+  if (!arguments.calibrate.empty()) {
+    calibrated.emplace(model, plan, take_samples(model.tokenizer, arguments.calibrate, arguments.samples), pool);
+    run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
+  }
+  const QuantizeResult result = run_quantize(model, plan, run, arguments.out, pool);
   progress.finish();
   if (arguments.json) return print_json(to_json(result, clock.seconds()));
   print(fmt::format("{}: {} -> {} ({:.2f} bits per weight), relative error {:.2e}, {:.1f} s, peak memory {}\n",
@@ -119,6 +130,14 @@ void add_quantize(CLI::App& app) {
   verb->add_flag("--pure", arguments->options.pure, "One format for all matrices, no mix");
   verb->add_option("--search", arguments->search, "best: lowest error; none: the reference encoder's bytes")
       ->check(CLI::IsMember({"best", "none"}))
+      ->capture_default_str();
+  verb->add_option("--calibrate", arguments->calibrate,
+                   "Text files: round with GPTQ on what the model's layers see when it reads them");
+  verb->add_option("--samples", arguments->samples.count, "Calibration samples")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("--sample-length", arguments->samples.length, "Tokens in each")
+      ->check(CLI::Range(16, 1 << 16))
       ->capture_default_str();
   verb->add_flag("--dry-run", arguments->dry_run, "Print what would be written, and stop");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")->check(CLI::Range(0, 1024));

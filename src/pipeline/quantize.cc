@@ -132,10 +132,13 @@ struct Sums {
 /// One tensor on its way from the source to the file.
 class TensorEncoder {
  public:
-  TensorEncoder(const PlannedWeight& planned, Search search, ThreadPool& pool)
+  /// `rounded`: the whole tensor as a calibrated method encoded it, or empty.
+  TensorEncoder(const PlannedWeight& planned, std::span<const std::byte> rounded, Search search,
+                ThreadPool& pool)
       : weight_(*planned.weight),
         source_(weight_.tensor->view),
         format_(*planned.format),
+        rounded_(rounded),
         search_(search),
         pool_(pool),
         columns_(source_.columns()),
@@ -186,7 +189,12 @@ class TensorEncoder {
       copy_rows(begin, rows, out);
       return {0, sum_of_squares(values)};
     }
-    encode_rows(format_, values.data(), rows, columns_, nullptr, search_, out);
+    if (rounded_.empty()) {
+      encode_rows(format_, values.data(), rows, columns_, nullptr, search_, out);
+    } else {
+      const auto row_size = static_cast<size_t>(row_bytes(format_, columns_));
+      std::copy_n(rounded_.begin() + begin * static_cast<int64_t>(row_size), static_cast<size_t>(rows) * row_size, out);
+    }
     return errors_of(values, rows, out);
   }
 
@@ -195,8 +203,8 @@ class TensorEncoder {
     for (int64_t j = 0; j < columns_; ++j) {
       const float magnitude = std::abs(row[j]);
       if (magnitude <= limit && magnitude < INFINITY) continue;
-      const std::string place = fmt::format("{}: tensor '{}' row {} column {} is {}",
-                                            "weights", weight_.tensor->name, index, j, row[j]);
+      const std::string place = fmt::format("tensor '{}': row {} column {} is {}",
+                                            weight_.tensor->name, index, j, row[j]);
       if (!std::isfinite(row[j])) throw Error(place + "; a model with such weights is broken");
       throw Error(fmt::format("{}, more than {} holds; keep this tensor in F32 or BF16 (--tensor)",
                               place, format_.name));
@@ -230,6 +238,7 @@ class TensorEncoder {
   const Weight& weight_;
   const TensorView& source_;
   const Format& format_;
+  std::span<const std::byte> rounded_;
   Search search_;
   ThreadPool& pool_;
   int64_t columns_;
@@ -271,9 +280,8 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options) {
   return plan;
 }
 
-QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, Search search,
-                            const std::filesystem::path& out, ThreadPool& pool,
-                            const QuantizeProgress& progress) {
+QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
+                            const std::filesystem::path& out, ThreadPool& pool) {
   GgufWriter writer(out, plan.metadata, plan.tensors());
   QuantizeResult result;
   result.bytes_in = model.store.file_bytes();
@@ -282,7 +290,8 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, Search
   int64_t values = 0, bytes_done = 0;
   for (const PlannedWeight& planned : plan.weights) {
     const TensorView& view = planned.weight->tensor->view;
-    TensorEncoder encoder(planned, search, pool);
+    const auto rounded = run.encoder ? run.encoder(planned) : std::span<const std::byte>();
+    TensorEncoder encoder(planned, rounded, run.search, pool);
     int64_t bytes = 0;
     for (int64_t row = 0; row < view.rows(); row += encoder.rows_per_band()) {
       throw_if_interrupted();
@@ -290,7 +299,7 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, Search
       writer.append(band);
       bytes += static_cast<int64_t>(band.size());
       bytes_done += static_cast<int64_t>(band.size());
-      if (progress) progress(bytes_done, plan.bytes_out, planned.weight->gguf_name);
+      if (run.progress) run.progress(bytes_done, plan.bytes_out, planned.weight->gguf_name);
     }
     values += view.values();
     all.error += encoder.total().error;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,12 +18,11 @@
 namespace fewbits {
 
 struct QuantizeOptions {
-  std::string to;  ///< a mix (mix.h)
+  std::string to;        ///< a mix (mix.h)
   bool pure = false;  ///< the mix's base format for every matrix, embedding and output included
   std::vector<std::pair<std::string, std::string>> tensor_formats;  ///< glob on GGUF names, format; the last match counts
   std::string output_format;     ///< of the output layer; "" as the mix says
   std::string embedding_format;  ///< of the token embedding; "" as the mix says
-  Search search = Search::kBest;
 };
 
 struct PlannedWeight {
@@ -60,10 +60,19 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options);
 using QuantizeProgress =
     std::function<void(int64_t bytes_done, int64_t bytes_total, const std::string& tensor)>;
 
+/// Bytes of a weight that a calibrated method has already rounded, rows in GGUF's order, valid until the next call; empty
+/// where it has none and the format's own encoder shall do it. Asked in the order of the plan.
+using WeightEncoder = std::function<std::span<const std::byte>(const PlannedWeight&)>;
+
+struct QuantizeRun {
+  Search search = Search::kBest;
+  WeightEncoder encoder = {};
+  QuantizeProgress progress = {};
+};
+
 /// Throws Error where a weight is NaN, infinite or too large for its format (tensor, row and column named). The file
 /// appears under its name only when it is whole.
-QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, Search search,
-                            const std::filesystem::path& out, ThreadPool& pool,
-                            const QuantizeProgress& progress = {});
+QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
+                            const std::filesystem::path& out, ThreadPool& pool);
 
 }  // namespace fewbits

@@ -1,0 +1,53 @@
+#include "calibrate/gram.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+
+namespace fewbits {
+namespace {
+
+// One task: a square of the result, large enough for the product to run at full speed.
+constexpr int64_t kTile = 192;
+
+}  // namespace
+
+GramAccumulator::GramAccumulator(int64_t columns)
+    : columns_(columns), sum_(static_cast<size_t>(columns * columns), 0.0f) {}
+
+void GramAccumulator::add(const float* inputs, int64_t tokens, ThreadPool& pool) {
+  const int64_t tiles = divide_up(columns_, kTile);
+  std::vector<std::pair<int64_t, int64_t>> upper;
+  for (int64_t i = 0; i < tiles; ++i) {
+    for (int64_t j = i; j < tiles; ++j) upper.emplace_back(i * kTile, j * kTile);
+  }
+  const int stride = static_cast<int>(columns_);
+  pool.run(static_cast<int64_t>(upper.size()), [&](int64_t task, int) {
+    const auto [i, j] = upper[static_cast<size_t>(task)];
+    const int rows = static_cast<int>(std::min(kTile, columns_ - i));
+    const int columns = static_cast<int>(std::min(kTile, columns_ - j));
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, columns, static_cast<int>(tokens), 1.0f, inputs + i,
+                stride, inputs + j, stride, 1.0f, sum_.data() + i * columns_ + j, stride);
+  });
+  tokens_ += tokens;
+}
+
+std::vector<float> GramAccumulator::mean() const {
+  check(tokens_ > 0);
+  const float share = 1.0f / static_cast<float>(tokens_);
+  std::vector<float> mean(sum_.size());
+  for (int64_t i = 0; i < columns_; ++i) {
+    for (int64_t j = i; j < columns_; ++j) {
+      const float value = sum_[static_cast<size_t>(i * columns_ + j)] * share;
+      mean[static_cast<size_t>(i * columns_ + j)] = value;
+      mean[static_cast<size_t>(j * columns_ + i)] = value;
+    }
+  }
+  return mean;
+}
+
+}  // namespace fewbits

@@ -1,0 +1,46 @@
+#include "calibrate/samples.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+
+namespace fewbits {
+namespace {
+
+std::vector<Token> tokens_of(const Tokenizer& tokenizer, std::span<const std::filesystem::path> texts) {
+  std::vector<Token> all;
+  for (const auto& path : texts) {
+    const MappedFile file = MappedFile::open(path);
+    const auto bytes = file.bytes();
+    const auto tokens = tokenizer.encode({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    all.insert(all.end(), tokens.begin(), tokens.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<std::vector<Token>> take_samples(const Tokenizer& tokenizer,
+                                             std::span<const std::filesystem::path> texts,
+                                             const SampleOptions& options) {
+  check(options.count > 0 && options.length > 0);
+  const std::vector<Token> tokens = tokens_of(tokenizer, texts);
+  const int64_t runs = static_cast<int64_t>(tokens.size()) / options.length;
+  if (runs == 0) {
+    throw Error(fmt::format("calibration text: {} tokens, at least {} are needed; give more text", tokens.size(),
+                            options.length));
+  }
+  const int64_t count = std::min(options.count, runs);
+  std::vector<std::vector<Token>> samples;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto first = tokens.begin() + i * runs / count * options.length;
+    samples.emplace_back(first, first + options.length);
+    if (tokenizer.adds_bos()) samples.back().front() = tokenizer.bos().value();
+  }
+  return samples;
+}
+
+}  // namespace fewbits

@@ -1,0 +1,300 @@
+#include "methods/gptq.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "base/error.h"
+
+namespace fewbits {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 32;       // enough for the matrix products to run at speed, small enough for the cache
+constexpr int64_t kColumnsPerBlock = 128; // the lazy update of GPTQ: one product for the columns behind each block
+constexpr float kSmallestMove = 1e-3f;    // of a grid step: smaller gains are rounding noise
+
+size_t at(int64_t i) { return static_cast<size_t>(i); }
+
+/// The level nearest to `level`, as its code.
+uint8_t nearest_code(const Format& format, float level) {
+  const auto levels = format.levels;
+  const int first = levels.front(), last = levels.back();
+  if (last - first + 1 == static_cast<int>(levels.size())) {
+    const float clamped = std::clamp(level, static_cast<float>(first), static_cast<float>(last));
+    return static_cast<uint8_t>(__builtin_lrintf(clamped) - first);
+  }
+  int code = 0;
+  for (size_t next = 1; next < levels.size(); ++next) {
+    code += level > 0.5f * static_cast<float>(levels[next - 1] + levels[next]);
+  }
+  return static_cast<uint8_t>(code);
+}
+
+/// y[0..count) += a * x[0..count)
+void add_scaled(float a, const float* x, int64_t count, float* y) {
+  for (int64_t i = 0; i < count; ++i) y[i] += a * x[i];
+}
+
+/// A few rows on their way from weights to codes. All arrays are [rows][columns] in original column order.
+class RowBatch {
+ public:
+  RowBatch(const Format& format, const float* weights, int64_t rows, const Hessian& hessian)
+      : format_(format),
+        hessian_(hessian),
+        weights_(weights),
+        rows_(rows),
+        columns_(hessian.columns),
+        blocks_(columns_ / format.block_values),
+        parameters_(at(rows * blocks_)),
+        grids_(at(rows * columns_ / format.sub_block_values)),
+        codes_(at(rows * columns_)),
+        values_(at(rows * columns_)) {
+    fit_parameters();
+  }
+
+  void round_in_order();
+  void start_descent();
+  bool descend();
+  void refit_scales();
+  double error();
+  void pack(std::byte* out) const;
+
+ private:
+  void fit_parameters();
+  Grid& grid(int64_t row, int64_t column) {
+    return grids_[at((row * columns_ + column) / format_.sub_block_values)];
+  }
+  void set_code(int64_t row, int64_t column, float wanted);
+  void round_columns(int64_t begin, int64_t end, std::vector<float>& open, std::vector<float>& lost);
+  int64_t descend_row(int64_t row);
+  void refit_block(int64_t row, int64_t block);
+  bool wanted_grids(int64_t row, int64_t block, Grid* wanted);
+  const float* hessian_row(int64_t column) const {
+    return hessian_.matrix.data() + column * columns_;
+  }
+
+  const Format& format_;
+  const Hessian& hessian_;
+  const float* weights_;
+  int64_t rows_, columns_, blocks_;
+  std::vector<BlockParameters> parameters_;
+  std::vector<Grid> grids_;
+  std::vector<uint8_t> codes_;
+  std::vector<float> values_;    ///< of the codes
+  std::vector<float> gradient_;  ///< (q - w) H, kept up to date through the descent
+};
+
+void RowBatch::fit_parameters() {
+  std::vector<float> importance(at(columns_));
+  for (int64_t j = 0; j < columns_; ++j) importance[at(j)] = hessian_.diagonal(j);
+  for (int64_t row = 0; row < rows_; ++row) {
+    for (int64_t block = 0; block < blocks_; ++block) {
+      const int64_t column = block * format_.block_values;
+      BlockParameters& parameters = parameters_[at(row * blocks_ + block)];
+      format_.fit(weights_ + row * columns_ + column, importance.data() + column, parameters);
+      format_.grids(parameters, &grid(row, column));
+    }
+  }
+}
+
+void RowBatch::set_code(int64_t row, int64_t column, float wanted) {
+  const Grid g = grid(row, column);
+  const float level = g.scale == 0 ? 0.0f : (wanted - g.offset) / g.scale;
+  const uint8_t code = nearest_code(format_, level);
+  codes_[at(row * columns_ + column)] = code;
+  values_[at(row * columns_ + column)] =
+      g.scale * static_cast<float>(format_.levels[code]) + g.offset;
+}
+
+void RowBatch::round_in_order() {
+  std::vector<float> open(at(rows_ * columns_));  // weights in processing order, moved by what came before
+  for (int64_t row = 0; row < rows_; ++row) {
+    for (int64_t i = 0; i < columns_; ++i) {
+      open[at(row * columns_ + i)] = weights_[row * columns_ + hessian_.order[at(i)]];
+    }
+  }
+  std::vector<float> lost(at(rows_ * kColumnsPerBlock));
+  for (int64_t begin = 0; begin < columns_; begin += kColumnsPerBlock) {
+    const int64_t end = std::min(begin + kColumnsPerBlock, columns_);
+    round_columns(begin, end, open, lost);
+    if (end == columns_) break;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(rows_),
+                static_cast<int>(columns_ - end), static_cast<int>(end - begin), -1.0f, lost.data(),
+                static_cast<int>(kColumnsPerBlock), hessian_.update.data() + begin * columns_ + end,
+                static_cast<int>(columns_), 1.0f, open.data() + end, static_cast<int>(columns_));
+  }
+}
+
+/// Rounds columns [begin, end) of the processing order; `lost` receives (w - q) / U_ii of each.
+void RowBatch::round_columns(int64_t begin, int64_t end, std::vector<float>& open,
+                             std::vector<float>& lost) {
+  for (int64_t i = begin; i < end; ++i) {
+    const float* update = hessian_.update.data() + i * columns_;
+    const int64_t column = hessian_.order[at(i)];
+    for (int64_t row = 0; row < rows_; ++row) {
+      float* weights = open.data() + row * columns_;
+      set_code(row, column, weights[i]);
+      const float error = (weights[i] - values_[at(row * columns_ + column)]) / update[i];
+      lost[at(row * kColumnsPerBlock + i - begin)] = error;
+      add_scaled(-error, update + i + 1, end - i - 1, weights + i + 1);
+    }
+  }
+}
+
+void RowBatch::start_descent() {
+  gradient_.resize(values_.size());
+  std::vector<float> difference(values_.size());
+  for (size_t i = 0; i < values_.size(); ++i) difference[i] = values_[i] - weights_[i];
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(rows_),
+              static_cast<int>(columns_), static_cast<int>(columns_), 1.0f, difference.data(),
+              static_cast<int>(columns_), hessian_.matrix.data(), static_cast<int>(columns_), 0.0f,
+              gradient_.data(), static_cast<int>(columns_));
+}
+
+/// One pass over all codes; false when none moved.
+bool RowBatch::descend() {
+  int64_t moves = 0;
+  for (int64_t row = 0; row < rows_; ++row) moves += descend_row(row);
+  return moves > 0;
+}
+
+int64_t RowBatch::descend_row(int64_t row) {
+  int64_t moves = 0;
+  float* gradient = gradient_.data() + row * columns_;
+  for (const int32_t column : hessian_.order) {
+    const float old_value = values_[at(row * columns_ + column)];
+    const uint8_t old_code = codes_[at(row * columns_ + column)];
+    set_code(row, column, old_value - gradient[column] / hessian_.diagonal(column));
+    if (codes_[at(row * columns_ + column)] == old_code) continue;
+    const float step = values_[at(row * columns_ + column)] - old_value;
+    const float gain = -step * (2 * gradient[column] + step * hessian_.diagonal(column));
+    if (gain <= kSmallestMove * step * step * hessian_.diagonal(column)) {
+      codes_[at(row * columns_ + column)] = old_code;
+      values_[at(row * columns_ + column)] = old_value;
+      continue;
+    }
+    add_scaled(step, hessian_row(column), columns_, gradient);
+    ++moves;
+  }
+  return moves;
+}
+
+void RowBatch::refit_scales() {
+  for (int64_t row = 0; row < rows_; ++row) {
+    for (int64_t block = 0; block < blocks_; ++block) refit_block(row, block);
+  }
+}
+
+/// The grids that would be best for the codes as they are, each sub-block by itself; false where nothing can be gained.
+bool RowBatch::wanted_grids(int64_t row, int64_t block, Grid* wanted) {
+  const int64_t size = format_.sub_block_values;
+  const int64_t first = block * format_.block_values;
+  bool has_offset = false, any = false;
+  for (int64_t s = 0; s < format_.sub_blocks(); ++s) has_offset |= grid(row, first + s * size).offset != 0;
+  for (int64_t s = 0; s < format_.sub_blocks(); ++s) {
+    const int64_t column = first + s * size;
+    const uint8_t* codes = codes_.data() + row * columns_ + column;
+    const float* gradient = gradient_.data() + row * columns_ + column;
+    double vhv = 0, vh1 = 0, ohv1 = 0, vg = 0, og = 0;  // v: levels, 1: ones, g: gradient
+    for (int64_t i = 0; i < size; ++i) {
+      const float* h = hessian_row(column + i) + column;
+      double hv = 0, h1 = 0;
+      for (int64_t j = 0; j < size; ++j) {
+        hv += double{h[j]} * format_.levels[codes[j]];
+        h1 += double{h[j]};
+      }
+      const double level = format_.levels[codes[i]];
+      vhv += level * hv;
+      vh1 += level * h1;
+      ohv1 += h1;
+      vg += level * gradient[i];
+      og += gradient[i];
+    }
+    wanted[s] = grid(row, column);
+    if (vhv <= 0) continue;
+    double scale_step = -vg / vhv, offset_step = 0;
+    const double determinant = vhv * ohv1 - vh1 * vh1;
+    if (has_offset && determinant > 1e-9 * vhv * ohv1) {
+      scale_step = (-vg * ohv1 + og * vh1) / determinant;
+      offset_step = (-og * vhv + vg * vh1) / determinant;
+    }
+    wanted[s].scale += static_cast<float>(scale_step);
+    wanted[s].offset += static_cast<float>(offset_step);
+    any = true;
+  }
+  return any;
+}
+
+/// Moves a block to better parameters where they, as they can be stored, lower the error.
+void RowBatch::refit_block(int64_t row, int64_t block) {
+  std::array<Grid, kMaxSubBlocks> wanted;
+  if (!wanted_grids(row, block, wanted.data())) return;
+  const int64_t first = block * format_.block_values, size = format_.sub_block_values;
+  BlockParameters parameters = parameters_[at(row * blocks_ + block)];
+  format_.snap(wanted.data(), parameters);
+  std::array<Grid, kMaxSubBlocks> snapped;
+  format_.grids(parameters, snapped.data());
+
+  std::array<float, kMaxBlockValues> values, step;
+  double change = 0;
+  float* gradient = gradient_.data() + row * columns_;
+  const uint8_t* codes = codes_.data() + row * columns_ + first;
+  for (int64_t i = 0; i < format_.block_values; ++i) {
+    const Grid g = snapped[at(i / size)];
+    values[at(i)] = g.scale * static_cast<float>(format_.levels[codes[i]]) + g.offset;
+    step[at(i)] = values[at(i)] - values_[at(row * columns_ + first + i)];
+    change += 2.0 * step[at(i)] * gradient[first + i];
+  }
+  for (int64_t i = 0; i < format_.block_values; ++i) {
+    const float* h = hessian_row(first + i) + first;
+    float sum = 0;
+    for (int64_t j = 0; j < format_.block_values; ++j) sum += h[j] * step[at(j)];
+    change += double{sum} * step[at(i)];
+  }
+  if (change >= 0) return;
+  parameters_[at(row * blocks_ + block)] = parameters;
+  std::copy_n(snapped.data(), format_.sub_blocks(), &grid(row, first));
+  std::copy_n(values.data(), format_.block_values, &values_[at(row * columns_ + first)]);
+  for (int64_t i = 0; i < format_.block_values; ++i) {
+    add_scaled(step[at(i)], hessian_row(first + i), columns_, gradient);
+  }
+}
+
+double RowBatch::error() {
+  start_descent();
+  double sum = 0;
+  for (size_t i = 0; i < values_.size(); ++i) {
+    sum += (double{values_[i]} - weights_[i]) * gradient_[i];
+  }
+  return sum;
+}
+
+void RowBatch::pack(std::byte* out) const {
+  for (int64_t i = 0; i < rows_ * blocks_; ++i, out += format_.block_bytes) {
+    format_.pack(parameters_[at(i)], codes_.data() + i * format_.block_values, out);
+  }
+}
+
+}  // namespace
+
+double gptq(const Format& format, const float* weights, int64_t rows, const Hessian& hessian,
+            const GptqOptions& options, std::byte* out) {
+  check(!format.is_float() && hessian.columns % format.block_values == 0);
+  double error = 0;
+  for (int64_t row = 0; row < rows; row += kRowsAtOnce) {
+    RowBatch batch(format, weights + row * hessian.columns, std::min(kRowsAtOnce, rows - row), hessian);
+    batch.round_in_order();
+    batch.start_descent();
+    for (int pass = 0; pass < options.descent_passes; ++pass) {
+      batch.refit_scales();
+      if (!batch.descend()) break;
+    }
+    error += batch.error();
+    batch.pack(out + row * row_bytes(format, hessian.columns));
+  }
+  return error;
+}
+
+}  // namespace fewbits

@@ -1,0 +1,131 @@
+#include "methods/gptq.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+namespace fewbits {
+namespace {
+
+constexpr int64_t kColumns = 512, kRows = 40, kTokens = 2048;
+
+std::vector<float> normal(int64_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> distribution;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = distribution(random);
+  return values;
+}
+
+/// Gram matrix of inputs whose channels are correlated: each is a mix of few common sources and noise of its own.
+std::vector<float> correlated_gram(unsigned seed) {
+  constexpr int64_t sources = 24;
+  const auto mixing = normal(kColumns * sources, seed);
+  const auto common = normal(kTokens * sources, seed + 1);
+  auto x = normal(kTokens * kColumns, seed + 2);
+  for (int64_t t = 0; t < kTokens; ++t) {
+    for (int64_t j = 0; j < kColumns; ++j) {
+      float& value = x[static_cast<size_t>(t * kColumns + j)];
+      for (int64_t s = 0; s < sources; ++s) {
+        value += mixing[static_cast<size_t>(j * sources + s)] * common[static_cast<size_t>(t * sources + s)];
+      }
+    }
+  }
+  std::vector<float> gram(static_cast<size_t>(kColumns * kColumns), 0.0f);
+  for (int64_t t = 0; t < kTokens; ++t) {
+    const float* row = x.data() + t * kColumns;
+    for (int64_t i = 0; i < kColumns; ++i) {
+      for (int64_t j = 0; j < kColumns; ++j) gram[static_cast<size_t>(i * kColumns + j)] += row[i] * row[j] / kTokens;
+    }
+  }
+  return gram;
+}
+
+double output_error(const Hessian& hessian, const std::vector<float>& weights, const std::vector<float>& other) {
+  double sum = 0;
+  for (int64_t row = 0; row < kRows; ++row) {
+    for (int64_t i = 0; i < kColumns; ++i) {
+      const auto difference = [&](int64_t j) {
+        return double{weights[static_cast<size_t>(row * kColumns + j)]} - other[static_cast<size_t>(row * kColumns + j)];
+      };
+      double inner = 0;
+      for (int64_t j = 0; j < kColumns; ++j) {
+        inner += double{hessian.matrix[static_cast<size_t>(i * kColumns + j)]} * difference(j);
+      }
+      sum += difference(i) * inner;
+    }
+  }
+  return sum;
+}
+
+class GptqTest : public testing::TestWithParam<const Format*> {};
+
+std::vector<const Format*> block_formats() {
+  std::vector<const Format*> result;
+  for (const Format* format : formats()) {
+    if (!format->is_float()) result.push_back(format);
+  }
+  return result;
+}
+
+INSTANTIATE_TEST_SUITE_P(AllBlockFormats, GptqTest, testing::ValuesIn(block_formats()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+TEST_P(GptqTest, BeatsRoundingToNearestAndDescentBeatsPlain) {
+  const Format& format = *GetParam();
+  const Hessian hessian = factor_hessian(correlated_gram(1), kColumns);
+  const auto weights = normal(kRows * kColumns, 9);
+  std::vector<std::byte> bytes(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
+  std::vector<float> decoded(weights.size());
+  const auto error_of_bytes = [&] {
+    decode(format, bytes.data(), kRows * kColumns, decoded.data());
+    return output_error(hessian, weights, decoded);
+  };
+  std::vector<float> importance(static_cast<size_t>(kColumns));
+  for (int64_t j = 0; j < kColumns; ++j) importance[static_cast<size_t>(j)] = hessian.diagonal(j);
+  encode_rows(format, weights.data(), kRows, kColumns, importance.data(), Search::kBest, bytes.data());
+  const double nearest = error_of_bytes();
+
+  const double said_plain = gptq(format, weights.data(), kRows, hessian, {.descent_passes = 0}, bytes.data());
+  const double plain = error_of_bytes();
+  EXPECT_NEAR(said_plain, plain, 2e-3 * plain);
+  EXPECT_LT(plain, nearest);
+
+  gptq(format, weights.data(), kRows, hessian, {}, bytes.data());
+  const double polished = error_of_bytes();
+  EXPECT_LT(polished, plain);
+  RecordProperty("nearest_over_polished", std::to_string(nearest / polished));
+  std::printf("%-7s nearest %.4g, gptq %.3f of it, with descent %.3f\n", std::string(format.name).c_str(), nearest,
+              plain / nearest, polished / nearest);
+}
+
+TEST(Hessian, SurvivesDeadAndSingularInputs) {
+  std::vector<float> gram(16 * 16, 0.0f);
+  for (int i = 0; i < 8; ++i) {
+    for (int j = 0; j < 8; ++j) gram[static_cast<size_t>(i * 16 + j)] = 1.0f;  // rank one, and eight dead inputs
+  }
+  const Hessian hessian = factor_hessian(gram, 16);
+  EXPECT_GE(hessian.damping, 0.01);
+  for (int i = 0; i < 16; ++i) EXPECT_GT(hessian.update[static_cast<size_t>(i * 16 + i)], 0.0f);
+}
+
+TEST(Hessian, UpdateIsTheFactorOfTheInverse) {
+  const std::vector<float> gram = {4, 1, 0.5f, 1, 3, 0.2f, 0.5f, 0.2f, 2};
+  const Hessian hessian = factor_hessian(gram, 3, {.damping = 1e-6});
+  ASSERT_EQ(hessian.order, (std::vector<int32_t>{0, 1, 2}));
+  for (size_t i = 0; i < 3; ++i) {
+    for (size_t j = 0; j < 3; ++j) {  // (U^T U) H = I
+      double product = 0;
+      for (size_t k = 0; k < 3; ++k) {
+        double inverse = 0;
+        for (size_t m = 0; m < 3; ++m) inverse += double{hessian.update[m * 3 + i]} * hessian.update[m * 3 + k];
+        product += inverse * gram[k * 3 + j];
+      }
+      EXPECT_NEAR(product, i == j ? 1.0 : 0.0, 1e-4);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fewbits
