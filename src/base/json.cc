@@ -60,15 +60,16 @@ class Builder {
   }
 
  private:
-  /// An array or object whose end is still to come. `value` stays where it is as long as it is open:
-  /// nothing is added to what holds it.
+  /// An array or object whose end is still to come. `value` stays where it is as long as it is
+  /// open: nothing is added to what holds it.
   struct Open {
     Json* value;
     std::unordered_set<std::string> keys;
   };
 
   bool open(Json value) {
-    if (open_.size() == kMaxDepth) fail(where_, fmt::format("JSON nested deeper than {}", kMaxDepth));
+    if (open_.size() == kMaxDepth)
+      fail(where_, fmt::format("JSON nested deeper than {}", kMaxDepth));
     open_.push_back({place(std::move(value)), {}});
     return true;
   }
@@ -121,7 +122,8 @@ int64_t to_integer(const Json& value, const char* key, std::string_view where) {
   if (value.is_number_integer()) return value.get<int64_t>();
   if (value.is_number_float()) {  // some writers print 2048 as 2048.0
     const double number = value.get<double>();
-    if (std::floor(number) == number && std::abs(number) < 0x1p53) return static_cast<int64_t>(number);
+    if (std::floor(number) == number && std::abs(number) < 0x1p53)
+      return static_cast<int64_t>(number);
   }
   fail(where, fmt::format("'{}' must be an integer", key));
 }

@@ -49,7 +49,8 @@ TEST(Json, ObjectsOfManyKeys) {
 }
 
 TEST(Json, TypedAccess) {
-  const Json json = parse_json(R"({"n": 2048.0, "x": 1e-5, "s": "t", "u": 18446744073709551615})", "c");
+  const Json json =
+      parse_json(R"({"n": 2048.0, "x": 1e-5, "s": "t", "u": 18446744073709551615})", "c");
   EXPECT_EQ(json_integer(json, "n", "c"), 2048);
   EXPECT_EQ(json_number(json, "x", "c"), 1e-5);
   EXPECT_EQ(json_integer_or(json, "none", 7, "c"), 7);

@@ -10,9 +10,9 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "files/byte_reader.h"
+#include "files/errors.h"
 #include "files/ggml_types.h"
 #include "files/gguf.h"
-#include "files/quote.h"
 
 namespace fewbits {
 namespace {
@@ -51,16 +51,6 @@ std::string known_formats() {
     if (format->gguf_type >= 0) names.emplace_back(format->name);
   }
   return join(names);
-}
-
-/// Errors about metadata do not know the file.
-template <class Get>
-auto with_place(std::string_view where, Get get) {
-  try {
-    return get();
-  } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", where, error.what()));
-  }
 }
 
 class Parser {
@@ -283,8 +273,10 @@ class Parser {
            quote_name(name), columns, format.name, format.block_values);
     }
     const auto bytes = tensor_bytes(format, shape);
-    if (!bytes)
-      fail("tensor {} of {} x ... values is larger than any file", quote_name(name), columns);
+    if (!bytes) {
+      fail("tensor {} has more bytes than any file: {} values", quote_name(name),
+           fmt::join(shape, " x "));
+    }
     const auto offset = reader_.read<uint64_t>();
     if (offset > static_cast<uint64_t>(INT64_MAX)) {
       fail("tensor {} lies at offset {}, outside any file", quote_name(name), offset);

@@ -8,8 +8,8 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "files/errors.h"
 #include "files/gguf.h"
-#include "files/quote.h"
 
 namespace fewbits {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "files/quote.h"
+#include "files/errors.h"
 
 namespace fewbits {
 namespace {

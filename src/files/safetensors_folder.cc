@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "files/quote.h"
+#include "files/errors.h"
 #include "files/safetensors.h"
 
 namespace fewbits {
@@ -125,7 +125,8 @@ TensorStore open_shards(const fs::path& folder) {
     addresses.push_back(open.file.get());
     files.push_back(std::move(open.file));
   }
-  TensorStore store(std::move(files), std::move(tensors), {});
+  TensorStore store =
+      with_place(where, [&] { return TensorStore(std::move(files), std::move(tensors), {}); });
   refuse_broken_promises(index, store, addresses, where);
   return store;
 }

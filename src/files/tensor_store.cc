@@ -4,7 +4,7 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
-#include "files/quote.h"
+#include "files/errors.h"
 
 namespace fewbits {
 

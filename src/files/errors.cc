@@ -1,4 +1,4 @@
-#include "files/quote.h"
+#include "files/errors.h"
 
 #include <fmt/format.h>
 
