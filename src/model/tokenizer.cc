@@ -143,8 +143,8 @@ std::string_view Tokenizer::text(Token token) const {
   return vocabulary.has(token) ? std::string_view(vocabulary[token].text) : std::string_view();
 }
 
-void Tokenizer::write_gguf(Metadata& metadata, int64_t vocabulary) const {
-  tokenizer_to_gguf(*impl_->parts, vocabulary, metadata);
+void Tokenizer::write_gguf(Metadata& metadata) const {
+  tokenizer_to_gguf(*impl_->parts, metadata);
 }
 
 }  // namespace fewbits

@@ -60,10 +60,9 @@ class Tokenizer {
   /// The token's raw text as stored in the vocabulary; "" for a number that is no token.
   std::string_view text(Token token) const;
 
-  /// Writes the tokenizer.ggml.* keys, so that stock llama.cpp gives the same tokens. Embeddings
-  /// may have more rows than there are tokens: up to `vocabulary`, unused tokens fill the list.
-  /// Throws Error where GGUF has no way to say what this tokenizer does.
-  void write_gguf(Metadata& metadata, int64_t vocabulary = 0) const;
+  /// Writes the tokenizer.ggml.* keys, so that stock llama.cpp gives the same tokens. Throws Error
+  /// where GGUF has no way to say what this tokenizer does.
+  void write_gguf(Metadata& metadata) const;
 
  private:
   struct Impl;

@@ -52,7 +52,7 @@ std::unique_ptr<TokenizerParts> tokenizer_from_json(const Json& tokenizer, const
                                                     std::string_view where);
 std::unique_ptr<TokenizerParts> tokenizer_from_gguf(const Metadata& metadata,
                                                     std::string_view where);
-void tokenizer_to_gguf(const TokenizerParts& parts, int64_t vocabulary, Metadata& metadata);
+void tokenizer_to_gguf(const TokenizerParts& parts, Metadata& metadata);
 
 /// Fills in what follows from the parts that both readers set: the tokens that end generation, by
 /// EOS and by name, and whether invalid bytes can stay.

@@ -1,8 +1,5 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <unordered_map>
-
 #include "base/error.h"
 #include "base/text.h"
 #include "model/tokenizers/parts.h"
@@ -108,26 +105,59 @@ SpaceMarks marks_of(const TokenizerParts& parts) {
 }
 
 /// Scores that make SentencePiece merge in the order of the merge list: a token's score falls with
-/// the rank of the first merge that makes it.
-std::vector<double> scores_of(const TokenizerParts& parts) {
-  std::vector<double> scores;
-  for (const VocabularyEntry& entry : parts.vocabulary.entries()) scores.push_back(entry.score);
-  if (!parts.gguf_pre.empty()) return scores;
-  std::vector<bool> seen(scores.size());
-  double next = 0;
-  for (const MergeTable::Entry& entry : parts.model->merges().entries()) {
-    const auto token = static_cast<size_t>(entry.merge.merged);
-    if (!seen[token]) scores[token] = -(next += 1);
-    seen[token] = true;
+/// the rank of the first merge that makes it. What no merge makes goes last.
+std::vector<VocabularyEntry> scored_entries(const TokenizerParts& parts) {
+  std::vector<VocabularyEntry> entries = parts.vocabulary.entries();
+  const auto merges = parts.model->merges().entries();
+  for (VocabularyEntry& entry : entries) entry.score = 0;
+  for (const MergeTable::Entry& merge : merges) {
+    float& score = entries[static_cast<size_t>(merge.merge.merged)].score;
+    if (score == 0) score = -1 - static_cast<float>(merge.merge.rank);
   }
-  for (size_t token = 0; token < scores.size(); ++token) {
-    // No merge makes it: it must never win over one that is made.
-    if (!seen[token]) scores[token] = 0;
+  const float last = -2 - static_cast<float>(merges.size());
+  for (VocabularyEntry& entry : entries) {
+    if (entry.score == 0 && entry.kind == TokenKind::kNormal) entry.score = last;
   }
-  return scores;
+  return entries;
 }
 
-void write_tokens(const TokenizerParts& parts, int64_t size, Metadata& metadata) {
+[[noreturn]] void refuse_merge(const Vocabulary& vocabulary, const MergeTable::Entry& merge) {
+  throw Error(fmt::format(
+      "tokenizer: GGUF keeps scores instead of merges for BPE without byte level, and no scores "
+      "give "
+      "these merges (at '{}'): the merge list must be complete and ordered by its results",
+      vocabulary[merge.merge.merged].text));
+}
+
+/// Throws Error where scores would merge other pairs than the list does, or in another order.
+void check_scores(const TokenizerParts& parts, const Vocabulary& scored) {
+  const auto by_score = Bpe::from_scores(scored, parts.model->options());
+  const MergeTable& listed = parts.model->merges();
+  uint32_t rank = 0;
+  for (const MergeTable::Entry& merge : listed.entries()) {
+    const Merge* same = by_score->merges().find(merge.left, merge.right);
+    if (same == nullptr || same->rank < rank) refuse_merge(scored, merge);
+    rank = same->rank;
+  }
+  for (const MergeTable::Entry& merge : by_score->merges().entries()) {
+    const bool normal = scored[merge.merge.merged].kind == TokenKind::kNormal;
+    if (normal && listed.find(merge.left, merge.right) == nullptr) refuse_merge(scored, merge);
+  }
+}
+
+void write_scores(const TokenizerParts& parts, Metadata& metadata) {
+  std::vector<VocabularyEntry> entries = parts.vocabulary.entries();
+  if (parts.gguf_pre.empty()) {
+    const Vocabulary scored(scored_entries(parts), "tokenizer");
+    check_scores(parts, scored);
+    entries = scored.entries();
+  }
+  std::vector<double> scores;
+  for (const VocabularyEntry& entry : entries) scores.push_back(entry.score);
+  metadata.set_floats("tokenizer.ggml.scores", std::move(scores));
+}
+
+void write_tokens(const TokenizerParts& parts, Metadata& metadata) {
   std::vector<std::string> texts;
   std::vector<int64_t> kinds;
   for (const VocabularyEntry& entry : parts.vocabulary.entries()) {
@@ -136,10 +166,6 @@ void write_tokens(const TokenizerParts& parts, int64_t size, Metadata& metadata)
   }
   if (parts.unknown && !parts.pre_tokenizer.byte_level()) {
     kinds[static_cast<size_t>(*parts.unknown)] = static_cast<int64_t>(TokenKind::kUnknown);
-  }
-  for (auto id = std::ssize(texts); id < size; ++id) {
-    texts.push_back(fmt::format("[PAD{}]", id));
-    kinds.push_back(static_cast<int64_t>(TokenKind::kUnused));
   }
   metadata.set_strings("tokenizer.ggml.tokens", std::move(texts));
   metadata.set_int32s("tokenizer.ggml.token_type", std::move(kinds));
@@ -159,21 +185,18 @@ void write_special_tokens(const TokenizerParts& parts, Metadata& metadata) {
 
 }  // namespace
 
-void tokenizer_to_gguf(const TokenizerParts& parts, int64_t vocabulary, Metadata& metadata) {
-  const int64_t size = std::max(vocabulary, parts.vocabulary.size());
+void tokenizer_to_gguf(const TokenizerParts& parts, Metadata& metadata) {
   if (parts.pre_tokenizer.byte_level()) {
     metadata.set_string("tokenizer.ggml.model", "gpt2");
     metadata.set_string("tokenizer.ggml.pre", pre_name_of(parts));
-    write_tokens(parts, size, metadata);
+    write_tokens(parts, metadata);
     metadata.set_strings("tokenizer.ggml.merges", parts.model->merge_list());
   } else {
     const SpaceMarks marks = marks_of(parts);
-    auto scores = scores_of(parts);
-    scores.resize(static_cast<size_t>(size));
     metadata.set_string("tokenizer.ggml.model", "llama");
     metadata.set_string("tokenizer.ggml.pre", "default");
-    write_tokens(parts, size, metadata);
-    metadata.set_floats("tokenizer.ggml.scores", std::move(scores));
+    write_tokens(parts, metadata);
+    write_scores(parts, metadata);
     metadata.set_bool("tokenizer.ggml.add_space_prefix", marks.prefixed);
   }
   write_special_tokens(parts, metadata);
