@@ -8,7 +8,22 @@
 
 namespace fewbits {
 
-/// A chat template: the subset of Jinja2 that models' templates use. Rendering is bounded in steps and output size.
+/// A chat template: turns a conversation into the prompt that a model was trained on.
+///
+/// The language is the part of Jinja2 that models' templates use, with the meaning that PyPI's
+/// `jinja2` gives it as `transformers` sets it up: tags alone on a line leave no line, undefined
+/// prints as nothing, and no value changes but namespace(). It has
+///
+/// - the tags set (also as a block), if, for (with filter, else, break, continue and `loop`),
+///   macro, with, filter, print, raw, generation, and comments;
+/// - Python's str, int of 64 bits, float, bool, none, list, tuple and dict with their operators,
+///   slices and usual methods, printed as Python prints them;
+/// - the filters, tests and functions listed in templates/{filters,value_tests,functions}.cc.
+///
+/// Anything else is an Error: call, extends, include, import, block, recursive loops, * and ** in
+/// calls, % on strings.
+///
+/// Templates come from strangers: nesting, steps and the bytes that a rendering makes are bounded.
 class ChatTemplate {
  public:
   /// Throws Error with line and construct where the text is outside the subset or malformed.
@@ -17,8 +32,9 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
 
-  /// `context` holds messages ([{role, content}]), add_generation_prompt, bos_token, eos_token, tools, ...
-  /// Throws Error where the template calls raise_exception or meets an undefined operation.
+  /// `context` holds messages ([{role, content}]), add_generation_prompt, bos_token, eos_token,
+  /// tools, ... Throws Error where the template calls raise_exception or an operation has no
+  /// meaning for its values. Thread-safe.
   std::string render(const Json& context) const;
 
  private:
