@@ -5,6 +5,19 @@
 constexpr uint8_t kTableCodes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                      129, 141, 153, 166, 181, 197, 217, 241};
 
+/// The layout's sizes as constants: its member functions, called in earnest, would be weak symbols.
+struct Strides {
+  int super, header, block, parameters;
+};
+
+template <int kLayout>
+constexpr Strides strides_of() {
+  constexpr BlockLayout layout = kBlockLayouts[kLayout];
+  constexpr Strides strides = {layout.super_bytes(), layout.super_header_bytes(),
+                               layout.block_bytes(), layout.parameter_bytes()};
+  return strides;
+}
+
 /// The bits of quad kQuad from a plane of kBits, moved up by kUp. `plane` points to the first of
 /// kLanes rows.
 template <int kBits, int kQuad, int kUp>
@@ -32,7 +45,8 @@ B quad_operand(const uint8_t* planes, int vector) {
                                                                                    kQuadBytes);
   }
   if constexpr (layout.table) codes = look_up(codes, kTableCodes);
-  return operand<layout.code_bits()>(codes);
+  constexpr int bits = layout.code_bits();
+  return operand<bits>(codes);
 }
 
 struct BlockScales {
@@ -103,7 +117,8 @@ struct InputBlock {
 /// result + one block: the only place where block products become floats, so that few and many
 /// tokens give the same bits.
 template <int kSubBlocks, int kZeroShift, bool kMinimum>
-F add_block(const I* totals, const BlockScales& scales, const InputBlock& input, F result) {
+[[gnu::always_inline]] inline F add_block(const I* totals, const BlockScales& scales,
+                                          const InputBlock& input, F result) {
   F product;
   for (int s = 0; s < kSubBlocks; ++s) {
     I total = totals[s];

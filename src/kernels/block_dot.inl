@@ -27,14 +27,15 @@ template <int kLayout>
 void block_dot(const BlockDotTask& task) {
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
   constexpr Arithmetic kind = arithmetic_of<kLayout>();
+  constexpr Strides strides = strides_of<kLayout>();
   constexpr int kSubQuads = kQuads / kind.sub_blocks;
   F results[kRowVectors];
   for (int v = 0; v < kRowVectors; ++v) results[v] = broadcast(0);
   const uint8_t* header = task.group;
-  for (int64_t block = 0; block < task.blocks; header += layout.super_bytes()) {
-    const uint8_t* parameters = header + layout.super_header_bytes();
-    for (int i = 0; i < layout.super_blocks; ++i, ++block, parameters += layout.block_bytes()) {
-      const uint8_t* planes = parameters + layout.parameter_bytes();
+  for (int64_t block = 0; block < task.blocks; header += strides.super) {
+    const uint8_t* parameters = header + strides.header;
+    for (int i = 0; i < layout.super_blocks; ++i, ++block, parameters += strides.block) {
+      const uint8_t* planes = parameters + strides.parameters;
       const int8_t* inputs = task.inputs.codes + block * kBlockValues;
       for (int v = 0; v < kRowVectors; ++v) {
         const BlockScales scales = block_scales<kLayout>(header, parameters, v);

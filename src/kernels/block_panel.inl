@@ -21,12 +21,12 @@ constexpr int64_t panel_row(int64_t block, int s) {
 template <int kLayout>
 void unpack_panel(const uint8_t* group, int64_t first, int64_t count, CodePanel& panel) {
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
+  constexpr Strides strides = strides_of<kLayout>();
   for (int64_t block = 0; block < count; ++block) {
     const int64_t at = first + block;
-    const uint8_t* header = group + at / layout.super_blocks * layout.super_bytes();
-    const uint8_t* parameters =
-        header + layout.super_header_bytes() + at % layout.super_blocks * layout.block_bytes();
-    unpack_quads<kLayout>(parameters + layout.parameter_bytes(),
+    const uint8_t* header = group + at / layout.super_blocks * strides.super;
+    const uint8_t* parameters = header + strides.header + at % layout.super_blocks * strides.block;
+    unpack_quads<kLayout>(parameters + strides.parameters,
                           panel.codes + block * kQuads * kQuadBytes);
     for (int v = 0; v < kRowVectors; ++v) {
       const BlockScales scales = block_scales<kLayout>(header, parameters, v);
@@ -41,8 +41,8 @@ void unpack_panel(const uint8_t* group, int64_t first, int64_t count, CodePanel&
 
 /// Sums of the products of kCount quads from `codes` on with the inputs of kTokens tokens.
 template <int kBits, int kCount, int kTokens>
-void tile_quads(const uint8_t* codes, const int8_t* inputs, int64_t columns,
-                I (&totals)[kTokens][kRowVectors]) {
+[[gnu::always_inline]] inline void tile_quads(const uint8_t* codes, const int8_t* inputs,
+                                              int64_t columns, I (&totals)[kTokens][kRowVectors]) {
   constexpr int kRun = safe_products(kBits) < kCount ? safe_products(kBits) : kCount;
   for (int begin = 0; begin < kCount; begin += kRun) {
     P sums[kTokens][kRowVectors];
@@ -67,7 +67,8 @@ void tile_quads(const uint8_t* codes, const int8_t* inputs, int64_t columns,
   }
 }
 
-inline BlockInputs inputs_of_token(const BlockInputs& first, int64_t token, int64_t columns) {
+[[gnu::always_inline]] inline BlockInputs inputs_of_token(const BlockInputs& first, int64_t token,
+                                                          int64_t columns) {
   const int64_t in32 = token * (columns / 32), in16 = token * (columns / 16);
   return {first.codes + token * columns, first.scales + in32,        first.sums32 + in32,
           first.sums16 + in16,           first.scaled_sums32 + in32, first.scaled_sums16 + in16};

@@ -52,13 +52,21 @@ B operand(B codes) {
 inline P no_products() {
   return _mm256_setzero_si256();
 }
+/// Keeps the compiler from putting off an addition: gcc otherwise does all products of a tile first
+/// and runs out of registers (half the speed).
+template <class Vector>
+Vector in_order(Vector value) {
+  asm("" : "+x"(value));
+  return value;
+}
+
 template <int kBits>
 P multiply_add(P sum, B codes, B inputs) {
   if constexpr (kBits == 8) {
-    return _mm256_add_epi16(
-        sum, _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(inputs, codes)));
+    return in_order(_mm256_add_epi16(
+        sum, _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(inputs, codes))));
   }
-  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, inputs));
+  return in_order(_mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, inputs)));
 }
 inline I widen(P sums) {
   return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
@@ -68,6 +76,9 @@ inline I plus(I a, I b) {
 }
 inline I minus(I a, I b) {
   return _mm256_sub_epi32(a, b);
+}
+inline I add_products(I sum, B codes, B inputs) {
+  return plus(sum, widen(multiply_add<7>(no_products(), codes, inputs)));
 }
 inline F to_float(I value) {
   return _mm256_cvtepi32_ps(value);
@@ -97,4 +108,10 @@ inline void store_int8(int8_t* out, F value) {
   const __m128i words =
       _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_packs_epi16(words, words));
+}
+
+/// Makes the compiler forget what it knows of a value.
+template <class Vector>
+void opaque(Vector& value) {
+  asm volatile("" : "+x"(value));
 }

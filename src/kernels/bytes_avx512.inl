@@ -60,6 +60,9 @@ inline I plus(I a, I b) {
 inline I minus(I a, I b) {
   return _mm512_sub_epi32(a, b);
 }
+inline I add_products(I sum, B codes, B inputs) {
+  return _mm512_dpbusd_epi32(sum, codes, inputs);
+}
 inline F to_float(I value) {
   return _mm512_cvtepi32_ps(value);
 }
@@ -86,4 +89,10 @@ inline F load_high_nibbles(const uint8_t* in) {
 inline void store_int8(int8_t* out, F value) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
                    _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(value)));
+}
+
+/// Makes the compiler forget what it knows of a value.
+template <class Vector>
+void opaque(Vector& value) {
+  asm volatile("" : "+v"(value));
 }

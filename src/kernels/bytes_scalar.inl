@@ -71,6 +71,9 @@ inline I plus(I a, I b) {
 inline I minus(I a, I b) {
   return a - b;
 }
+inline I add_products(I sum, B codes, B inputs) {
+  return plus(sum, widen(multiply_add<7>(no_products(), codes, inputs)));
+}
 inline F to_float(I value) {
   return __builtin_convertvector(value, F);
 }
@@ -100,4 +103,10 @@ inline F load_high_nibbles(const uint8_t* in) {
 inline void store_int8(int8_t* out, F value) {
   const Bytes4 bytes = __builtin_convertvector(__builtin_convertvector(value, I), Bytes4);
   __builtin_memcpy(out, &bytes, sizeof bytes);
+}
+
+/// Makes the compiler forget what it knows of a value.
+template <class Vector>
+void opaque(Vector& value) {
+  asm volatile("" : "+m"(value));
 }

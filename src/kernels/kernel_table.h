@@ -91,6 +91,13 @@ struct KernelTable {
     void (*multiply)(const BlockPanelTask& task);
   };
   BlockKernels blocks[kBlockLayoutCount];  ///< in the order of kBlockLayouts
+
+  // Limits of this machine, for benchmarks. The first two return the operations they did; `sink`
+  // gets a meaningless number.
+  double (*probe_fma)(int64_t rounds, float* sink);
+  double (*probe_int8)(int64_t rounds, float* sink);
+  void (*probe_read)(const uint8_t* data, int64_t bytes,
+                     float* sink);  ///< bytes: a multiple of 512
 };
 
 int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim);

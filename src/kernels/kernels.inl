@@ -40,6 +40,8 @@
 #include "kernels/block_dot.inl"
 //
 #include "kernels/block_panel.inl"
+//
+#include "kernels/probes.inl"
 
 template <int kIndex>
 constexpr void add_block_kernels(KernelTable& table) {
@@ -65,6 +67,9 @@ constexpr KernelTable make_table(const char* name) {
       .float_panel = float_panel,
       .quantize_inputs = quantize_inputs,
       .blocks = {},
+      .probe_fma = probe_fma,
+      .probe_int8 = probe_int8,
+      .probe_read = probe_read,
   };
   add_block_kernels<0>(table);
   return table;

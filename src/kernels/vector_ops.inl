@@ -106,9 +106,14 @@ void softmax(float* x, int64_t count) {
     total = total + value;
   }
   float all = sum(total);
-  if (i < count) {
-    store_part(x + i, exponential(load_part(x + i, count - i) - highest), count - i);
-    for (; i < count; ++i) all += x[i];
+  const int64_t rest = count - i;
+  if (rest > 0) {
+    float lanes[kLanes];
+    store(lanes, exponential(load_part(x + i, rest) - highest));
+    for (int64_t j = 0; j < rest; ++j) {
+      x[i + j] = lanes[j];
+      all += lanes[j];
+    }
   }
   const F inverse = broadcast(1.0f / all);
   for_pairs(x, x, count, x, [inverse](F value, F) { return value * inverse; });

@@ -1,0 +1,221 @@
+// Speed of the kernels as a share of what this machine can do: read bandwidth for one token, int8
+// or FMA peak for many.
+//
+//   kernels_bench [--isa NAME] [--threads N] [--rows N] [--columns N] [--tokens N] [FORMAT ...]
+//
+// Every line is the best of several runs; other load on the machine only ever makes a run slower.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/half.h"
+#include "kernels/kernel_table.h"
+#include "kernels/matmul.h"
+
+namespace fewbits {
+namespace {
+
+struct Options {
+  int threads = 0;
+  int64_t rows = 2048;
+  int64_t columns = 2048;
+  int64_t tokens = 512;
+  std::vector<std::string> formats;
+};
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Seconds of the fastest run; runs for about half a second.
+double best_seconds(const std::function<void()>& run) {
+  double best = 1e30;
+  const double end = now() + 0.4;
+  for (int i = 0; i < 3 || now() < end; ++i) {
+    const double start = now();
+    run();
+    best = std::min(best, now() - start);
+  }
+  return best;
+}
+
+struct Limits {
+  double read_bytes, int8_operations, float_operations;  ///< per second, all threads
+};
+
+double operations_per_second(ThreadPool& pool, double (*probe)(int64_t, float*)) {
+  constexpr int64_t kRounds = 200000;
+  double operations = 0;
+  const double seconds = best_seconds([&] {
+    pool.run(pool.threads(), [&](int64_t task, int) {
+      float sink;
+      const double done = probe(kRounds, &sink);
+      if (task == 0) operations = done * pool.threads();
+    });
+  });
+  return operations / seconds;
+}
+
+double bytes_per_second(ThreadPool& pool) {
+  constexpr int64_t kBytes = int64_t{1} << 30;
+  constexpr int64_t kTask = int64_t{1} << 20;
+  const std::vector<uint8_t> data(kBytes, 1);
+  const double seconds = best_seconds([&] {
+    pool.run(kBytes / kTask, [&](int64_t task, int) {
+      float sink;
+      kernels().probe_read(data.data() + task * kTask, kTask, &sink);
+    });
+  });
+  return static_cast<double>(kBytes) / seconds;
+}
+
+Limits measure_limits(ThreadPool& pool) {
+  return {bytes_per_second(pool), operations_per_second(pool, kernels().probe_int8),
+          operations_per_second(pool, kernels().probe_fma)};
+}
+
+std::vector<float> normal_values(int64_t count) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+/// Matrices of one shape, enough of them to fall out of the last-level cache.
+std::vector<PackedMatrix> make_matrices(const Format& format, const Options& options,
+                                        int64_t total_bytes, ThreadPool& pool) {
+  const int64_t bytes = options.rows * row_bytes(format, options.columns);
+  std::vector<std::byte> encoded(static_cast<size_t>(bytes));
+  const auto values = normal_values(options.columns);
+  for (int64_t row = 0; row < options.rows; ++row) {
+    encode_rows(format, values.data(), 1, options.columns, nullptr, Search::kReference,
+                encoded.data() + row * row_bytes(format, options.columns));
+  }
+  std::vector<PackedMatrix> matrices;
+  const TensorView view{&format, {options.rows, options.columns}, encoded};
+  for (int64_t done = 0; done < total_bytes; done += bytes)
+    matrices.push_back(PackedMatrix::pack(view, {}, {}, pool));
+  return matrices;
+}
+
+void measure_decode(const Format& format, const Options& options, const Limits& limits,
+                    ThreadPool& pool) {
+  const auto matrices = make_matrices(format, options, int64_t{1} << 30, pool);
+  const auto inputs = normal_values(options.columns);
+  std::vector<float> out(static_cast<size_t>(options.rows));
+  Activations activations;
+  const double seconds = best_seconds([&] {
+    for (const PackedMatrix& matrix : matrices) {
+      activations.assign(inputs.data(), 1, options.columns);
+      const MatrixProduct product{&matrix, out.data(), options.rows};
+      multiply({&product, 1}, activations, pool);
+    }
+  });
+  const double bytes = static_cast<double>(std::ssize(matrices) * matrices[0].bytes());
+  fmt::print("{:7} decode   {:7.2f} GB/s   {:5.1f} % of read bandwidth\n", format.name,
+             bytes / seconds * 1e-9, 100 * bytes / seconds / limits.read_bytes);
+}
+
+void measure_prefill(const Format& format, const Options& options, const Limits& limits,
+                     ThreadPool& pool) {
+  const auto matrices = make_matrices(format, options, 1, pool);
+  const auto inputs = normal_values(options.tokens * options.columns);
+  std::vector<float> out(static_cast<size_t>(options.tokens * options.rows));
+  Activations activations;
+  const double seconds = best_seconds([&] {
+    activations.assign(inputs.data(), options.tokens, options.columns);
+    const MatrixProduct product{matrices.data(), out.data(), options.rows};
+    multiply({&product, 1}, activations, pool);
+  });
+  const double rate =
+      2.0 * static_cast<double>(options.rows * options.columns * options.tokens) / seconds;
+  const double limit = format.is_float() ? limits.float_operations : limits.int8_operations;
+  fmt::print("{:7} {:4} tok {:7.1f} GOP/s  {:5.1f} % of {} peak\n", format.name, options.tokens,
+             rate * 1e-9, 100 * rate / limit, format.is_float() ? "FMA" : "int8");
+}
+
+/// One layer's attention: 8 key/value heads of 128, 4 queries of each, `keys` cached.
+void measure_attention(int64_t keys, int64_t tokens, const Limits& limits, ThreadPool& pool) {
+  constexpr int64_t kHeads = 8, kDim = 128, kGroup = 4;
+  const int64_t queries = kGroup * tokens;
+  const std::vector<uint16_t> cache(static_cast<size_t>(kHeads * keys * kDim),
+                                    half_from_float(0.1f));
+  const auto query = normal_values(queries * kDim);
+  std::vector<int64_t> visible(static_cast<size_t>(queries), keys);
+  std::vector<float> out(static_cast<size_t>(kHeads * queries * kDim));
+  const int64_t scratch_size = attention_scratch_floats(queries, kDim);
+  std::vector<float> scratch(static_cast<size_t>(kHeads * scratch_size));
+  const std::vector<uint16_t> values = cache;
+  const double seconds = best_seconds([&] {
+    pool.run(kHeads, [&](int64_t head, int) {
+      kernels().attend({query.data(), cache.data() + head * keys * kDim,
+                        values.data() + head * keys * kDim, visible.data(), queries, kDim,
+                        out.data() + head * queries * kDim, scratch.data() + head * scratch_size});
+    });
+  });
+  const double bytes = 4.0 * static_cast<double>(kHeads * keys * kDim);
+  const double operations = 4.0 * static_cast<double>(kHeads * keys * kDim * queries);
+  fmt::print(
+      "attention {:5} keys {:4} tok  {:7.2f} GB/s {:5.1f} % of bandwidth, {:6.1f} GFLOP/s {:5.1f} "
+      "% of FMA peak\n",
+      keys, tokens, bytes / seconds * 1e-9, 100 * bytes / seconds / limits.read_bytes,
+      operations / seconds * 1e-9, 100 * operations / seconds / limits.float_operations);
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    const bool has_value = i + 1 < argc;
+    if (name == "--isa" && has_value) {
+      setenv("FEWBITS_ISA", argv[++i], 1);
+    } else if (name == "--threads" && has_value) {
+      options.threads = std::atoi(argv[++i]);
+    } else if (name == "--rows" && has_value) {
+      options.rows = std::atoll(argv[++i]);
+    } else if (name == "--columns" && has_value) {
+      options.columns = std::atoll(argv[++i]);
+    } else if (name == "--tokens" && has_value) {
+      options.tokens = std::atoll(argv[++i]);
+    } else {
+      options.formats.push_back(name);
+    }
+  }
+  return options;
+}
+
+void run(const Options& options) {
+  ThreadPool pool(options.threads);
+  const Limits limits = measure_limits(pool);
+  fmt::print(
+      "{} with {} threads: read {:.1f} GB/s, int8 {:.1f} GOP/s, FMA {:.1f} GFLOP/s; {} x {}\n",
+      kernels().name, pool.threads(), limits.read_bytes * 1e-9, limits.int8_operations * 1e-9,
+      limits.float_operations * 1e-9, options.rows, options.columns);
+  std::vector<const Format*> chosen;
+  for (const std::string& name : options.formats) {
+    if (name != "attention") chosen.push_back(&format_named(name));
+  }
+  if (options.formats.empty()) chosen.assign(formats().begin(), formats().end());
+  for (const Format* format : chosen) {
+    measure_decode(*format, options, limits, pool);
+    measure_prefill(*format, options, limits, pool);
+  }
+  for (int64_t keys : {512, 4096, 16384}) measure_attention(keys, 1, limits, pool);
+  measure_attention(512, 128, limits, pool);
+}
+
+}  // namespace
+}  // namespace fewbits
+
+int main(int argc, char** argv) {
+  fewbits::run(fewbits::parse(argc, argv));
+  return 0;
+}
