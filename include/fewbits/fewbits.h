@@ -71,7 +71,7 @@ struct EvaluateReport {
 /// llama.cpp's perplexity protocol: windows of 512 tokens, the second half of each scored.
 EvaluateReport evaluate(const EvaluateRequest& request);
 
-struct GenerateOptions {
+struct TextOptions {
   int64_t max_tokens = 256;
   double temperature = 0;      ///< 0: always the likeliest token
   uint64_t seed = 0;
@@ -93,7 +93,7 @@ class Generator {
   Generator(Generator&&) noexcept;
   Generator& operator=(Generator&&) noexcept;
 
-  Generation generate(std::string_view prompt, const GenerateOptions& options = {});
+  Generation generate(std::string_view prompt, const TextOptions& options = {});
 
  private:
   struct Impl;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "fewbits/fewbits.h"
 #include "kernels/kernel_table.h"
 
 namespace fewbits::cli {
@@ -15,7 +16,7 @@ std::string version_text() {
     const char* state = candidate.table == &kernels() ? " (in use)" : candidate.usable ? "" : " (not on this machine)";
     sets.push_back(fmt::format("{}{}", candidate.table->name, state));
   }
-  return fmt::format("fewbits {}\ncompiler: {}\ninstruction sets: {}", FEWBITS_VERSION, __VERSION__, join(sets));
+  return fmt::format("fewbits {}\ncompiler: {}\ninstruction sets: {}", version(), __VERSION__, join(sets));
 }
 
 }  // namespace fewbits::cli
