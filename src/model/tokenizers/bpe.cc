@@ -149,8 +149,12 @@ void Bpe::add_scored_merges(Token token, uint32_t rank) {
 }
 
 void Bpe::find_safe_cut() {
-  // A merge crosses the cut where its token has a mark behind another character.
   if (options_.byte_level || options_.ignore_merges || !vocabulary_.find(kSpaceMark)) return;
+  // A character that vanishes lets what stands on both sides of it merge.
+  const bool keeps_all = options_.byte_fallback &&
+                         std::ranges::none_of(byte_tokens_, [](Token token) { return token < 0; });
+  if (!keeps_all && !options_.unknown) return;
+  // A merge crosses the cut where its token has a mark behind another character.
   for (const VocabularyEntry& entry : vocabulary_.entries()) {
     std::string_view text = entry.text;
     while (text.starts_with(kSpaceMark)) text.remove_prefix(kSpaceMark.size());
