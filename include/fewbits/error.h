@@ -4,8 +4,8 @@
 
 namespace fewbits {
 
-/// What the world did wrong: a file, an argument, a full disk. The message is one line that says where, what, the limit
-/// and what to do.
+/// What the world did wrong: a file, an argument, a full disk. The message is one line that says
+/// where, what, the limit and what to do.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -12,36 +12,40 @@
 
 #include "fewbits/error.h"
 
-// fewbits as a library: open a model, write it in another number format, measure what that cost, generate text.
+// fewbits as a library: open a model, write it in another number format, measure what that cost,
+// generate text.
 //
 //   fewbits::quantize({.model = "SmolLM2-135M", .out = "small.gguf", .to = "Q4_K_M"});
-//   auto cost = fewbits::evaluate({.model = "small.gguf", .against = "SmolLM2-135M", .text = text});
-//   fewbits::Generator model("small.gguf");
-//   std::string reply = model.generate("The capital of France is", {.max_tokens = 20}).text;
+//   auto cost = fewbits::evaluate({.model = "small.gguf", .against = "SmolLM2-135M", .text =
+//   text}); fewbits::Generator model("small.gguf"); std::string reply = model.generate("The capital
+//   of France is", {.max_tokens = 20}).text;
 //
-// A model is a Hugging Face folder or a .gguf file. Every function throws fewbits::Error, with one line that says what to
-// do, where the world is to blame. Nothing here reads the environment but FEWBITS_ISA or writes to stdout or stderr.
+// A model is a Hugging Face folder or a .gguf file. Every function throws fewbits::Error, with one
+// line that says what to do, where the world is to blame. Nothing here reads the environment but
+// FEWBITS_ISA or writes to stdout or stderr.
 namespace fewbits {
 
-/// Called now and then from the calling thread. Throw from it to stop the work; nothing half-written stays behind.
+/// Called now and then from the calling thread. Throw from it to stop the work; nothing
+/// half-written stays behind.
 using ProgressCallback = std::function<void(int64_t done, int64_t total)>;
 
 struct QuantizeRequest {
   std::filesystem::path model;
-  std::filesystem::path out;   ///< .gguf file; appears whole or not at all
-  std::string to;              ///< "Q4_K_M", "Q8_0", "F16", ...
-  std::vector<std::pair<std::string, std::string>> tensor_formats = {};  ///< glob on tensor names, format
+  std::filesystem::path out;  ///< .gguf file; appears whole or not at all
+  std::string to;             ///< "Q4_K_M", "Q8_0", "F16", ...
+  std::vector<std::pair<std::string, std::string>> tensor_formats =
+      {};                             ///< glob on tensor names, format
   std::string output_format = {};     ///< of the output layer; "" as `to` says
   std::string embedding_format = {};  ///< of the token embedding; "" as `to` says
-  int threads = 0;                    ///< 0: one for each processor. The bytes written do not depend on it.
+  int threads = 0;  ///< 0: one for each processor. The bytes written do not depend on it.
   ProgressCallback progress = {};
 };
 
 struct QuantizeReport {
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  double bits_per_weight = 0;      ///< every byte of the file counts
-  double relative_error = 0;       ///< sum of squared weight errors over sum of squared weights
+  double bits_per_weight = 0;  ///< every byte of the file counts
+  double relative_error = 0;   ///< sum of squared weight errors over sum of squared weights
   std::vector<std::string> warnings;
 };
 
@@ -51,7 +55,7 @@ struct EvaluateRequest {
   std::filesystem::path model;
   std::optional<std::filesystem::path> against = {};  ///< the model whose predictions are right
   std::string text = {};
-  int64_t chunks = 0;          ///< windows scored at most; 0: all
+  int64_t chunks = 0;  ///< windows scored at most; 0: all
   int threads = 0;
   ProgressCallback progress = {};
 };
@@ -73,7 +77,7 @@ EvaluateReport evaluate(const EvaluateRequest& request);
 
 struct TextOptions {
   int64_t max_tokens = 256;
-  double temperature = 0;      ///< 0: always the likeliest token
+  double temperature = 0;  ///< 0: always the likeliest token
   uint64_t seed = 0;
   std::vector<std::string> stop = {};
   std::function<void(std::string_view)> on_text = {};  ///< complete UTF-8, as it comes

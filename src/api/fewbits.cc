@@ -40,7 +40,9 @@ QuantizeReport quantize(const QuantizeRequest& request) {
   ThreadPool pool(request.threads);
   QuantizeRun run;
   if (request.progress) {
-    run.progress = [&](int64_t done, int64_t total, const std::string&) { request.progress(done, total); };
+    run.progress = [&](int64_t done, int64_t total, const std::string&) {
+      request.progress(done, total);
+    };
   }
   const QuantizeResult result = run_quantize(model, plan, run, request.out, pool);
   QuantizeReport report{.bytes_in = result.bytes_in,
@@ -92,13 +94,15 @@ Generation Generator::generate(std::string_view prompt, const TextOptions& optio
   wanted.sampler.seed = options.seed;
   wanted.stop_strings = options.stop;
   wanted.on_text = options.on_text;
-  const GenerateResult result = fewbits::generate(impl_->engine, impl_->cache,
-                                                  impl_->model.tokenizer.encode_with_bos(prompt), wanted);
+  const GenerateResult result = fewbits::generate(
+      impl_->engine, impl_->cache, impl_->model.tokenizer.encode_with_bos(prompt), wanted);
   return {.text = result.text,
           .prompt_tokens = result.prompt_tokens,
           .generated_tokens = static_cast<int64_t>(result.tokens.size())};
 }
 
-std::string_view version() { return FEWBITS_VERSION; }
+std::string_view version() {
+  return FEWBITS_VERSION;
+}
 
 }  // namespace fewbits

@@ -3,8 +3,9 @@
 #include <bit>
 #include <cstdint>
 
-// 16-bit floats, kept as uint16_t because gcc 12 has no _Float16 on baseline x86. All conversions to 16 bits round to
-// nearest, ties to even; NaN stays NaN (made quiet). These are the reference; kernels have fast ones for spans.
+// 16-bit floats, kept as uint16_t because gcc 12 has no _Float16 on baseline x86. All conversions
+// to 16 bits round to nearest, ties to even; NaN stays NaN (made quiet). These are the reference;
+// kernels have fast ones for spans.
 namespace fewbits {
 
 /// IEEE 754 binary16 -> float. Exact.
@@ -27,7 +28,8 @@ constexpr uint16_t half_from_float(float value) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
-  if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 puts the subnormal's bits in place, rounded
+  if (magnitude <
+      0x38800000u) {  // below 2^-14: adding 0.5 puts the subnormal's bits in place, rounded
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u));
   }

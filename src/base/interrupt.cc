@@ -26,7 +26,9 @@ void catch_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-bool interrupted() { return signal_seen != 0; }
+bool interrupted() {
+  return signal_seen != 0;
+}
 
 void throw_if_interrupted() {
   if (interrupted()) throw Interrupted("interrupted");

@@ -6,7 +6,8 @@
 #include <string>
 #include <string_view>
 
-// JSON from strangers: nesting and size are bounded, and every error is an Error that begins with `where`.
+// JSON from strangers: nesting and size are bounded, and every error is an Error that begins with
+// `where`.
 namespace fewbits {
 
 /// Keys keep the order of the file: metadata goes out in the order it came in.
@@ -24,7 +25,8 @@ double json_number(const Json& object, const char* key, std::string_view where);
 std::string json_string(const Json& object, const char* key, std::string_view where);
 
 // The same with a value for a missing or null key.
-int64_t json_integer_or(const Json& object, const char* key, int64_t fallback, std::string_view where);
+int64_t json_integer_or(const Json& object, const char* key, int64_t fallback,
+                        std::string_view where);
 double json_number_or(const Json& object, const char* key, double fallback, std::string_view where);
 bool json_bool_or(const Json& object, const char* key, bool fallback, std::string_view where);
 std::string json_string_or(const Json& object, const char* key, std::string fallback,

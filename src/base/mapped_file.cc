@@ -45,7 +45,8 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
   MappedFile result;
   const int file = open_regular_file(path, result.size_);
   if (result.size_ > 0) {
-    void* data = ::mmap(nullptr, static_cast<size_t>(result.size_), PROT_READ, MAP_PRIVATE, file, 0);
+    void* data =
+        ::mmap(nullptr, static_cast<size_t>(result.size_), PROT_READ, MAP_PRIVATE, file, 0);
     if (data == MAP_FAILED) {
       const int error = errno;
       ::close(file);

@@ -10,7 +10,8 @@
 namespace fewbits {
 namespace {
 
-// About 20 microseconds: longer than the gap between two matrix products of one token, shorter than anyone notices.
+// About 20 microseconds: longer than the gap between two matrix products of one token, shorter than
+// anyone notices.
 constexpr int kSpinsBeforeSleep = 4000;
 
 inline void pause_briefly() {

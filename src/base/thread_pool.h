@@ -11,12 +11,13 @@
 
 namespace fewbits {
 
-/// A fixed crew of threads that share out numbered tasks by taking the next number, the calling thread among them.
+/// A fixed crew of threads that share out numbered tasks by taking the next number, the calling
+/// thread among them.
 ///
-/// Which thread runs a task is chance; results must not depend on it. So split work by its size alone, never by
-/// `threads()`, and let each task write its own place: then every thread count gives the same bits.
-/// One `run` at a time; not reentrant. Idle workers spin for a moment (decode wakes them hundreds of times a token)
-/// and then sleep.
+/// Which thread runs a task is chance; results must not depend on it. So split work by its size
+/// alone, never by `threads()`, and let each task write its own place: then every thread count
+/// gives the same bits. One `run` at a time; not reentrant. Idle workers spin for a moment (decode
+/// wakes them hundreds of times a token) and then sleep.
 class ThreadPool {
  public:
   /// `threads` >= 1 counts the caller. 0 means one for each processor this process may use.
@@ -27,8 +28,9 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls task(i, thread) once for every i in [0, count), thread in [0, threads()), and returns when all are done.
-  /// The first exception a task throws is thrown here after the others have finished or been skipped.
+  /// Calls task(i, thread) once for every i in [0, count), thread in [0, threads()), and returns
+  /// when all are done. The first exception a task throws is thrown here after the others have
+  /// finished or been skipped.
   void run(int64_t count, const std::function<void(int64_t task, int thread)>& task);
 
  private:

@@ -26,7 +26,10 @@ TEST(ThreadPool, RunsEveryTaskOnce) {
 
 TEST(ThreadPool, PassesOnTheFirstException) {
   ThreadPool pool(3);
-  EXPECT_THROW(pool.run(100, [](int64_t i, int) { if (i == 40) throw std::runtime_error("40"); }),
+  EXPECT_THROW(pool.run(100,
+                        [](int64_t i, int) {
+                          if (i == 40) throw std::runtime_error("40");
+                        }),
                std::runtime_error);
   int64_t done = 0;
   pool.run(1, [&](int64_t, int) { ++done; });

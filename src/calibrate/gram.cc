@@ -30,8 +30,9 @@ void GramAccumulator::add(const float* inputs, int64_t tokens, ThreadPool& pool)
     const auto [i, j] = upper[static_cast<size_t>(task)];
     const int rows = static_cast<int>(std::min(kTile, columns_ - i));
     const int columns = static_cast<int>(std::min(kTile, columns_ - j));
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, columns, static_cast<int>(tokens), 1.0f, inputs + i,
-                stride, inputs + j, stride, 1.0f, sum_.data() + i * columns_ + j, stride);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, columns, static_cast<int>(tokens),
+                1.0f, inputs + i, stride, inputs + j, stride, 1.0f, sum_.data() + i * columns_ + j,
+                stride);
   });
   tokens_ += tokens;
 }

@@ -8,8 +8,8 @@
 
 namespace fewbits {
 
-/// The mean of x x^T over the tokens seen: what a layer's rounding needs to know of its inputs. Sums run in a fixed
-/// order, so every thread count gives the same bits.
+/// The mean of x x^T over the tokens seen: what a layer's rounding needs to know of its inputs.
+/// Sums run in a fixed order, so every thread count gives the same bits.
 class GramAccumulator {
  public:
   explicit GramAccumulator(int64_t columns);

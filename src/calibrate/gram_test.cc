@@ -27,7 +27,8 @@ TEST(Gram, IsTheMeanOfOuterProducts) {
     for (int64_t j = 0; j < columns; j += 5) {
       double expected = 0;
       for (int64_t t = 0; t < tokens; ++t) {
-        expected += double{x[static_cast<size_t>(t * columns + i)]} * x[static_cast<size_t>(t * columns + j)] / tokens;
+        expected += double{x[static_cast<size_t>(t * columns + i)]} *
+                    x[static_cast<size_t>(t * columns + j)] / tokens;
       }
       EXPECT_NEAR(mean[static_cast<size_t>(i * columns + j)], expected, 1e-5);
     }

@@ -10,12 +10,14 @@
 namespace fewbits {
 namespace {
 
-std::vector<Token> tokens_of(const Tokenizer& tokenizer, std::span<const std::filesystem::path> texts) {
+std::vector<Token> tokens_of(const Tokenizer& tokenizer,
+                             std::span<const std::filesystem::path> texts) {
   std::vector<Token> all;
   for (const auto& path : texts) {
     const MappedFile file = MappedFile::open(path);
     const auto bytes = file.bytes();
-    const auto tokens = tokenizer.encode({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    const auto tokens =
+        tokenizer.encode({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     all.insert(all.end(), tokens.begin(), tokens.end());
   }
   return all;
@@ -30,8 +32,8 @@ std::vector<std::vector<Token>> take_samples(const Tokenizer& tokenizer,
   const std::vector<Token> tokens = tokens_of(tokenizer, texts);
   const int64_t runs = static_cast<int64_t>(tokens.size()) / options.length;
   if (runs == 0) {
-    throw Error(fmt::format("calibration text: {} tokens, at least {} are needed; give more text", tokens.size(),
-                            options.length));
+    throw Error(fmt::format("calibration text: {} tokens, at least {} are needed; give more text",
+                            tokens.size(), options.length));
   }
   const int64_t count = std::min(options.count, runs);
   std::vector<std::vector<Token>> samples;

@@ -20,7 +20,8 @@ constexpr int64_t kRoomForAnswer = 256;
 /// A conversation: the turns so far, and the model's cache of them.
 class Conversation {
  public:
-  Conversation(const Model& model, const std::string& system, const GenerationArguments& arguments, ThreadPool& pool)
+  Conversation(const Model& model, const std::string& system, const GenerationArguments& arguments,
+               ThreadPool& pool)
       : model_(model),
         options_(arguments.options),
         engine_(model, pool),
@@ -47,7 +48,8 @@ class Conversation {
   std::vector<Token> fitting_prompt() {
     std::vector<Token> tokens = prompt();
     const int64_t room = std::min(kRoomForAnswer, cache_.capacity() / 2);
-    while (static_cast<int64_t>(tokens.size()) + room > cache_.capacity() && turns_.size() > first_turn() + 2) {
+    while (static_cast<int64_t>(tokens.size()) + room > cache_.capacity() &&
+           turns_.size() > first_turn() + 2) {
       turns_.erase(turns_.begin() + static_cast<std::ptrdiff_t>(first_turn()),
                    turns_.begin() + static_cast<std::ptrdiff_t>(first_turn()) + 2);
       warn("the context is full: the oldest question and answer are forgotten");

@@ -2,8 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
-// One function per verb: declares its options on the app and runs when the parser meets it. Facts go to stdout, progress
-// and warnings to stderr.
+// One function per verb: declares its options on the app and runs when the parser meets it. Facts
+// go to stdout, progress and warnings to stderr.
 namespace fewbits::cli {
 
 void add_chat(CLI::App& app);

@@ -28,29 +28,34 @@ struct EvalArguments {
 std::string text_of(const Estimate& estimate, int digits, double factor = 1) {
   const std::string value = fmt::format("{:.{}f}", factor * estimate.value, digits);
   if (std::isnan(estimate.low)) return value;
-  return fmt::format("{} ({:.{}f} to {:.{}f})", value, factor * estimate.low, digits, factor * estimate.high, digits);
+  return fmt::format("{} ({:.{}f} to {:.{}f})", value, factor * estimate.low, digits,
+                     factor * estimate.high, digits);
 }
 
-void print_fact(std::string_view name, const std::string& value) { print(fmt::format("  {:<24} {}\n", name, value)); }
+void print_fact(std::string_view name, const std::string& value) {
+  print(fmt::format("  {:<24} {}\n", name, value));
+}
 
 void print_text_result(const PerplexityResult& result) {
-  print(fmt::format("{} protocol, {} windows of {} tokens, {} tokens scored; 95 % intervals from window means\n",
-                    protocol_name(result.protocol), result.plan.windows, result.plan.context, result.tokens));
+  print(fmt::format(
+      "{} protocol, {} windows of {} tokens, {} tokens scored; 95 % intervals from window means\n",
+      protocol_name(result.protocol), result.plan.windows, result.plan.context, result.tokens));
   print_fact("perplexity", text_of(result.perplexity, 4));
   if (!result.comparison) return;
   const Comparison& comparison = *result.comparison;
   print_fact("of the reference", text_of(comparison.reference_perplexity, 4));
   print_fact("perplexity ratio", text_of(comparison.perplexity_ratio, 5));
   print_fact("KL divergence, mean", text_of(comparison.kl_mean, 6));
-  print_fact("  99 %, 99.9 %, max",
-             fmt::format("{:.4f}, {:.4f}, {:.4f}", comparison.kl_p99, comparison.kl_p999, comparison.kl_max));
+  print_fact("  99 %, 99.9 %, max", fmt::format("{:.4f}, {:.4f}, {:.4f}", comparison.kl_p99,
+                                                comparison.kl_p999, comparison.kl_max));
   print_fact("same first token, %", text_of(comparison.top1_agreement, 2, 100));
 }
 
 void print_task_result(const TaskResult& result) {
   print(fmt::format("{}, {} items\n", result.task, result.items));
   print_fact("accuracy, %", text_of(result.accuracy, 2, 100));
-  if (!std::isnan(result.accuracy_norm.value)) print_fact("acc_norm, %", text_of(result.accuracy_norm, 2, 100));
+  if (!std::isnan(result.accuracy_norm.value))
+    print_fact("acc_norm, %", text_of(result.accuracy_norm, 2, 100));
   if (!std::isnan(result.perplexity.value)) print_fact("perplexity", text_of(result.perplexity, 3));
   if (!result.comparison) return;
   print_fact("of the reference, %", text_of(result.comparison->reference_accuracy, 2, 100));
@@ -70,7 +75,8 @@ class Evaluator {
     const MappedFile file = MappedFile::open(arguments_.text);
     const auto bytes = file.bytes();
     Progress progress("eval");
-    return evaluate_text(evaluation(progress), {reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+    return evaluate_text(evaluation(progress),
+                         {reinterpret_cast<const char*>(bytes.data()), bytes.size()},
                          arguments_.options);
   }
 
@@ -124,22 +130,29 @@ void eval(EvalArguments& arguments) {
 
 void add_eval(CLI::App& app) {
   const auto arguments = std::make_shared<EvalArguments>();
-  CLI::App* verb = app.add_subcommand("eval", "Measure a model's quality, alone or against another form of it");
+  CLI::App* verb =
+      app.add_subcommand("eval", "Measure a model's quality, alone or against another form of it");
   verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
-  verb->add_option("--against", arguments->against, "The reference: adds KL divergence and paired differences");
+  verb->add_option("--against", arguments->against,
+                   "The reference: adds KL divergence and paired differences");
   verb->add_option("--text", arguments->text, "Text to score");
-  verb->add_option("--task", arguments->tasks, "Task files: multiple choice or LAMBADA (jsonl), HellaSwag (text)");
+  verb->add_option("--task", arguments->tasks,
+                   "Task files: multiple choice or LAMBADA (jsonl), HellaSwag (text)");
   verb->add_option("--protocol", arguments->protocol, "llama (windows of 512) or paper (2048)")
       ->capture_default_str();
-  verb->add_option("--context", arguments->options.context, "Tokens in a window; 0: the protocol's own")
+  verb->add_option("--context", arguments->options.context,
+                   "Tokens in a window; 0: the protocol's own")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
   verb->add_option("--chunks", arguments->options.windows, "Windows to score at most; 0: all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
-  verb->add_flag("--every-position", arguments->options.every_position, "Score the first half of a window too");
+  verb->add_flag("--every-position", arguments->options.every_position,
+                 "Score the first half of a window too");
   verb->add_option("--limit", arguments->limit, "Items of a task at most; 0: all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
-  verb->add_flag("--float-math", arguments->float_math, "Compute in float: shows what integer kernels add");
-  verb->add_option("--threads", arguments->threads, "0: one for each processor")->check(CLI::Range(0, 1024));
+  verb->add_flag("--float-math", arguments->float_math,
+                 "Compute in float: shows what integer kernels add");
+  verb->add_option("--threads", arguments->threads, "0: one for each processor")
+      ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
   verb->callback([arguments] { eval(*arguments); });
 }

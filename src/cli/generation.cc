@@ -16,31 +16,39 @@ void declare(GenerationArguments& arguments, CLI::App& verb) {
   verb.add_option("-n,--tokens", arguments.options.max_tokens, "Tokens to generate at most")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
-  verb.add_option("--temperature", sampler.temperature, "0: always the likeliest token")->capture_default_str();
-  verb.add_option("--top-k", sampler.top_k, "Only the k likeliest tokens; 0: all")->capture_default_str();
-  verb.add_option("--top-p", sampler.top_p, "Only the likeliest tokens that together reach this probability")
+  verb.add_option("--temperature", sampler.temperature, "0: always the likeliest token")
+      ->capture_default_str();
+  verb.add_option("--top-k", sampler.top_k, "Only the k likeliest tokens; 0: all")
+      ->capture_default_str();
+  verb.add_option("--top-p", sampler.top_p,
+                  "Only the likeliest tokens that together reach this probability")
       ->capture_default_str();
   verb.add_option("--min-p", sampler.min_p, "Drop tokens this much less likely than the likeliest")
       ->capture_default_str();
-  verb.add_option("--repeat-penalty", sampler.repetition_penalty, "Above 1: repeat less")->capture_default_str();
-  verb.add_option("--seed", sampler.seed, "The same seed gives the same text")->capture_default_str();
+  verb.add_option("--repeat-penalty", sampler.repetition_penalty, "Above 1: repeat less")
+      ->capture_default_str();
+  verb.add_option("--seed", sampler.seed, "The same seed gives the same text")
+      ->capture_default_str();
   verb.add_option("--stop", arguments.options.stop_strings, "Texts that end the generation");
   verb.add_option("--context", arguments.context, "Positions to keep; 0: the model's, at most 8192")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
-  verb.add_option("--threads", arguments.threads, "0: one for each processor")->check(CLI::Range(0, 1024));
+  verb.add_option("--threads", arguments.threads, "0: one for each processor")
+      ->check(CLI::Range(0, 1024));
 }
 
 int64_t context_for(const ModelConfig& config, const GenerationArguments& arguments) {
   if (arguments.context == 0) return std::min(config.context, kDefaultContext);
   if (arguments.context > config.context) {
-    warn(fmt::format("the model was trained on {} positions; beyond them its text degrades", config.context));
+    warn(fmt::format("the model was trained on {} positions; beyond them its text degrades",
+                     config.context));
   }
   return arguments.context;
 }
 
 std::string render_chat(const Model& model, const Json& messages) {
   if (model.chat_template.empty()) {
-    throw Error(fmt::format("{}: the model has no chat template; use fewbits run", model.path.string()));
+    throw Error(
+        fmt::format("{}: the model has no chat template; use fewbits run", model.path.string()));
   }
   const auto text_of = [&](std::optional<Token> token) {
     return token ? std::string(model.tokenizer.text(*token)) : std::string();

@@ -25,7 +25,9 @@ struct InspectArguments {
   int threads = 0;
 };
 
-std::string shape_text(const Shape& shape) { return fmt::format("{}", fmt::join(shape, " x ")); }
+std::string shape_text(const Shape& shape) {
+  return fmt::format("{}", fmt::join(shape, " x "));
+}
 
 /// One metadata value, shortened for people.
 std::string value_text(const MetadataValue& value) {
@@ -38,7 +40,8 @@ std::string value_text(const MetadataValue& value) {
       return fmt::format("{}... ({} bytes)", line.substr(0, kLongestShownValue), text.size());
     }
     std::string operator()(const MetadataArray& array) const {
-      return std::visit([](const auto& v) { return fmt::format("[{} values]", v.size()); }, array.values);
+      return std::visit([](const auto& v) { return fmt::format("[{} values]", v.size()); },
+                        array.values);
     }
   };
   return std::visit(Visitor{}, value.value);
@@ -60,20 +63,24 @@ std::map<std::string_view, FormatTotal> totals_by_format(const Model& model) {
 }
 
 double bits_per_weight(const Model& model) {
-  return 8.0 * static_cast<double>(model.store.file_bytes()) / static_cast<double>(model.parameters());
+  return 8.0 * static_cast<double>(model.store.file_bytes()) /
+         static_cast<double>(model.parameters());
 }
 
 void print_summary(const Model& model) {
   const ModelConfig& config = model.config;
-  print(fmt::format("{}\n  architecture  {}\n  parameters    {:.1f} M\n  size          {} ({:.2f} bits per weight)\n",
-                    model.path.string(), model.architecture->gguf_name,
-                    static_cast<double>(model.parameters()) / 1e6, human_bytes(model.store.file_bytes()),
-                    bits_per_weight(model)));
-  print(fmt::format("  shape         {} layers, {} wide, {} query and {} key/value heads of {}, feed-forward {}\n"
-                    "  vocabulary    {} tokens{}\n  context       {} tokens\n",
-                    config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn,
-                    config.vocabulary, config.tied_embeddings ? ", output tied to the embedding" : "",
-                    config.context));
+  print(
+      fmt::format("{}\n  architecture  {}\n  parameters    {:.1f} M\n  size          {} ({:.2f} "
+                  "bits per weight)\n",
+                  model.path.string(), model.architecture->gguf_name,
+                  static_cast<double>(model.parameters()) / 1e6,
+                  human_bytes(model.store.file_bytes()), bits_per_weight(model)));
+  print(fmt::format(
+      "  shape         {} layers, {} wide, {} query and {} key/value heads of {}, feed-forward {}\n"
+      "  vocabulary    {} tokens{}\n  context       {} tokens\n",
+      config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn,
+      config.vocabulary, config.tied_embeddings ? ", output tied to the embedding" : "",
+      config.context));
   for (const auto& [name, total] : totals_by_format(model)) {
     print(fmt::format("  {:<12}  {} tensors, {:.1f} M values, {}\n", name, total.tensors,
                       static_cast<double>(total.values) / 1e6, human_bytes(total.bytes)));
@@ -112,15 +119,16 @@ class Statistician {
 
 void print_tensors(const Model& model, Statistician& statistics) {
   print(fmt::format("\n{:<32} {:<14} {:<7} {:>9}", "tensor", "shape", "format", "bytes"));
-  if (statistics.wanted()) print(fmt::format(" {:>9} {:>9} {:>9} {:>9}", "min", "max", "rms", "outliers"));
+  if (statistics.wanted())
+    print(fmt::format(" {:>9} {:>9} {:>9} {:>9}", "min", "max", "rms", "outliers"));
   print(statistics.compares() ? " rel.error\n" : "\n");
   for (const Weight& weight : model.weights) {
     const TensorView& view = weight.tensor->view;
-    print(fmt::format("{:<32} {:<14} {:<7} {:>9}", weight.gguf_name, shape_text(view.shape), view.format->name,
-                      human_bytes(static_cast<int64_t>(view.bytes.size()))));
+    print(fmt::format("{:<32} {:<14} {:<7} {:>9}", weight.gguf_name, shape_text(view.shape),
+                      view.format->name, human_bytes(static_cast<int64_t>(view.bytes.size()))));
     if (const auto stats = statistics(weight)) {
-      print(fmt::format(" {:>9.3g} {:>9.3g} {:>9.3g} {:>8.4f}%", stats->minimum, stats->maximum, stats->rms,
-                        100 * stats->outlier_share));
+      print(fmt::format(" {:>9.3g} {:>9.3g} {:>9.3g} {:>8.4f}%", stats->minimum, stats->maximum,
+                        stats->rms, 100 * stats->outlier_share));
       if (stats->relative_error) print(fmt::format(" {:>9.2e}", *stats->relative_error));
     }
     print("\n");
@@ -136,7 +144,9 @@ Json to_json(const Model& model, Statistician& statistics) {
                    {"format", std::string(view.format->name)},
                    {"bytes", view.bytes.size()}};
     if (const auto stats = statistics(weight)) {
-      tensor.update({{"min", stats->minimum}, {"max", stats->maximum}, {"rms", stats->rms},
+      tensor.update({{"min", stats->minimum},
+                     {"max", stats->maximum},
+                     {"rms", stats->rms},
                      {"outlier_share", stats->outlier_share}});
       if (stats->relative_error) tensor["relative_error"] = *stats->relative_error;
     }
@@ -166,9 +176,11 @@ void add_inspect(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("inspect", "Show what a model file holds");
   verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
   verb->add_flag("--stats", arguments->stats, "Minimum, maximum, RMS and outliers of each tensor");
-  verb->add_option("--against", arguments->against, "Another form of the model: adds each tensor's error to it");
+  verb->add_option("--against", arguments->against,
+                   "Another form of the model: adds each tensor's error to it");
   verb->add_flag("--metadata", arguments->metadata, "Show the metadata too");
-  verb->add_option("--threads", arguments->threads, "0: one for each processor")->check(CLI::Range(0, 1024));
+  verb->add_option("--threads", arguments->threads, "0: one for each processor")
+      ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
   verb->callback([arguments] { inspect(*arguments); });
 }

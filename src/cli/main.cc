@@ -21,7 +21,8 @@ int fail(int code, std::string_view message) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("fewbits: makes a trained model small and fast, and proves what that cost", "fewbits");
+  CLI::App app("fewbits: makes a trained model small and fast, and proves what that cost",
+               "fewbits");
   app.require_subcommand(1);
   app.set_version_flag("--version", [] { return fewbits::cli::version_text(); });
   fewbits::cli::add_chat(app);

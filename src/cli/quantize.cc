@@ -33,7 +33,8 @@ void split_tensor_formats(QuantizeArguments& arguments) {
   for (const std::string& text : arguments.tensors) {
     const size_t equals = text.rfind('=');
     if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
-      throw Error(fmt::format("--tensor: '{}' must be GLOB=FORMAT, as in 'blk.*.ffn_down*=Q6_K'", text));
+      throw Error(
+          fmt::format("--tensor: '{}' must be GLOB=FORMAT, as in 'blk.*.ffn_down*=Q6_K'", text));
     }
     arguments.options.tensor_formats.emplace_back(text.substr(0, equals), text.substr(equals + 1));
   }
@@ -71,17 +72,20 @@ void print_plan(const QuantizePlan& plan, bool json) {
   print_json({{"bytes_out", plan.bytes_out}, {"tensors", tensors}});
 }
 
-/// The output must be no file that the source consists of: quantizing reads while it writes, and the rename would then
-/// replace a shard of the model.
+/// The output must be no file that the source consists of: quantizing reads while it writes, and
+/// the rename would then replace a shard of the model.
 void refuse_bad_output(const QuantizeArguments& arguments) {
   const std::filesystem::path in(arguments.in), out(arguments.out);
   if (lower_ascii(out.extension().string()) != ".gguf") {
-    throw Error(fmt::format("{}: only GGUF files are written; give a name that ends in .gguf", arguments.out));
+    throw Error(fmt::format("{}: only GGUF files are written; give a name that ends in .gguf",
+                            arguments.out));
   }
   bool same = same_file(in, out);
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(in, ignored)) same |= same_file(entry.path(), out);
-  if (same) throw Error(fmt::format("{}: the output is the input; give another name", arguments.out));
+  for (const auto& entry : std::filesystem::directory_iterator(in, ignored))
+    same |= same_file(entry.path(), out);
+  if (same)
+    throw Error(fmt::format("{}: the output is the input; give another name", arguments.out));
 }
 
 void quantize(QuantizeArguments& arguments) {
@@ -104,16 +108,18 @@ void quantize(QuantizeArguments& arguments) {
   };
   std::optional<CalibratedEncoder> calibrated;
   if (!arguments.calibrate.empty()) {
-    calibrated.emplace(model, plan, take_samples(model.tokenizer, arguments.calibrate, arguments.samples), pool);
+    calibrated.emplace(model, plan,
+                       take_samples(model.tokenizer, arguments.calibrate, arguments.samples), pool);
     run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
   }
   const QuantizeResult result = run_quantize(model, plan, run, arguments.out, pool);
   progress.finish();
   if (arguments.json) return print_json(to_json(result, clock.seconds()));
-  print(fmt::format("{}: {} -> {} ({:.2f} bits per weight), relative error {:.2e}, {:.1f} s, peak memory {}\n",
-                    arguments.out, human_bytes(result.bytes_in), human_bytes(result.bytes_out),
-                    result.bits_per_weight, result.relative_error, clock.seconds(),
-                    human_bytes(peak_memory_bytes())));
+  print(fmt::format(
+      "{}: {} -> {} ({:.2f} bits per weight), relative error {:.2e}, {:.1f} s, peak memory {}\n",
+      arguments.out, human_bytes(result.bytes_in), human_bytes(result.bytes_out),
+      result.bits_per_weight, result.relative_error, clock.seconds(),
+      human_bytes(peak_memory_bytes())));
 }
 
 std::string mix_names() {
@@ -130,12 +136,15 @@ void add_quantize(CLI::App& app) {
   verb->add_option("model", arguments->in, "Hugging Face folder or .gguf file")->required();
   verb->add_option("out", arguments->out, ".gguf file to write")->required();
   verb->add_option("--to", arguments->options.to, "One of " + mix_names())->required();
-  verb->add_option("--tensor", arguments->tensors, "GLOB=FORMAT for tensors by name; the last match counts")
+  verb->add_option("--tensor", arguments->tensors,
+                   "GLOB=FORMAT for tensors by name; the last match counts")
       ->take_all();
   verb->add_option("--output", arguments->options.output_format, "Format of the output layer");
-  verb->add_option("--embedding", arguments->options.embedding_format, "Format of the token embedding");
+  verb->add_option("--embedding", arguments->options.embedding_format,
+                   "Format of the token embedding");
   verb->add_flag("--pure", arguments->options.pure, "One format for all matrices, no mix");
-  verb->add_option("--search", arguments->search, "best: lowest error; none: the reference encoder's bytes")
+  verb->add_option("--search", arguments->search,
+                   "best: lowest error; none: the reference encoder's bytes")
       ->check(CLI::IsMember({"best", "none"}))
       ->capture_default_str();
   verb->add_option("--calibrate", arguments->calibrate,
@@ -147,7 +156,8 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(16, 1 << 16))
       ->capture_default_str();
   verb->add_flag("--dry-run", arguments->dry_run, "Print what would be written, and stop");
-  verb->add_option("--threads", arguments->threads, "0: one for each processor")->check(CLI::Range(0, 1024));
+  verb->add_option("--threads", arguments->threads, "0: one for each processor")
+      ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
   verb->callback([arguments] { quantize(*arguments); });
 }

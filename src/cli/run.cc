@@ -59,8 +59,10 @@ void add_run(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("run", "Continue a text");
   declare(arguments->generation, *verb);
   verb->add_option("prompt", arguments->prompt, "The text to continue")->required();
-  verb->add_flag("--chat", arguments->chat, "The text is a message: apply the model's chat template");
-  verb->add_flag("!--no-repack", arguments->repack, "Compute from the mapped file, copy no weights (slower)");
+  verb->add_flag("--chat", arguments->chat,
+                 "The text is a message: apply the model's chat template");
+  verb->add_flag("!--no-repack", arguments->repack,
+                 "Compute from the mapped file, copy no weights (slower)");
   verb->add_flag("--json", arguments->generation.json, "Print the facts as JSON");
   verb->callback([arguments] { run(*arguments); });
 }

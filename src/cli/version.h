@@ -4,7 +4,8 @@
 
 namespace fewbits::cli {
 
-/// The version, the compiler, and the instruction sets built, best first, with the one in use marked.
+/// The version, the compiler, and the instruction sets built, best first, with the one in use
+/// marked.
 std::string version_text();
 
 }  // namespace fewbits::cli

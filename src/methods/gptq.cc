@@ -11,11 +11,15 @@
 namespace fewbits {
 namespace {
 
-constexpr int64_t kRowsAtOnce = 32;       // enough for the matrix products to run at speed, small enough for the cache
-constexpr int64_t kColumnsPerBlock = 128; // the lazy update of GPTQ: one product for the columns behind each block
-constexpr float kSmallestMove = 1e-3f;    // of a grid step: smaller gains are rounding noise
+constexpr int64_t kRowsAtOnce =
+    32;  // enough for the matrix products to run at speed, small enough for the cache
+constexpr int64_t kColumnsPerBlock =
+    128;  // the lazy update of GPTQ: one product for the columns behind each block
+constexpr float kSmallestMove = 1e-3f;  // of a grid step: smaller gains are rounding noise
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
+size_t at(int64_t i) {
+  return static_cast<size_t>(i);
+}
 
 /// The level nearest to `level`, as its code.
 uint8_t nearest_code(const Format& format, float level) {
@@ -37,7 +41,8 @@ void add_scaled(float a, const float* x, int64_t count, float* y) {
   for (int64_t i = 0; i < count; ++i) y[i] += a * x[i];
 }
 
-/// A few rows on their way from weights to codes. All arrays are [rows][columns] in original column order.
+/// A few rows on their way from weights to codes. All arrays are [rows][columns] in original column
+/// order.
 class RowBatch {
  public:
   RowBatch(const Format& format, const float* weights, int64_t rows, const Hessian& hessian)
@@ -67,7 +72,8 @@ class RowBatch {
     return grids_[at((row * columns_ + column) / format_.sub_block_values)];
   }
   void set_code(int64_t row, int64_t column, float wanted);
-  void round_columns(int64_t begin, int64_t end, std::vector<float>& open, std::vector<float>& lost);
+  void round_columns(int64_t begin, int64_t end, std::vector<float>& open,
+                     std::vector<float>& lost);
   int64_t descend_row(int64_t row);
   void refit_block(int64_t row, int64_t block);
   bool wanted_grids(int64_t row, int64_t block, Grid* wanted);
@@ -109,7 +115,8 @@ void RowBatch::set_code(int64_t row, int64_t column, float wanted) {
 }
 
 void RowBatch::round_in_order() {
-  std::vector<float> open(at(rows_ * columns_));  // weights in processing order, moved by what came before
+  std::vector<float> open(
+      at(rows_ * columns_));  // weights in processing order, moved by what came before
   for (int64_t row = 0; row < rows_; ++row) {
     for (int64_t i = 0; i < columns_; ++i) {
       open[at(row * columns_ + i)] = weights_[row * columns_ + hessian_.order[at(i)]];
@@ -187,12 +194,14 @@ void RowBatch::refit_scales() {
   }
 }
 
-/// The grids that would be best for the codes as they are, each sub-block by itself; false where nothing can be gained.
+/// The grids that would be best for the codes as they are, each sub-block by itself; false where
+/// nothing can be gained.
 bool RowBatch::wanted_grids(int64_t row, int64_t block, Grid* wanted) {
   const int64_t size = format_.sub_block_values;
   const int64_t first = block * format_.block_values;
   bool has_offset = false, any = false;
-  for (int64_t s = 0; s < format_.sub_blocks(); ++s) has_offset |= grid(row, first + s * size).offset != 0;
+  for (int64_t s = 0; s < format_.sub_blocks(); ++s)
+    has_offset |= grid(row, first + s * size).offset != 0;
   for (int64_t s = 0; s < format_.sub_blocks(); ++s) {
     const int64_t column = first + s * size;
     const uint8_t* codes = codes_.data() + row * columns_ + column;
@@ -279,12 +288,13 @@ void RowBatch::pack(std::byte* out) const {
 
 }  // namespace
 
-double gptq(const Format& format, const float* weights, int64_t rows, const Hessian& hessian,
-            const GptqOptions& options, std::byte* out) {
+double gptq(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out) {
+  const auto& [format, hessian, options] = problem;
   check(!format.is_float() && hessian.columns % format.block_values == 0);
   double error = 0;
   for (int64_t row = 0; row < rows; row += kRowsAtOnce) {
-    RowBatch batch(format, weights + row * hessian.columns, std::min(kRowsAtOnce, rows - row), hessian);
+    const int64_t count = std::min(kRowsAtOnce, rows - row);
+    RowBatch batch(format, weights + row * hessian.columns, count, hessian);
     batch.round_in_order();
     batch.start_descent();
     for (int pass = 0; pass < options.descent_passes; ++pass) {

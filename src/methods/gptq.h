@@ -6,21 +6,30 @@
 #include "formats/format.h"
 #include "methods/hessian.h"
 
-// GPTQ (Frantar et al. 2022, arXiv 2210.17323, algorithm 1) into any block format, followed by coordinate descent.
+// GPTQ (Frantar et al. 2022, arXiv 2210.17323, algorithm 1) into any block format, followed by
+// coordinate descent.
 //
-// The parameters of every block are fitted first and frozen, as they are stored; so the codes of a row depend on no other
-// row, and columns may be taken in any order without the file having to say which. Each column in turn is rounded, and
-// what that lost is made up for by the columns still open: w_rest -= (w_j - q_j) / U_jj * U_j,rest.
-// Then single codes move as long as that lowers (w - q)^T H (w - q), and scales are refitted to the codes.
+// The parameters of every block are fitted first and frozen, as they are stored; so the codes of a
+// row depend on no other row, and columns may be taken in any order without the file having to say
+// which. Each column in turn is rounded, and what that lost is made up for by the columns still
+// open: w_rest -= (w_j - q_j) / U_jj * U_j,rest. Then single codes move as long as that lowers (w -
+// q)^T H (w - q), and scales are refitted to the codes.
 namespace fewbits {
 
 struct GptqOptions {
   int descent_passes = 4;  ///< of coordinate descent over all codes; 0: plain GPTQ
 };
 
-/// Rounds `rows` rows of `hessian.columns` weights and writes them as the format stores them. Returns the sum over rows of
-/// (w - q)^T H (w - q). Rows are independent: cut the work by rows, in any way. REQUIRES: a block format.
-double gptq(const Format& format, const float* weights, int64_t rows, const Hessian& hessian,
-            const GptqOptions& options, std::byte* out);
+/// What all rows of a matrix have in common.
+struct GptqProblem {
+  const Format& format;  ///< a block format
+  const Hessian& hessian;
+  GptqOptions options = {};
+};
+
+/// Rounds `rows` rows of `hessian.columns` weights and writes them as the format stores them.
+/// Returns the sum over rows of (w - q)^T H (w - q). Rows are independent: cut the work by rows, in
+/// any way.
+double gptq(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out);
 
 }  // namespace fewbits

@@ -18,7 +18,8 @@ std::vector<float> normal(int64_t count, unsigned seed) {
   return values;
 }
 
-/// Gram matrix of inputs whose channels are correlated: each is a mix of few common sources and noise of its own.
+/// Gram matrix of inputs whose channels are correlated: each is a mix of few common sources and
+/// noise of its own.
 std::vector<float> correlated_gram(unsigned seed) {
   constexpr int64_t sources = 24;
   const auto mixing = normal(kColumns * sources, seed);
@@ -28,7 +29,8 @@ std::vector<float> correlated_gram(unsigned seed) {
     for (int64_t j = 0; j < kColumns; ++j) {
       float& value = x[static_cast<size_t>(t * kColumns + j)];
       for (int64_t s = 0; s < sources; ++s) {
-        value += mixing[static_cast<size_t>(j * sources + s)] * common[static_cast<size_t>(t * sources + s)];
+        value += mixing[static_cast<size_t>(j * sources + s)] *
+                 common[static_cast<size_t>(t * sources + s)];
       }
     }
   }
@@ -36,18 +38,21 @@ std::vector<float> correlated_gram(unsigned seed) {
   for (int64_t t = 0; t < kTokens; ++t) {
     const float* row = x.data() + t * kColumns;
     for (int64_t i = 0; i < kColumns; ++i) {
-      for (int64_t j = 0; j < kColumns; ++j) gram[static_cast<size_t>(i * kColumns + j)] += row[i] * row[j] / kTokens;
+      for (int64_t j = 0; j < kColumns; ++j)
+        gram[static_cast<size_t>(i * kColumns + j)] += row[i] * row[j] / kTokens;
     }
   }
   return gram;
 }
 
-double output_error(const Hessian& hessian, const std::vector<float>& weights, const std::vector<float>& other) {
+double output_error(const Hessian& hessian, const std::vector<float>& weights,
+                    const std::vector<float>& other) {
   double sum = 0;
   for (int64_t row = 0; row < kRows; ++row) {
     for (int64_t i = 0; i < kColumns; ++i) {
       const auto difference = [&](int64_t j) {
-        return double{weights[static_cast<size_t>(row * kColumns + j)]} - other[static_cast<size_t>(row * kColumns + j)];
+        return double{weights[static_cast<size_t>(row * kColumns + j)]} -
+               other[static_cast<size_t>(row * kColumns + j)];
       };
       double inner = 0;
       for (int64_t j = 0; j < kColumns; ++j) {
@@ -84,26 +89,29 @@ TEST_P(GptqTest, BeatsRoundingToNearestAndDescentBeatsPlain) {
   };
   std::vector<float> importance(static_cast<size_t>(kColumns));
   for (int64_t j = 0; j < kColumns; ++j) importance[static_cast<size_t>(j)] = hessian.diagonal(j);
-  encode_rows(format, weights.data(), kRows, kColumns, importance.data(), Search::kBest, bytes.data());
+  encode_rows(format, weights.data(), kRows, kColumns, importance.data(), Search::kBest,
+              bytes.data());
   const double nearest = error_of_bytes();
 
-  const double said_plain = gptq(format, weights.data(), kRows, hessian, {.descent_passes = 0}, bytes.data());
+  const double said_plain =
+      gptq({format, hessian, {.descent_passes = 0}}, weights.data(), kRows, bytes.data());
   const double plain = error_of_bytes();
   EXPECT_NEAR(said_plain, plain, 2e-3 * plain);
   EXPECT_LT(plain, nearest);
 
-  gptq(format, weights.data(), kRows, hessian, {}, bytes.data());
+  gptq({format, hessian}, weights.data(), kRows, bytes.data());
   const double polished = error_of_bytes();
   EXPECT_LT(polished, plain);
   RecordProperty("nearest_over_polished", std::to_string(nearest / polished));
-  std::printf("%-7s nearest %.4g, gptq %.3f of it, with descent %.3f\n", std::string(format.name).c_str(), nearest,
-              plain / nearest, polished / nearest);
+  std::printf("%-7s nearest %.4g, gptq %.3f of it, with descent %.3f\n",
+              std::string(format.name).c_str(), nearest, plain / nearest, polished / nearest);
 }
 
 TEST(Hessian, SurvivesDeadAndSingularInputs) {
   std::vector<float> gram(16 * 16, 0.0f);
   for (int i = 0; i < 8; ++i) {
-    for (int j = 0; j < 8; ++j) gram[static_cast<size_t>(i * 16 + j)] = 1.0f;  // rank one, and eight dead inputs
+    for (int j = 0; j < 8; ++j)
+      gram[static_cast<size_t>(i * 16 + j)] = 1.0f;  // rank one, and eight dead inputs
   }
   const Hessian hessian = factor_hessian(gram, 16);
   EXPECT_GE(hessian.damping, 0.01);
@@ -119,7 +127,8 @@ TEST(Hessian, UpdateIsTheFactorOfTheInverse) {
       double product = 0;
       for (size_t k = 0; k < 3; ++k) {
         double inverse = 0;
-        for (size_t m = 0; m < 3; ++m) inverse += double{hessian.update[m * 3 + i]} * hessian.update[m * 3 + k];
+        for (size_t m = 0; m < 3; ++m)
+          inverse += double{hessian.update[m * 3 + i]} * hessian.update[m * 3 + k];
         product += inverse * gram[k * 3 + j];
       }
       EXPECT_NEAR(product, i == j ? 1.0 : 0.0, 1e-4);

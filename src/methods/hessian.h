@@ -4,31 +4,34 @@
 #include <span>
 #include <vector>
 
-// The second-order view of one linear layer: for inputs x, the squared output error of changed weights is
-// sum over rows of d^T H d with H = mean of x x^T over calibration tokens (d: change of a row).
+// The second-order view of one linear layer: for inputs x, the squared output error of changed
+// weights is sum over rows of d^T H d with H = mean of x x^T over calibration tokens (d: change of
+// a row).
 namespace fewbits {
 
 struct HessianOptions {
-  double damping = 0.01;  ///< added to the diagonal, as a share of its mean
-  bool descending = true; ///< columns with large inputs first ("act-order"), while later ones can still make up for them
+  double damping = 0.01;   ///< added to the diagonal, as a share of its mean
+  bool descending = true;  ///< columns with large inputs first ("act-order"), while later ones can
+                           ///< still make up for them
 };
 
 /// What GPTQ needs of H, computed once for all layers that read the same input.
 struct Hessian {
   int64_t columns = 0;
-  std::vector<int32_t> order;    ///< columns in the order of processing
-  std::vector<float> matrix;     ///< H itself, damped, [columns][columns], in original order
-  std::vector<float> update;     ///< U, upper triangular with H^-1 = U^T U, in processing order
-  double damping = 0;            ///< the share that was needed
+  std::vector<int32_t> order;  ///< columns in the order of processing
+  std::vector<float> matrix;   ///< H itself, damped, [columns][columns], in original order
+  std::vector<float> update;   ///< U, upper triangular with H^-1 = U^T U, in processing order
+  double damping = 0;          ///< the share that was needed
 
   float diagonal(int64_t column) const {
     return matrix[static_cast<size_t>(column * columns + column)];
   }
 };
 
-/// `gram` is the mean of x x^T, symmetric, [columns][columns]. Inputs that were always zero are given the mean diagonal,
-/// so their weights round to nearest. Damping grows tenfold until the factorization succeeds; Error where the matrix
-/// holds anything not finite.
-Hessian factor_hessian(std::span<const float> gram, int64_t columns, const HessianOptions& options = {});
+/// `gram` is the mean of x x^T, symmetric, [columns][columns]. Inputs that were always zero are
+/// given the mean diagonal, so their weights round to nearest. Damping grows tenfold until the
+/// factorization succeeds; Error where the matrix holds anything not finite.
+Hessian factor_hessian(std::span<const float> gram, int64_t columns,
+                       const HessianOptions& options = {});
 
 }  // namespace fewbits

@@ -18,21 +18,32 @@ constexpr int64_t kRowsPerTask = 32;
 /// Matrices that read the same input, by the role the observer reports for it.
 std::vector<Role> readers_of(Role site) {
   switch (site) {
-    case Role::kQuery: return {Role::kQuery, Role::kKey, Role::kValue};
-    case Role::kGate: return {Role::kGate, Role::kUp};
-    default: return {site};
+    case Role::kQuery:
+      return {Role::kQuery, Role::kKey, Role::kValue};
+    case Role::kGate:
+      return {Role::kGate, Role::kUp};
+    default:
+      return {site};
   }
 }
 
 PackedMatrix& matrix_of(LayerWeights& weights, Role role) {
   switch (role) {
-    case Role::kQuery: return weights.query;
-    case Role::kKey: return weights.key;
-    case Role::kValue: return weights.value;
-    case Role::kAttentionOutput: return weights.attention_output;
-    case Role::kGate: return weights.gate;
-    case Role::kUp: return weights.up;
-    default: check(role == Role::kDown); return weights.down;
+    case Role::kQuery:
+      return weights.query;
+    case Role::kKey:
+      return weights.key;
+    case Role::kValue:
+      return weights.value;
+    case Role::kAttentionOutput:
+      return weights.attention_output;
+    case Role::kGate:
+      return weights.gate;
+    case Role::kUp:
+      return weights.up;
+    default:
+      check(role == Role::kDown);
+      return weights.down;
   }
 }
 
@@ -44,7 +55,8 @@ ModelConfig with_one_layer(ModelConfig config) {
 /// Where each of our rows lies in GGUF's order: the inverse of gguf_rows.
 std::vector<int32_t> inverse(const std::vector<int32_t>& rows) {
   std::vector<int32_t> result(rows.size());
-  for (size_t i = 0; i < rows.size(); ++i) result[static_cast<size_t>(rows[i])] = static_cast<int32_t>(i);
+  for (size_t i = 0; i < rows.size(); ++i)
+    result[static_cast<size_t>(rows[i])] = static_cast<int32_t>(i);
   return result;
 }
 
@@ -60,9 +72,10 @@ int64_t longest(const std::vector<std::vector<Token>>& samples) {
 
 }  // namespace
 
-CalibratedLayers::CalibratedLayers(const Model& model, const std::map<const Weight*, const Format*>& formats,
-                                   std::vector<std::vector<Token>> samples, const GptqOptions& options,
-                                   ThreadPool& pool)
+CalibratedLayers::CalibratedLayers(const Model& model,
+                                   const std::map<const Weight*, const Format*>& formats,
+                                   std::vector<std::vector<Token>> samples,
+                                   const GptqOptions& options, ThreadPool& pool)
     : model_(model),
       formats_(formats),
       samples_(std::move(samples)),
@@ -84,7 +97,8 @@ void CalibratedLayers::embed() {
     for (const Token token : sample) {
       const size_t end = hidden_.size();
       hidden_.resize(end + static_cast<size_t>(view.columns()));
-      decode(*view.format, view.row(mapped(table->stored_rows, token)).data(), view.columns(), hidden_.data() + end);
+      decode(*view.format, view.row(mapped(table->stored_rows, token)).data(), view.columns(),
+             hidden_.data() + end);
     }
   }
   table->tensor->file->drop(view.bytes);
@@ -126,11 +140,13 @@ void CalibratedLayers::encode_site(Role site, const std::vector<float>& gram, in
     if (!hessian) hessian = factor_hessian(gram, weight->tensor->view.columns());
     encode_weight(*weight, *format, *hessian);
     const TensorView view{format, weight->tensor->view.shape, encoded_.at(weight)};
-    matrix_of(weights, role) = PackedMatrix::pack(view, inverse(weight->gguf_rows), {.float_math = true}, pool_);
+    matrix_of(weights, role) =
+        PackedMatrix::pack(view, inverse(weight->gguf_rows), {.float_math = true}, pool_);
   }
 }
 
-void CalibratedLayers::encode_weight(const Weight& weight, const Format& format, const Hessian& hessian) {
+void CalibratedLayers::encode_weight(const Weight& weight, const Format& format,
+                                     const Hessian& hessian) {
   const TensorView& view = weight.tensor->view;
   const int64_t columns = view.columns(), row_size = row_bytes(format, columns);
   std::vector<std::byte>& bytes = encoded_[&weight];
@@ -143,13 +159,14 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Format& format,
       const int64_t stored = mapped(weight.stored_rows, mapped(weight.gguf_rows, first + i));
       decode(*view.format, view.row(stored).data(), columns, values.data() + i * columns);
     }
-    gptq(format, values.data(), rows, hessian, options_, bytes.data() + first * row_size);
+    gptq({format, hessian, options_}, values.data(), rows, bytes.data() + first * row_size);
   });
   throw_if_interrupted();
   weight.tensor->file->drop(view.bytes);
 }
 
-void CalibratedLayers::run_samples(const LayerWeights& weights, const SiteObserver* observer, bool keep) {
+void CalibratedLayers::run_samples(const LayerWeights& weights, const SiteObserver* observer,
+                                   bool keep) {
   LayerContext context{one_layer_, rope_, buffers_, pool_, observer};
   std::vector<float> copy;
   auto next = hidden_.begin();

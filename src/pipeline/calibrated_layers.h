@@ -12,23 +12,26 @@
 #include "model/model.h"
 #include "pipeline/quantize.h"
 
-// Calibrated quantization, one decoder layer after another: samples run through the layer while the second moments of
-// what its matrices are fed are gathered, GPTQ rounds the matrices with them, and the samples then run through the
-// rounded layer, so that the next one is fitted to what it will really be fed.
+// Calibrated quantization, one decoder layer after another: samples run through the layer while the
+// second moments of what its matrices are fed are gathered, GPTQ rounds the matrices with them, and
+// the samples then run through the rounded layer, so that the next one is fitted to what it will
+// really be fed.
 namespace fewbits {
 
 class CalibratedLayers {
  public:
-  /// `formats` says what each weight becomes; weights in float formats, and vectors, stay as they are. All references
-  /// must outlive this object.
+  /// `formats` says what each weight becomes; weights in float formats, and vectors, stay as they
+  /// are. All references must outlive this object.
   CalibratedLayers(const Model& model, const std::map<const Weight*, const Format*>& formats,
-                   std::vector<std::vector<Token>> samples, const GptqOptions& options, ThreadPool& pool);
+                   std::vector<std::vector<Token>> samples, const GptqOptions& options,
+                   ThreadPool& pool);
 
   /// Layers come in order; those before are forgotten.
   void encode_layer(int64_t layer);
   int64_t layers_done() const { return layers_done_; }
 
-  /// The bytes of a weight of the layer encoded last, rows in GGUF's order; empty where the weight is not rounded.
+  /// The bytes of a weight of the layer encoded last, rows in GGUF's order; empty where the weight
+  /// is not rounded.
   std::span<const std::byte> encoded(const Weight& weight) const;
 
  private:
@@ -58,8 +61,8 @@ class CalibratedLayers {
 /// The calibrated bytes of a plan's weights, a layer at a time, as run_quantize asks for them.
 class CalibratedEncoder {
  public:
-  CalibratedEncoder(const Model& model, const QuantizePlan& plan, std::vector<std::vector<Token>> samples,
-                    ThreadPool& pool);
+  CalibratedEncoder(const Model& model, const QuantizePlan& plan,
+                    std::vector<std::vector<Token>> samples, ThreadPool& pool);
 
   std::span<const std::byte> encode(const PlannedWeight& planned);
 

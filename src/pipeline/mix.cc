@@ -12,8 +12,8 @@ namespace {
 using enum When;
 using enum Role;
 
-// The layer count by which llama.cpp knows Llama's 70B, whose eight query heads share each value head: its small value
-// matrices get one more step.
+// The layer count by which llama.cpp knows Llama's 70B, whose eight query heads share each value
+// head: its small value matrices get one more step.
 constexpr int64_t kLayersOf70B = 80;
 
 const std::vector<Mix>& table() {
@@ -21,17 +21,34 @@ const std::vector<Mix>& table() {
       {"BF16", 32, "BF16", {}},
       {"F16", 1, "F16", {}},
       {"F32", 0, "F32", {}},
-      {"IQ4_NL", 25, "IQ4_NL", {{kValue, kGroupedQueries, "Q5_K"}, {kDown, kFirstEighthUnweighted, "Q5_K"}}},
-      {"IQ4_XS", 30, "IQ4_XS", {{kValue, kGroupedQueries, "Q5_K"}, {kDown, kFirstEighthUnweighted, "Q5_K"}}},
-      {"Q2_K", 10, "Q2_K",
-       {{kValue, kGroupedQueries, "Q4_K"}, {kValue, kAlways, "Q3_K"}, {kDown, kAlways, "Q3_K"},
+      {"IQ4_NL",
+       25,
+       "IQ4_NL",
+       {{kValue, kGroupedQueries, "Q5_K"}, {kDown, kFirstEighthUnweighted, "Q5_K"}}},
+      {"IQ4_XS",
+       30,
+       "IQ4_XS",
+       {{kValue, kGroupedQueries, "Q5_K"}, {kDown, kFirstEighthUnweighted, "Q5_K"}}},
+      {"Q2_K",
+       10,
+       "Q2_K",
+       {{kValue, kGroupedQueries, "Q4_K"},
+        {kValue, kAlways, "Q3_K"},
+        {kDown, kAlways, "Q3_K"},
         {kAttentionOutput, kAlways, "Q3_K"}}},
       {"Q2_K_S", 21, "Q2_K", {{kValue, kGroupedQueries, "Q4_K"}, {kDown, kFirstEighth, "Q4_K"}}},
-      {"Q3_K_L", 13, "Q3_K",
+      {"Q3_K_L",
+       13,
+       "Q3_K",
        {{kValue, kAlways, "Q5_K"}, {kDown, kAlways, "Q5_K"}, {kAttentionOutput, kAlways, "Q5_K"}}},
-      {"Q3_K_M", 12, "Q3_K",
-       {{kValue, kFirstTwo, "Q5_K"}, {kValue, kAlways, "Q4_K"}, {kDown, kFirstSixteenth, "Q5_K"},
-        {kDown, kAlways, "Q4_K"}, {kAttentionOutput, kAlways, "Q4_K"}}},
+      {"Q3_K_M",
+       12,
+       "Q3_K",
+       {{kValue, kFirstTwo, "Q5_K"},
+        {kValue, kAlways, "Q4_K"},
+        {kDown, kFirstSixteenth, "Q5_K"},
+        {kDown, kAlways, "Q4_K"},
+        {kAttentionOutput, kAlways, "Q4_K"}}},
       {"Q3_K_S", 11, "Q3_K", {}},
       {"Q4_0", 2, "Q4_0", {{kDown, kFirstEighthWeighted, "Q4_1"}}},
       {"Q4_1", 3, "Q4_1", {}},
@@ -51,16 +68,24 @@ bool applies(When when, int64_t layer, const MixContext& context) {
   const int64_t layers = context.config->layers;
   const bool first_eighth = layer < layers / 8;
   switch (when) {
-    case kAlways: return true;
-    case kFirstTwo: return layer < 2;
-    case kFirstFour: return layer < 4;
-    case kFirstSixteenth: return layer < layers / 16;
-    case kFirstEighth: return first_eighth;
-    case kFirstEighthUnweighted: return first_eighth && !context.weighted;
-    case kFirstEighthWeighted: return first_eighth && context.weighted;
+    case kAlways:
+      return true;
+    case kFirstTwo:
+      return layer < 2;
+    case kFirstFour:
+      return layer < 4;
+    case kFirstSixteenth:
+      return layer < layers / 16;
+    case kFirstEighth:
+      return first_eighth;
+    case kFirstEighthUnweighted:
+      return first_eighth && !context.weighted;
+    case kFirstEighthWeighted:
+      return first_eighth && context.weighted;
     case kSensitive:
       return first_eighth || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
-    case kGroupedQueries: return context.config->heads >= 4 * context.config->kv_heads;
+    case kGroupedQueries:
+      return context.config->heads >= 4 * context.config->kv_heads;
   }
   check(false);
   return false;
@@ -73,7 +98,9 @@ const Format& output_format(const Format& base, int64_t columns) {
 
 }  // namespace
 
-std::span<const Mix> mixes() { return table(); }
+std::span<const Mix> mixes() {
+  return table();
+}
 
 const Mix& mix_named(std::string_view name) {
   std::string wanted = lower_ascii(name);
@@ -108,8 +135,12 @@ const Format& mix_format(const Mix& mix, Role role, int64_t layer, int64_t colum
 
 const Format& format_for_columns(const Format& wanted, int64_t columns) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 6> fallbacks = {{
-      {"IQ4_XS", "IQ4_NL"}, {"Q2_K", "Q4_0"}, {"Q3_K", "Q4_0"},
-      {"Q4_K", "Q5_0"}, {"Q5_K", "Q5_1"}, {"Q6_K", "Q8_0"},
+      {"IQ4_XS", "IQ4_NL"},
+      {"Q2_K", "Q4_0"},
+      {"Q3_K", "Q4_0"},
+      {"Q4_K", "Q5_0"},
+      {"Q5_K", "Q5_1"},
+      {"Q6_K", "Q8_0"},
   }};
   if (columns % wanted.block_values == 0) return wanted;
   for (const auto& [large, small] : fallbacks) {

@@ -61,7 +61,9 @@ TEST(Mix, GroupedQueriesRaiseTheValueMatrixOfQ2K) {
 TEST(Mix, ImportanceWeightsChangeTheFirstDownMatrices) {
   const ModelConfig config = config_of(32, 8, 8);
   const auto format = [&](std::string_view mix, bool weighted) {
-    return mix_format(mix_named(mix), Role::kDown, 0, 4096, {.config = &config, .weighted = weighted}).name;
+    return mix_format(mix_named(mix), Role::kDown, 0, 4096,
+                      {.config = &config, .weighted = weighted})
+        .name;
   };
   EXPECT_EQ(format("IQ4_XS", false), "Q5_K");
   EXPECT_EQ(format("IQ4_XS", true), "IQ4_XS");

@@ -14,8 +14,9 @@
 namespace fewbits {
 namespace {
 
-// A band is what is in memory at once: enough rows to keep every thread busy, small enough not to matter. A task is what
-// one thread encodes at once. Both depend on sizes alone, so the bytes do not depend on the threads.
+// A band is what is in memory at once: enough rows to keep every thread busy, small enough not to
+// matter. A task is what one thread encodes at once. Both depend on sizes alone, so the bytes do
+// not depend on the threads.
 constexpr int64_t kBandValues = int64_t{1} << 22;
 constexpr int64_t kTaskValues = int64_t{1} << 15;
 
@@ -23,9 +24,13 @@ constexpr int64_t kTaskValues = int64_t{1} << 15;
 constexpr float kLargestHalf = 65504.0f;
 constexpr int kQuantizationVersion = 2;  // general.quantization_version of the K-quants as they are
 
-bool is_matrix(const Weight& weight) { return weight.tensor->view.shape.size() >= 2; }
+bool is_matrix(const Weight& weight) {
+  return weight.tensor->view.shape.size() >= 2;
+}
 
-bool holds_any_float(const Format& format) { return format.name == "F32" || format.name == "BF16"; }
+bool holds_any_float(const Format& format) {
+  return format.name == "F32" || format.name == "BF16";
+}
 
 const Format& format_named_for(const std::string& name, std::string_view option) {
   try {
@@ -54,9 +59,9 @@ class FormatChoice {
     const Format& wanted = wanted_format(weight, columns);
     const Format& fitting = format_for_columns(wanted, columns);
     if (&fitting != &wanted) {
-      warnings.push_back(fmt::format("{}: rows of {} are no whole blocks of {} ({} values): {} instead",
-                                     weight.gguf_name, columns, wanted.name, wanted.block_values,
-                                     fitting.name));
+      warnings.push_back(
+          fmt::format("{}: rows of {} are no whole blocks of {} ({} values): {} instead",
+                      weight.gguf_name, columns, wanted.name, wanted.block_values, fitting.name));
     }
     return fitting;
   }
@@ -118,8 +123,8 @@ std::string formats_rounded_again(const QuantizePlan& plan) {
   }
   std::vector<std::string> parts;
   for (const auto& [format, count] : counts) {
-    parts.push_back(fmt::format("{} ({} tensors, {:.2f} bits)", format->name, count,
-                                format->bits_per_value()));
+    parts.push_back(
+        fmt::format("{} ({} tensors, {:.2f} bits)", format->name, count, format->bits_per_value()));
   }
   return join(parts);
 }
@@ -193,7 +198,8 @@ class TensorEncoder {
       encode_rows(format_, values.data(), rows, columns_, nullptr, search_, out);
     } else {
       const auto row_size = static_cast<size_t>(row_bytes(format_, columns_));
-      std::copy_n(rounded_.begin() + begin * static_cast<int64_t>(row_size), static_cast<size_t>(rows) * row_size, out);
+      std::copy_n(rounded_.begin() + begin * static_cast<int64_t>(row_size),
+                  static_cast<size_t>(rows) * row_size, out);
     }
     return errors_of(values, rows, out);
   }
@@ -248,7 +254,9 @@ class TensorEncoder {
   Sums total_;
 };
 
-double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+double ratio(double part, double whole) {
+  return whole > 0 ? part / whole : 0;
+}
 
 }  // namespace
 
@@ -308,7 +316,8 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
                               ratio(encoder.total().error, encoder.total().square)});
   }
   writer.commit();
-  result.bits_per_weight = 8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
+  result.bits_per_weight =
+      8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
   result.relative_error = ratio(all.error, all.square);
   return result;
 }

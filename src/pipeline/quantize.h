@@ -13,14 +13,16 @@
 #include "formats/format.h"
 #include "model/model.h"
 
-// Writes a model as a GGUF file in other formats, streaming: a band of rows is read from the mapped source, encoded by
-// all threads and appended, and the source pages behind it are given back. Memory does not grow with the model.
+// Writes a model as a GGUF file in other formats, streaming: a band of rows is read from the mapped
+// source, encoded by all threads and appended, and the source pages behind it are given back.
+// Memory does not grow with the model.
 namespace fewbits {
 
 struct QuantizeOptions {
-  std::string to;        ///< a mix (mix.h)
+  std::string to;     ///< a mix (mix.h)
   bool pure = false;  ///< the mix's base format for every matrix, embedding and output included
-  std::vector<std::pair<std::string, std::string>> tensor_formats;  ///< glob on GGUF names, format; the last match counts
+  std::vector<std::pair<std::string, std::string>>
+      tensor_formats;            ///< glob on GGUF names, format; the last match counts
   std::string output_format;     ///< of the output layer; "" as the mix says
   std::string embedding_format;  ///< of the token embedding; "" as the mix says
 };
@@ -49,8 +51,8 @@ struct TensorError {
 struct QuantizeResult {
   int64_t bytes_in = 0;
   int64_t bytes_out = 0;
-  double bits_per_weight = 0;   ///< every byte of the file, over the values of all tensors
-  double relative_error = 0;    ///< of all weights together
+  double bits_per_weight = 0;  ///< every byte of the file, over the values of all tensors
+  double relative_error = 0;   ///< of all weights together
   std::vector<TensorError> tensors;
 };
 
@@ -60,8 +62,9 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options);
 using QuantizeProgress =
     std::function<void(int64_t bytes_done, int64_t bytes_total, const std::string& tensor)>;
 
-/// Bytes of a weight that a calibrated method has already rounded, rows in GGUF's order, valid until the next call; empty
-/// where it has none and the format's own encoder shall do it. Asked in the order of the plan.
+/// Bytes of a weight that a calibrated method has already rounded, rows in GGUF's order, valid
+/// until the next call; empty where it has none and the format's own encoder shall do it. Asked in
+/// the order of the plan.
 using WeightEncoder = std::function<std::span<const std::byte>(const PlannedWeight&)>;
 
 struct QuantizeRun {
@@ -70,8 +73,8 @@ struct QuantizeRun {
   QuantizeProgress progress = {};
 };
 
-/// Throws Error where a weight is NaN, infinite or too large for its format (tensor, row and column named). The file
-/// appears under its name only when it is whole.
+/// Throws Error where a weight is NaN, infinite or too large for its format (tensor, row and column
+/// named). The file appears under its name only when it is whole.
 QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
                             const std::filesystem::path& out, ThreadPool& pool);
 

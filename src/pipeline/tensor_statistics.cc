@@ -35,8 +35,8 @@ struct Sums {
 
 void decode_row(const Weight& weight, int64_t row, float* out) {
   const TensorView& view = weight.tensor->view;
-  const int64_t stored = weight.stored_rows.empty()
-      ? row : int64_t{weight.stored_rows[static_cast<size_t>(row)]};
+  const int64_t stored =
+      weight.stored_rows.empty() ? row : int64_t{weight.stored_rows[static_cast<size_t>(row)]};
   decode(*view.format, view.row(stored).data(), view.columns(), out);
 }
 
@@ -84,10 +84,12 @@ Sums first_pass(const Weight& weight, const Weight* against, ThreadPool& pool) {
 
 int64_t count_outliers(const Weight& weight, double rms, ThreadPool& pool) {
   const auto limit = static_cast<float>(kOutlierRms * rms);
-  return over_rows(weight, pool, [&](const std::vector<float>& values, int64_t, Sums& sums) {
-           sums.outliers += std::count_if(values.begin(), values.end(),
-                                          [&](float value) { return std::abs(value) > limit; });
-         })
+  return over_rows(weight, pool,
+                   [&](const std::vector<float>& values, int64_t, Sums& sums) {
+                     sums.outliers += std::count_if(values.begin(), values.end(), [&](float value) {
+                       return std::abs(value) > limit;
+                     });
+                   })
       .outliers;
 }
 
