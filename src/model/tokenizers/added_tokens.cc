@@ -93,13 +93,19 @@ std::optional<AddedTokens::Match> AddedTokens::find(std::string_view text, int64
 /// Applies the token's conditions: false where it does not count, else with its white space.
 bool AddedTokens::widen(std::string_view text, int64_t done, Match& match) const {
   const auto size = static_cast<int64_t>(text.size());
-  auto& [begin, end] = match.range;
-  const auto before = [&] { return begin > 0 ? character_before(text, begin) : Utf8Char{}; };
-  const auto behind = [&] { return end < size ? decode_utf8(text, end) : Utf8Char{}; };
-  if (match.token->single_word && (is_word(before().code) || is_word(behind().code))) return false;
-  while (match.token->left_strip && begin > done && is_space(before().code))
-    begin -= before().bytes;
-  while (match.token->right_strip && end < size && is_space(behind().code)) end += behind().bytes;
+  ByteRange& range = match.range;
+  const auto before = [&] {
+    return range.begin > 0 ? character_before(text, range.begin) : Utf8Char{};
+  };
+  const auto behind = [&] { return range.end < size ? decode_utf8(text, range.end) : Utf8Char{}; };
+  const AddedToken& token = *match.token;
+  if (token.single_word && (is_word(before().code) || is_word(behind().code))) return false;
+  while (token.left_strip && range.begin > done && is_space(before().code)) {
+    range.begin -= before().bytes;
+  }
+  while (token.right_strip && range.end < size && is_space(behind().code)) {
+    range.end += behind().bytes;
+  }
   return true;
 }
 

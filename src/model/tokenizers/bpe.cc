@@ -163,14 +163,6 @@ void Bpe::find_safe_cut() {
   safe_cut_ = kSpaceMark;
 }
 
-std::vector<std::string> Bpe::merge_list() const {
-  std::vector<std::string> list;
-  for (const MergeTable::Entry& entry : merges_.entries()) {
-    list.push_back(vocabulary_[entry.left].text + ' ' + vocabulary_[entry.right].text);
-  }
-  return list;
-}
-
 void Bpe::encode(const Words& words, std::vector<Token>& tokens) const {
   Scratch scratch;
   const bool many = words.ranges.size() >= kMinWordsForCache ||

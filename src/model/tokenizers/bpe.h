@@ -44,8 +44,6 @@ class Bpe final : public TokenModel {
 
   void encode(const Words& words, std::vector<Token>& tokens) const override;
 
-  /// "left right" of each merge in order of rank. REQUIRES: made from merges.
-  std::vector<std::string> merge_list() const;
   const Options& options() const { return options_; }
   const MergeTable& merges() const { return merges_; }
 

@@ -49,8 +49,8 @@ void finish_tokenizer(TokenizerParts& parts) {
     if (const auto token = parts.vocabulary.find(name)) parts.end_tokens.push_back(*token);
   }
   std::ranges::sort(parts.end_tokens);
-  const auto repeated = std::ranges::unique(parts.end_tokens);
-  parts.end_tokens.erase(repeated.begin(), repeated.end());
+  const auto repeated = std::unique(parts.end_tokens.begin(), parts.end_tokens.end());
+  parts.end_tokens.erase(repeated, parts.end_tokens.end());
 
   const auto on_bytes = [](const auto& step) { return works_on_bytes(step); };
   parts.keeps_invalid_bytes = parts.model->options().byte_fallback &&

@@ -51,6 +51,32 @@ std::string pre_name_of(const TokenizerParts& parts) {
       describe(parts.pre_tokenizer), ignore_merges, join(known)));
 }
 
+/// Byte-level tokenizers have no normalizer in GGUF. NFC may be missing all the same: nearly all
+/// text is in that form already, and the models that ask for it are converted without it
+/// everywhere.
+void check_normalizer(const Normalizer& normalizer) {
+  for (const NormalizerStep& step : normalizer.steps()) {
+    const auto* form = std::get_if<UnicodeForm>(&step);
+    if (form == nullptr || !form->compose || form->compatible) {
+      throw Error(
+          "tokenizer: GGUF cannot hold this normalizer for byte-level BPE; known: none, NFC");
+    }
+  }
+}
+
+std::vector<std::string> merges_of(const TokenizerParts& parts) {
+  std::vector<std::string> merges;
+  for (const MergeTable::Entry& merge : parts.model->merges().entries()) {
+    const std::string& left = parts.vocabulary[merge.left].text;
+    merges.push_back(left + ' ' + parts.vocabulary[merge.right].text);
+    if (merges.back().find(' ', 1) != left.size()) {
+      throw Error(
+          fmt::format("tokenizer: GGUF cannot hold the merge of '{}', which has a space", left));
+    }
+  }
+  return merges;
+}
+
 /// How a tokenizer treats spaces, when it does what SentencePiece does.
 struct SpaceMarks {
   bool replaced = false;
@@ -187,10 +213,11 @@ void write_special_tokens(const TokenizerParts& parts, Metadata& metadata) {
 
 void tokenizer_to_gguf(const TokenizerParts& parts, Metadata& metadata) {
   if (parts.pre_tokenizer.byte_level()) {
+    check_normalizer(parts.normalizer);
     metadata.set_string("tokenizer.ggml.model", "gpt2");
     metadata.set_string("tokenizer.ggml.pre", pre_name_of(parts));
     write_tokens(parts, metadata);
-    metadata.set_strings("tokenizer.ggml.merges", parts.model->merge_list());
+    metadata.set_strings("tokenizer.ggml.merges", merges_of(parts));
   } else {
     const SpaceMarks marks = marks_of(parts);
     metadata.set_string("tokenizer.ggml.model", "llama");
