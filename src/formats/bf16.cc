@@ -24,7 +24,7 @@ constinit const Format format = {
     .block_bytes = 2,
     .sub_block_values = 1,
     .levels = {},
-    .gaussian_error = 4e-6,
+    .gaussian_error = 2.79e-6,
     .decode_floats = decode_floats,
     .encode_floats = encode_floats,
 };

@@ -24,7 +24,7 @@ constinit const Format format = {
     .block_bytes = 2,
     .sub_block_values = 1,
     .levels = {},
-    .gaussian_error = 5e-8,
+    .gaussian_error = 4.35e-8,
     .decode_floats = decode_floats,
     .encode_floats = encode_floats,
 };

@@ -113,8 +113,8 @@ void encode_reference(const float* row, int64_t columns, const float* importance
     }
     const float d = half_to_float(block.parameters.scale);
     for (size_t s = 0; s < kSubBlocks; ++s) {
-      reference::requantize<kSize>(row + i + s * kSize,
-                                   d * static_cast<float>(block.parameters.sub_scale[s]), 0, -4, 3,
+      const Grid grid{d * static_cast<float>(block.parameters.sub_scale[s]), kNoOffset};
+      reference::requantize<kSize>(row + i + s * kSize, grid, -4, 3,
                                    block.codes.data() + s * kSize);
     }
     pack(block.parameters, block.codes.data(), out);
@@ -134,7 +134,7 @@ constinit const Format format = {
     .block_bytes = 110,
     .sub_block_values = 16,
     .levels = kConsecutive<-4, 3>,
-    .gaussian_error = 2.33e-2,
+    .gaussian_error = 2.08e-2,
     .fit_blocks = search::fit_signed<search::UniformRounding<-4, 3>, 16, -32, 31, kSearch>,
     .grids = k_blocks::grids<kSubBlocks>,
     .snap = snap,

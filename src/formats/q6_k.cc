@@ -69,9 +69,8 @@ void encode_reference_block(const float* values, const float* importance, std::b
   for (size_t s = 0; s < kSubBlocks; ++s) {
     const int level = std::min(127, reference::nearest_int(inverse * scales[s]));
     parameters.sub_scale[s] = static_cast<int8_t>(level);
-    reference::requantize<kSize>(values + s * kSize,
-                                 d * static_cast<float>(parameters.sub_scale[s]), 0, -32, 31,
-                                 codes.data() + s * kSize);
+    const Grid grid{d * static_cast<float>(parameters.sub_scale[s]), kNoOffset};
+    reference::requantize<kSize>(values + s * kSize, grid, -32, 31, codes.data() + s * kSize);
   }
   pack(parameters, codes.data(), out);
 }
@@ -95,7 +94,7 @@ constinit const Format format = {
     .block_bytes = 210,
     .sub_block_values = 16,
     .levels = kConsecutive<-32, 31>,
-    .gaussian_error = 3.14e-4,
+    .gaussian_error = 2.83e-4,
     .fit_blocks = search::fit_signed<search::UniformRounding<-32, 31>, 16, -128, 127, kSearch>,
     .grids = k_blocks::grids<kSubBlocks>,
     .snap = snap,

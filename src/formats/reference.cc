@@ -256,26 +256,25 @@ void importance_weights(const float* values, const float* importance, int64_t co
 }
 
 template <int kSize, bool kAbsolute>
-void search_asymmetric(const float* values, const float* weights, const Tries& tries, float* scales,
-                       float* minimums, uint8_t* codes) {
+FourLines search_asymmetric(const float* values, const float* weights, const Tries& tries,
+                            uint8_t* codes) {
   const auto x = transposed<kSize>(values);
   const auto w = transposed<kSize>(weights);
   const auto extent = extent_of<kSize>(x, w);
   const BestLine best = best_line<kSize, kAbsolute>(x, w, extent, tries);
   const Int4 flat = extent.highest <= extent.lowest;
-  store4(flat ? splat(0) : best.line.scale, scales);
-  store4(-(flat ? extent.lowest : best.line.minimum), minimums);
   auto lanes = codes_of<kSize>(x, best.inverse, best.base, tries.limit);
   for (Float4& code : lanes) code = flat ? splat(0) : code;
   store_codes<kSize>(lanes, codes);
+  FourLines lines;
+  store4(flat ? splat(0) : best.line.scale, lines.scales.data());
+  store4(-(flat ? extent.lowest : best.line.minimum), lines.minimums.data());
+  return lines;
 }
 
-template void search_asymmetric<32, false>(const float*, const float*, const Tries&, float*, float*,
-                                           uint8_t*);
-template void search_asymmetric<16, false>(const float*, const float*, const Tries&, float*, float*,
-                                           uint8_t*);
-template void search_asymmetric<16, true>(const float*, const float*, const Tries&, float*, float*,
-                                          uint8_t*);
+template FourLines search_asymmetric<32, false>(const float*, const float*, const Tries&, uint8_t*);
+template FourLines search_asymmetric<16, false>(const float*, const float*, const Tries&, uint8_t*);
+template FourLines search_asymmetric<16, true>(const float*, const float*, const Tries&, uint8_t*);
 
 template <int kSize>
 void search_symmetric(const float* values, const float* weights, int limit, float* scales,

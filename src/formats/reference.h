@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "formats/float4.h"
+#include "formats/format.h"
 
 // The arithmetic of ggml's encoders, operation by operation, so that our bytes are the reference's.
 // Sums run value by value in single precision without fused operations, which is what its sources
@@ -50,12 +51,17 @@ Lanes<kSize> transposed(const float* sub_blocks) {
   return lanes;
 }
 
-/// Grids with a minimum for four sub-blocks: scale and -minimum, least weighted square (or,
-/// kAbsolute, absolute) error. Codes are those of the search, before the scales are rounded to what
-/// is stored.
+/// Scale and -minimum of four sub-blocks.
+struct FourLines {
+  std::array<float, kLanes> scales;
+  std::array<float, kLanes> minimums;
+};
+
+/// Grids with a minimum for four sub-blocks: least weighted square (or, kAbsolute, absolute) error.
+/// Codes are those of the search, before the scales are rounded to what is stored.
 template <int kSize, bool kAbsolute>
-void search_asymmetric(const float* values, const float* weights, const Tries& tries, float* scales,
-                       float* minimums, uint8_t* codes);
+FourLines search_asymmetric(const float* values, const float* weights, const Tries& tries,
+                            uint8_t* codes);
 
 /// Scales for levels -limit .. limit - 1, four sub-blocks; codes are levels + limit, 0 throughout
 /// for a zero sub-block.
@@ -81,11 +87,10 @@ float sum_of_squares(const float* values, int64_t count);
 
 /// The codes of one sub-block on a stored grid; none change where its scale is 0.
 template <int kSize>
-void requantize(const float* values, float scale, float minimum, int lowest, int highest,
-                uint8_t* codes) {
-  if (scale == 0) return;
+void requantize(const float* values, Grid grid, int lowest, int highest, uint8_t* codes) {
+  if (grid.scale == 0) return;
   for (int i = 0; i < kSize; i += kLanes) {
-    const Float4 level = nearest_int((load4(values + i) + minimum) / scale);
+    const Float4 level = nearest_int((load4(values + i) - grid.offset) / grid.scale);
     const Float4 code = clamp4(level, static_cast<float>(lowest), static_cast<float>(highest)) -
                         static_cast<float>(lowest);
     for (int lane = 0; lane < kLanes; ++lane) codes[i + lane] = static_cast<uint8_t>(code[lane]);

@@ -17,19 +17,19 @@ float largest_of(const float* values) {
 
 struct FourBlocks {
   std::array<float, kLanes * kValues> values, weights;
-  std::array<float, kLanes> scales, minimums{};
+  FourLines lines;
   std::array<uint8_t, kLanes * kValues> codes;
 };
 
-void search(const Format& format, bool minimum, FourBlocks& four) {
+void search(const Format& format, FourBlocks& four) {
   const int levels = static_cast<int>(format.levels.size());
-  if (minimum) {
+  if (format.levels.front() == 0) {
     const Tries tries{.limit = levels - 1, .first = -0.9f, .step = 0.05f, .count = 36};
-    search_asymmetric<kValues, false>(four.values.data(), four.weights.data(), tries,
-                                      four.scales.data(), four.minimums.data(), four.codes.data());
+    four.lines = search_asymmetric<kValues, false>(four.values.data(), four.weights.data(), tries,
+                                                   four.codes.data());
   } else {
     search_symmetric<kValues>(four.values.data(), four.weights.data(), levels / 2,
-                              four.scales.data(), four.codes.data());
+                              four.lines.scales.data(), four.codes.data());
   }
 }
 
@@ -61,7 +61,7 @@ void encode_range(const Format& format, const float* values, std::byte* block) {
               block);
 }
 
-void encode_weighted_row(const Format& format, bool minimum, const float* row, int64_t columns,
+void encode_weighted_row(const Format& format, const float* row, int64_t columns,
                          const float* importance, std::byte* out) {
   const float spread = sum_of_squares(row, columns) / static_cast<float>(columns);
   for (int64_t i = 0; i < columns; i += kLanes * kValues) {
@@ -69,11 +69,11 @@ void encode_weighted_row(const Format& format, bool minimum, const float* row, i
     FourBlocks four{};  // blocks beyond the row are zero
     std::copy_n(row + i, count, four.values.begin());
     importance_weights(row + i, importance + i, count, spread, four.weights.data());
-    search(format, minimum, four);
+    search(format, four);
     for (int64_t b = 0; b * kValues < count; ++b, out += format.block_bytes) {
       const auto lane = static_cast<size_t>(b);
-      format.pack({.scale = half_from_float(four.scales[lane]),
-                   .minimum = half_from_float(-four.minimums[lane])},
+      format.pack({.scale = half_from_float(four.lines.scales[lane]),
+                   .minimum = half_from_float(-four.lines.minimums[lane])},
                   four.codes.data() + lane * kValues, out);
     }
   }

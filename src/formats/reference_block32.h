@@ -17,12 +17,12 @@ void encode_symmetric(const Format& format, const float* values, std::byte* bloc
 void encode_range(const Format& format, const float* values, std::byte* block);
 
 /// With importance, four blocks at a time: a search in float, whose codes are kept.
-void encode_weighted_row(const Format& format, bool minimum, const float* row, int64_t columns,
+void encode_weighted_row(const Format& format, const float* row, int64_t columns,
                          const float* importance, std::byte* out);
 
 template <const Format& format, bool kMinimum>
 void encode_row32(const float* row, int64_t columns, const float* importance, std::byte* out) {
-  if (importance) return encode_weighted_row(format, kMinimum, row, columns, importance, out);
+  if (importance) return encode_weighted_row(format, row, columns, importance, out);
   for (int64_t i = 0; i < columns; i += block32::kValues, out += format.block_bytes) {
     (kMinimum ? encode_range : encode_symmetric)(format, row + i, out);
   }

@@ -33,8 +33,10 @@ void find_grids(const Format& format, const Tries& tries, bool absolute, SuperBl
                                                     : search_asymmetric<16, false>;
   for (int i = 0; i < kValues; i += group) {
     const int s = i / format.sub_block_values;
-    search(block.values + i, block.weights.data() + i, tries, block.scales.data() + s,
-           block.minimums.data() + s, block.codes.data() + i);
+    const FourLines lines =
+        search(block.values + i, block.weights.data() + i, tries, block.codes.data() + i);
+    std::copy(lines.scales.begin(), lines.scales.end(), block.scales.begin() + s);
+    std::copy(lines.minimums.begin(), lines.minimums.end(), block.minimums.begin() + s);
   }
 }
 
@@ -80,8 +82,7 @@ void requantize_all(const Format& format, SuperBlock& block) {
   const int size = format.sub_block_values;
   const auto requantize_one = size == 32 ? requantize<32> : requantize<16>;
   for (int s = 0; s < format.sub_blocks(); ++s) {
-    const Grid grid = grids[static_cast<size_t>(s)];
-    requantize_one(block.values + s * size, grid.scale, -grid.offset, 0, format.levels.back(),
+    requantize_one(block.values + s * size, grids[static_cast<size_t>(s)], 0, format.levels.back(),
                    block.codes.data() + s * size);
   }
 }

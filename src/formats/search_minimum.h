@@ -259,7 +259,7 @@ class MinimumSearch {
       ax += n.scale * all[g].xl;
       bx += n.minimum * groups_[g].sum_wx;
     }
-    solve(total(aa), total(ab), total(bb), total(ax), total(bx), parameters);
+    solve({total(aa), total(ab), total(bb), total(ax), total(bx)}, parameters);
   }
 
   static double total(Float4 lanes) {
@@ -267,9 +267,14 @@ class MinimumSearch {
            static_cast<double>(lanes[2]) + static_cast<double>(lanes[3]);
   }
 
+  /// Weighted products of a = sub-scale * level, b = sub-minimum and the values.
+  struct Products {
+    double aa, ab, bb, ax, bx;
+  };
+
   /// Least squares of x = d a - dmin b.
-  static void solve(double aa, double ab, double bb, double ax, double bx,
-                    BlockParameters& parameters) {
+  static void solve(const Products& sums, BlockParameters& parameters) {
+    const auto [aa, ab, bb, ax, bx] = sums;
     const double determinant = aa * bb - ab * ab;
     if (determinant > 1e-12 * aa * bb) {
       parameters.scale = finite_half(static_cast<float>((ax * bb - bx * ab) / determinant));

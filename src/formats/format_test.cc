@@ -1,0 +1,364 @@
+#include "formats/format.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <random>
+
+#include "base/error.h"
+
+// What every format must do, whichever it is.
+namespace fewbits {
+namespace {
+
+std::vector<const Format*> quantized_formats() {
+  std::vector<const Format*> quantized;
+  for (const Format* format : formats()) {
+    if (!format->is_float()) quantized.push_back(format);
+  }
+  return quantized;
+}
+
+std::vector<float> normal(int64_t count, unsigned seed, float scale = 1) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> distribution(0, scale);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = distribution(random);
+  return values;
+}
+
+/// Rows unlike each other: bell-shaped, heavy-tailed, one-sided, sparse, spread over decades.
+std::vector<float> odd_values(int64_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<float> values = normal(count, seed);
+  std::uniform_int_distribution<int> kind(0, 5);
+  for (size_t i = 0; i < values.size(); i += 64) {
+    const int now = kind(random);
+    for (size_t j = i; j < std::min(values.size(), i + 64); ++j) {
+      if (now == 1) values[j] *= values[j] * values[j];
+      if (now == 2) values[j] = std::abs(values[j]);
+      if (now == 3) values[j] = -std::abs(values[j]) - 2;
+      if (now == 4 && random() % 8 != 0) values[j] = 0;
+      if (now == 5) values[j] *= std::exp(3 * values[j]);
+    }
+  }
+  return values;
+}
+
+std::vector<std::byte> encode(const Format& format, const std::vector<float>& values,
+                              int64_t columns, const float* importance, Search search) {
+  const auto rows = static_cast<int64_t>(values.size()) / columns;
+  std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(format, columns)));
+  encode_rows(format, values.data(), rows, columns, importance, search, bytes.data());
+  return bytes;
+}
+
+std::vector<float> decoded(const Format& format, const std::vector<std::byte>& bytes,
+                           size_t count) {
+  std::vector<float> values(count);
+  decode(format, bytes.data(), static_cast<int64_t>(count), values.data());
+  return values;
+}
+
+std::vector<float> round_trip(const Format& format, const std::vector<float>& values,
+                              Search search = Search::kBest) {
+  const auto columns = static_cast<int64_t>(values.size());
+  return decoded(format, encode(format, values, columns, nullptr, search), values.size());
+}
+
+double squared_error(const float* values, const float* stored, const float* weights,
+                     int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double error = static_cast<double>(values[i]) - static_cast<double>(stored[i]);
+    sum += (weights ? static_cast<double>(weights[i]) : 1.0) * error * error;
+  }
+  return sum;
+}
+
+// --- the registry --------------------------------------------------------------------------------
+
+TEST(Formats, AreSortedAndFound) {
+  std::string_view last;
+  for (const Format* format : formats()) {
+    EXPECT_LT(last, format->name);
+    last = format->name;
+    EXPECT_EQ(find_format(format->name), format);
+    EXPECT_EQ(find_format_by_gguf_type(format->gguf_type), format);
+    EXPECT_EQ(&format_named(format->name), format);
+  }
+  EXPECT_EQ(find_format("q4_k"), find_format("Q4_K"));
+  EXPECT_EQ(find_format("Q9_K"), nullptr);
+  EXPECT_EQ(find_format_by_gguf_type(-1), nullptr);
+}
+
+TEST(Formats, AnUnknownNameListsTheKnown) {
+  try {
+    format_named("Q9_K");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("Q9_K"));
+    for (const Format* format : formats()) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(std::string(format->name)));
+    }
+  }
+}
+
+TEST(Formats, KeepTheirPromisesAboutSizes) {
+  for (const Format* format : formats()) {
+    SCOPED_TRACE(format->name);
+    EXPECT_LE(format->block_values, kMaxBlockValues);
+    EXPECT_LE(format->sub_blocks(), kMaxSubBlocks);
+    EXPECT_EQ(format->block_values % format->sub_block_values, 0);
+    EXPECT_TRUE(std::is_sorted(format->levels.begin(), format->levels.end()));
+    EXPECT_EQ(row_bytes(*format, 3 * format->block_values), 3 * format->block_bytes);
+  }
+}
+
+TEST(FormatsDeathTest, RowsAreWholeBlocks) {
+  EXPECT_DEATH(row_bytes(format_named("Q4_K"), 255), "codec.cc");
+  EXPECT_DEATH(row_bytes(format_named("Q4_0"), -32), "codec.cc");
+}
+
+// --- bytes ---------------------------------------------------------------------------------------
+
+TEST(Formats, PackUndoesUnpack) {
+  for (const Format* format : quantized_formats()) {
+    SCOPED_TRACE(format->name);
+    const bool ok = rc::check([&] {
+      const auto bytes = *rc::gen::container<std::vector<uint8_t>>(
+          static_cast<size_t>(format->block_bytes), rc::gen::arbitrary<uint8_t>());
+      std::vector<std::byte> again(bytes.size());
+      BlockParameters parameters;
+      std::vector<uint8_t> codes(static_cast<size_t>(format->block_values));
+      format->unpack(reinterpret_cast<const std::byte*>(bytes.data()), parameters, codes.data());
+      format->pack(parameters, codes.data(), again.data());
+      RC_ASSERT(std::memcmp(again.data(), bytes.data(), bytes.size()) == 0);
+    });
+    EXPECT_TRUE(ok);
+  }
+}
+
+TEST(Formats, UnpackUndoesPack) {
+  std::mt19937 random(3);
+  for (const Format* format : quantized_formats()) {
+    SCOPED_TRACE(format->name);
+    const auto values = odd_values(format->block_values, 3);
+    BlockParameters parameters, again;
+    format->fit(values.data(), nullptr, parameters);
+    std::vector<uint8_t> codes(values.size()), codes_again(values.size());
+    for (uint8_t& code : codes) code = static_cast<uint8_t>(random() % format->levels.size());
+    std::vector<std::byte> block(static_cast<size_t>(format->block_bytes));
+    format->pack(parameters, codes.data(), block.data());
+    format->unpack(block.data(), again, codes_again.data());
+    EXPECT_EQ(again, parameters);
+    EXPECT_EQ(codes_again, codes);
+  }
+}
+
+// --- grids ---------------------------------------------------------------------------------------
+
+TEST(Formats, RoundUndoesValue) {
+  for (const Format* format : quantized_formats()) {
+    SCOPED_TRACE(format->name);
+    const auto block = normal(format->block_values, 4);
+    BlockParameters parameters;
+    format->fit(block.data(), nullptr, parameters);
+    std::array<Grid, kMaxSubBlocks> grids;
+    format->grids(parameters, grids.data());
+    std::vector<uint8_t> codes(format->levels.size()), again(codes.size());
+    std::vector<float> values(codes.size());
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i);
+    for (int s = 0; s < format->sub_blocks(); ++s) {
+      const Grid grid = grids[static_cast<size_t>(s)];
+      ASSERT_NE(grid.scale, 0);
+      values_of_codes(*format, grid, codes.data(), std::ssize(codes), values.data());
+      round_to_grid(*format, grid, values.data(), std::ssize(codes), again.data());
+      EXPECT_EQ(again, codes);
+    }
+  }
+}
+
+TEST(Formats, RoundPicksTheNearestLevel) {
+  for (const Format* format : quantized_formats()) {
+    SCOPED_TRACE(format->name);
+    const Grid grid{-0.25f, 0.125f};
+    const auto values = normal(1000, 5, 40);
+    std::vector<uint8_t> codes(values.size());
+    round_to_grid(*format, grid, values.data(), std::ssize(values), codes.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      float least = INFINITY;
+      for (const int8_t level : format->levels) {
+        least = std::min(least, std::abs(grid.scale * level + grid.offset - values[i]));
+      }
+      float stored;
+      values_of_codes(*format, grid, &codes[i], 1, &stored);
+      ASSERT_NEAR(std::abs(stored - values[i]), least, 1e-5);
+    }
+  }
+}
+
+TEST(Formats, SnapStaysWithinHalfAStepOfEachScale) {
+  std::mt19937 random(6);
+  std::uniform_real_distribution<float> scale(0.01f, 1.0f);
+  for (const Format* format : quantized_formats()) {
+    SCOPED_TRACE(format->name);
+    std::array<Grid, kMaxSubBlocks> wanted, stored;
+    for (Grid& grid : wanted) grid = {scale(random), -scale(random)};
+    BlockParameters parameters;
+    format->snap(wanted.data(), parameters);
+    format->grids(parameters, stored.data());
+    // Four bits at least for scales below a common unit; a half alone where there is none.
+    const float tolerance = format->sub_blocks() > 1 ? 0.51f / 15 : 0x1p-11f;
+    for (size_t s = 0; s < static_cast<size_t>(format->sub_blocks()); ++s) {
+      EXPECT_NEAR(stored[s].scale, wanted[s].scale, tolerance);
+      if (stored[s].offset == 0) continue;  // a format without offsets
+      EXPECT_NEAR(stored[s].offset, wanted[s].offset, tolerance);
+    }
+  }
+}
+
+// --- encoding ------------------------------------------------------------------------------------
+
+TEST(Encode, GaussianErrorIsAsDeclared) {
+  const auto values = normal(1 << 20, 7);
+  const std::vector<float> zeros(values.size());
+  const double power = squared_error(values.data(), zeros.data(), nullptr, std::ssize(values));
+  for (const Format* format : formats()) {
+    const auto stored = round_trip(*format, values);
+    const double error =
+        squared_error(values.data(), stored.data(), nullptr, std::ssize(values)) / power;
+    EXPECT_LE(error, format->gaussian_error) << format->name;
+    EXPECT_GE(error, 0.97 * format->gaussian_error) << format->name << ": declare the gain";
+  }
+}
+
+TEST(Encode, IsNeverWorseThanTheReference) {
+  constexpr int64_t kColumns = 1280;
+  const auto values = odd_values(kColumns * 24, 8);
+  auto importance = normal(kColumns, 9);
+  for (float& weight : importance) weight = std::exp(2 * weight);
+  for (const Format* format : quantized_formats()) {
+    for (const bool weighted : {false, true}) {
+      const float* weights = weighted ? importance.data() : nullptr;
+      SCOPED_TRACE(format->name);
+      const auto best = decoded(*format, encode(*format, values, kColumns, weights, Search::kBest),
+                                values.size());
+      const auto reference = decoded(
+          *format, encode(*format, values, kColumns, weights, Search::kReference), values.size());
+      for (int64_t i = 0; i < std::ssize(values); i += format->block_values) {
+        const float* w = weights ? weights + i % kColumns : nullptr;
+        const int64_t n = format->block_values;
+        EXPECT_LE(
+            squared_error(&values[static_cast<size_t>(i)], &best[static_cast<size_t>(i)], w, n),
+            squared_error(&values[static_cast<size_t>(i)], &reference[static_cast<size_t>(i)], w,
+                          n) *
+                (1 + 1e-12));
+      }
+    }
+  }
+}
+
+/// FNV-1a.
+uint64_t digest_of(const std::vector<std::byte>& bytes) {
+  uint64_t digest = 14695981039346656037u;
+  for (const std::byte byte : bytes) {
+    digest = (digest ^ std::to_integer<uint64_t>(byte)) * 1099511628211u;
+  }
+  return digest;
+}
+
+// Compilers and machines must agree on every bit. A changed search changes these on purpose.
+TEST(Encode, GivesTheSameBytesEverywhere) {
+  const std::map<std::string_view, uint64_t> expected = {
+      {"IQ4_NL", 0x2478ce0e5211d5c5u}, {"IQ4_XS", 0xd6d1ab9a9c90f794u},
+      {"Q2_K", 0x08042eeaa2e75d95u},   {"Q3_K", 0x05245148fc9878acu},
+      {"Q4_0", 0x94665b19c6b31db4u},   {"Q4_1", 0x8dfc5d3da03df693u},
+      {"Q4_K", 0x29aa1158255bcaffu},   {"Q5_0", 0x48984bb293605f85u},
+      {"Q5_1", 0x9a4e4decd1a78ad8u},   {"Q5_K", 0xbdae842ddb4b3299u},
+      {"Q6_K", 0x5e69ba91c0b55be7u},   {"Q8_0", 0x8d3493efbc7cced3u},
+  };
+  // Integers scaled: the standard's normal distribution is not the same everywhere.
+  std::mt19937 random(14);
+  std::vector<float> values(64 * 256);
+  for (float& value : values) {
+    value = static_cast<float>(random() % 2001) * static_cast<float>(random() % 2001) * 1e-6f - 1;
+  }
+  for (const Format* format : quantized_formats()) {
+    const auto bytes = encode(*format, values, 256, nullptr, Search::kBest);
+    const auto known = expected.find(format->name);
+    ASSERT_NE(known, expected.end()) << format->name;
+    EXPECT_EQ(digest_of(bytes), known->second) << format->name;
+  }
+}
+
+TEST(Encode, ABlockDoesNotDependOnItsNeighbours) {
+  for (const Format* format : formats()) {
+    SCOPED_TRACE(format->name);
+    const int64_t blocks = 7;
+    const auto values = odd_values(blocks * format->block_values, 10);
+    const auto together = encode(*format, values, std::ssize(values), nullptr, Search::kBest);
+    const auto apart = encode(*format, values, format->block_values, nullptr, Search::kBest);
+    EXPECT_EQ(together, apart);
+  }
+}
+
+TEST(Encode, ZerosStayZero) {
+  for (const Format* format : formats()) {
+    for (const Search search : {Search::kReference, Search::kBest}) {
+      const auto stored = round_trip(*format, std::vector<float>(512), search);
+      EXPECT_THAT(stored, testing::Each(0.0f)) << format->name;
+    }
+  }
+}
+
+TEST(Encode, AConstantIsAlmostExact) {
+  for (const Format* format : formats()) {
+    for (const float constant : {0.37f, -0.37f, 1234.5f}) {
+      for (const float value : round_trip(*format, std::vector<float>(256, constant))) {
+        ASSERT_NEAR(value / constant, 1, 0.01) << format->name;
+      }
+    }
+  }
+}
+
+TEST(Encode, TheLargestFloatsGiveFiniteValues) {
+  constexpr float kMax = std::numeric_limits<float>::max();
+  for (const Format* format : quantized_formats()) {
+    std::vector<float> values = normal(512, 11);
+    for (size_t i = 0; i < values.size(); i += 5) values[i] = i % 2 ? kMax : -kMax;
+    for (const float value : round_trip(*format, values)) {
+      ASSERT_TRUE(std::isfinite(value)) << format->name;
+    }
+  }
+}
+
+TEST(Encode, TheSmallestFloatsGiveSmallValues) {
+  for (const Format* format : quantized_formats()) {
+    for (const float scale : {1e-45f, 1e-38f, 1e-30f, 1e-8f, 1e-6f}) {
+      for (const float value : round_trip(*format, normal(512, 12, scale))) {
+        ASSERT_LE(std::abs(value), 8 * scale) << format->name;
+      }
+    }
+  }
+}
+
+TEST(Encode, ZeroImportanceKeepsSaneValues) {
+  const auto values = normal(512, 13);
+  const std::vector<float> importance(values.size());
+  for (const Format* format : quantized_formats()) {
+    const auto bytes =
+        encode(*format, values, std::ssize(values), importance.data(), Search::kBest);
+    for (const float value : decoded(*format, bytes, values.size())) {
+      ASSERT_LE(std::abs(value), 10) << format->name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fewbits
