@@ -38,15 +38,32 @@ std::vector<AddedJson> read_added(const Json& tokenizer, std::string_view where)
   return added;
 }
 
-/// Puts a text at its id. Ids may leave holes, but not so many that a few bytes of JSON take
+int64_t token_id(const Json& value, std::string_view where) {
+  if (!value.is_number_integer()) throw Error(fmt::format("{}: a token id is no integer", where));
+  return value.get<int64_t>();
+}
+
+/// One more than the highest id. Ids may leave holes, but not so many that a few bytes of JSON take
 /// gigabytes.
-void place(std::vector<VocabularyEntry>& entries, int64_t id, const std::string& text,
-           TokenKind kind, std::string_view where) {
-  if (id < 0 || id >= std::ssize(entries)) {
-    throw Error(fmt::format("{}: token '{}' has id {}; at most {} is possible with so few tokens",
-                            where, text, id, entries.size() - 1));
-  }
-  VocabularyEntry& entry = entries[static_cast<size_t>(id)];
+int64_t vocabulary_size(const Json& vocabulary, const std::vector<AddedJson>& added,
+                        std::string_view where) {
+  constexpr int64_t kHoles = 65536;
+  const int64_t limit = 2 * std::ssize(vocabulary) + std::ssize(added) + kHoles;
+  int64_t size = 0;
+  const auto count = [&](int64_t id, const std::string& text) {
+    if (id < 0 || id >= limit) {
+      throw Error(fmt::format("{}: token '{}' has id {}; with so few tokens it must be below {}",
+                              where, text, id, limit));
+    }
+    size = std::max(size, id + 1);
+  };
+  for (const auto& [text, id] : vocabulary.items()) count(token_id(id, where), text);
+  for (const AddedJson& next : added) count(next.token.token, next.token.text);
+  return size;
+}
+
+void place(VocabularyEntry& entry, int64_t id, const std::string& text, TokenKind kind,
+           std::string_view where) {
   if (!entry.text.empty() && entry.text != text) {
     throw Error(fmt::format("{}: id {} is both '{}' and '{}'", where, id, entry.text, text));
   }
@@ -54,31 +71,24 @@ void place(std::vector<VocabularyEntry>& entries, int64_t id, const std::string&
   entry.kind = kind;
 }
 
-int64_t token_id(const Json& value, std::string_view where) {
-  if (!value.is_number_integer()) throw Error(fmt::format("{}: a token id is no integer", where));
-  return value.get<int64_t>();
-}
-
 std::vector<VocabularyEntry> read_entries(const Json& model, const std::vector<AddedJson>& added,
                                           std::string_view where) {
   const Json& vocabulary = json_member(model, "vocab");
   if (!vocabulary.is_object()) throw Error(fmt::format("{}: model has no 'vocab'", where));
-  constexpr size_t kHoles = 65536;
-  std::vector<VocabularyEntry> entries(vocabulary.size() * 2 + added.size() + kHoles);
+  std::vector<VocabularyEntry> entries(
+      static_cast<size_t>(vocabulary_size(vocabulary, added, where)));
   const bool byte_fallback = json_bool_or(model, "byte_fallback", false, where);
-  int64_t size = 0;
   for (const auto& [text, value] : vocabulary.items()) {
     const int64_t id = token_id(value, where);
     const bool byte = byte_fallback && byte_of_token(text);
-    place(entries, id, text, byte ? TokenKind::kByte : TokenKind::kNormal, where);
-    size = std::max(size, id + 1);
+    place(entries[static_cast<size_t>(id)], id, text, byte ? TokenKind::kByte : TokenKind::kNormal,
+          where);
   }
   for (const AddedJson& next : added) {
     const auto kind = next.token.special ? TokenKind::kControl : TokenKind::kUserDefined;
-    place(entries, next.token.token, next.token.text, kind, where);
-    size = std::max(size, int64_t{next.token.token} + 1);
+    const Token id = next.token.token;
+    place(entries[static_cast<size_t>(id)], id, next.token.text, kind, where);
   }
-  entries.resize(static_cast<size_t>(size));
   for (size_t id = 0; id < entries.size(); ++id) {
     if (entries[id].text.empty()) entries[id] = {fmt::format("[PAD{}]", id), 0, TokenKind::kUnused};
   }
