@@ -18,13 +18,12 @@ class Iq4Rounding {
  public:
   static Float4 levels(Float4 value) {
     const Int4 at = index(value);
-    return Float4{kTable[at[0]].level, kTable[at[1]].level, kTable[at[2]].level,
-                  kTable[at[3]].level};
+    return Float4{entry(at[0]).level, entry(at[1]).level, entry(at[2]).level, entry(at[3]).level};
   }
 
   static Int4 codes(Float4 value) {
     const Int4 at = index(value);
-    return Int4{kTable[at[0]].code, kTable[at[1]].code, kTable[at[2]].code, kTable[at[3]].code};
+    return Int4{entry(at[0]).code, entry(at[1]).code, entry(at[2]).code, entry(at[3]).code};
   }
 
  private:
@@ -52,6 +51,8 @@ class Iq4Rounding {
     }
     return table;
   }();
+
+  static const Entry& entry(int32_t index) { return kTable[static_cast<size_t>(index)]; }
 };
 
 }  // namespace fewbits
