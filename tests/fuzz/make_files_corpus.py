@@ -64,7 +64,8 @@ GGUF = {
                    + [("s", ARRAY, (STRING, ["a", "", "bc"])), ("none", ARRAY, (4, []))]),
     "alignment": gguf([("general.alignment", 4, 64)], [("a", [3], 0), ("b", [5], 1)], alignment=64),
     "split": gguf([("split.count", 2, 2), ("split.no", 2, 0)]),
-    "dimensions": gguf([], [("a", [], 0), ("b", [2], 0), ("c", [2, 1], 1), ("d", [2, 1, 2], 30), ("e", [0, 1, 2, 3], 0)]),
+    "dimensions": gguf([], [("a", [], 0), ("b", [2], 0), ("c", [2, 1], 1), ("d", [2, 1, 2], 30),
+                            ("e", [0, 1, 2, 3], 0)]),
     "formats": gguf([], [(f"t{kind}", [256], kind) for kind in BLOCKS]),
 }
 SAFETENSORS = {
