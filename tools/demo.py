@@ -52,7 +52,7 @@ def make_text(path):
 def measure_speed(model, text):
     """Tokens per second: the median of three runs, for reading the prompt and for writing."""
     prompt = text.read_text(encoding="utf-8")[:PROMPT_CHARACTERS]
-    runs = [fewbits("run", model, prompt, "--max-tokens", 48, "--temperature", 0) for _ in range(3)]
+    runs = [fewbits("run", model, prompt, "--tokens", 48, "--temperature", 0) for _ in range(3)]
     return [sorted(run[f"{part}_tokens_per_second"] for run in runs)[1] for part in ("prefill", "decode")]
 
 
@@ -117,7 +117,7 @@ def replace_part(path, table):
 
 def generate(model):
     print(f"\n{model.stem}: {PROMPT}", end="", flush=True)
-    print(fewbits("run", model, PROMPT, "--max-tokens", 32, "--temperature", 0)["text"])
+    print(fewbits("run", model, PROMPT, "--tokens", 32, "--temperature", 0)["text"])
 
 
 def main():

@@ -21,7 +21,7 @@ def skipped_in(report):
     for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
         for match in SKIPPED.finditer(output):
-            reason = (match["reason"] or match["rest"].partition(": ")[2]).strip()
+            reason = " ".join((match["reason"] or match["rest"].partition(": ")[2]).split())
             if reason or " ms)" in match["rest"]:
                 yield f"{case.get('name')}: {match['name']}", reason or "no reason given"
 

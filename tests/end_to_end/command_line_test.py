@@ -32,7 +32,7 @@ class CommandLine(harness.Case):
     def test_unknown_instruction_set_lists_the_known(self):
         model = tiny_model.TinyModel().write_gguf(self.folder / "tiny.gguf")
         environment = os.environ | {"FEWBITS_ISA": "sse9"}
-        self.refused("run", model, "the", "--max-tokens", 1, says=["sse9", "scalar"], env=environment)
+        self.refused("run", model, "the", "--tokens", 1, "--json", says=["sse9", "scalar"], env=environment)
 
     def test_missing_and_foreign_files(self):
         self.refused("inspect", self.folder / "nowhere.gguf", says="nowhere.gguf")
@@ -91,7 +91,7 @@ class Facts(harness.Case):
         self.assertEqual(facts["top1_agreement"], 1)
 
     def test_run(self):
-        facts = self.fewbits("run", self.model, "the thin", "--max-tokens", 5, "--json").facts
+        facts = self.fewbits("run", self.model, "the thin", "--tokens", 5, "--json").facts
         self.has(facts, "text prompt_tokens generated_tokens prefill_tokens_per_second decode_tokens_per_second")
         self.assertLessEqual(facts["generated_tokens"], 5)
 

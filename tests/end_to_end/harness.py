@@ -92,6 +92,8 @@ class Report(unittest.TextTestResult):
 
 
 def main():
+    if not pathlib.Path(PROGRAM).is_file():
+        sys.exit(f"{PROGRAM} is missing; FEWBITS names the program to test")
     result = unittest.main(testRunner=unittest.TextTestRunner(resultclass=Report, verbosity=2), exit=False).result
     if not result.wasSuccessful():
         sys.exit(1)

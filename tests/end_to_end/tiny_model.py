@@ -2,12 +2,14 @@
 
 They say nothing sensible, but everything about them is valid: rows of 256 values, so that every format applies; grouped
 queries; a vocabulary of the 256 bytes, three merges and an end token.
+
+usage: tiny_model.py OUT.gguf LAYERS        a wider one: 22 MB for each layer
 """
-import array
 import json
 import pathlib
 import random
 import struct
+import sys
 
 ALIGNMENT = 32
 GGUF_F32, GGUF_F16 = 0, 1
@@ -39,7 +41,7 @@ class TinyModel:
 
     POOL_VALUES = 1 << 19
 
-    def __init__(self, hidden=256, layers=2, heads=4, kv_heads=2, ffn=512, context=256):
+    def __init__(self, hidden=256, layers=2, heads=4, kv_heads=2, ffn=512, context=1024):
         self.hidden, self.layers, self.heads, self.kv_heads = hidden, layers, heads, kv_heads
         self.ffn, self.context = ffn, context
         self.vocabulary = vocabulary()
@@ -265,5 +267,9 @@ def halves_with(data, index, value):
     return bytes(changed)
 
 
-def floats(values):
-    return array.array("f", values).tobytes()
+def wide_model(layers):
+    return TinyModel(hidden=1024, ffn=2560, layers=layers)
+
+
+if __name__ == "__main__":
+    wide_model(int(sys.argv[2])).write_gguf(sys.argv[1])
