@@ -10,7 +10,7 @@
 struct AttentionScratch {
   float* key_panels;
   float* value_panels;
-  float* scores;   // [kTileTokens][kKeyTile]
+  float* scores;   // [kQueryTile][kKeyTile]
   float* highest;  // [query_count]
   float* total;    // [query_count]
   float* sums;     // [query_count][width]
@@ -23,7 +23,7 @@ inline AttentionScratch attention_scratch(const AttentionTask& task) {
   scratch.key_panels = task.scratch;
   scratch.value_panels = scratch.key_panels + kKeyTile * scratch.width;
   scratch.scores = scratch.value_panels + kKeyTile * scratch.width;
-  scratch.highest = scratch.scores + kTileTokens * kKeyTile;
+  scratch.highest = scratch.scores + kQueryTile * kKeyTile;
   scratch.total = scratch.highest + task.query_count;
   scratch.sums = scratch.total + task.query_count;
   return scratch;
@@ -82,7 +82,7 @@ inline void weigh_scores(const AttentionScratch& scratch, int64_t query, int64_t
   for (int64_t d = 0; d < scratch.width; d += kLanes) store(sums + d, load(sums + d) * factor);
 }
 
-/// `count` queries from `first` on, at most kTileTokens, against the tile of keys that begins at
+/// `count` queries from `first` on, at most kQueryTile, against the tile of keys that begins at
 /// `begin`.
 inline void attend_tile(const AttentionTask& task, const AttentionScratch& scratch, int64_t first,
                         int64_t count, int64_t begin) {
@@ -93,19 +93,30 @@ inline void attend_tile(const AttentionTask& task, const AttentionScratch& scrat
   }
   if (seen_most == 0) return;
   const int64_t keys = seen_most < kKeyTile ? seen_most : kKeyTile;
-  for (int64_t j = 0; j < keys; j += kGroupRows) {
-    float_panel({task.queries + first * task.head_dim, task.head_dim, count,
-                 scratch.key_panels + j * task.head_dim, task.head_dim, scratch.scores + j,
-                 kKeyTile, false});
-  }
+  float_panel({.inputs = task.queries + first * task.head_dim,
+               .input_stride = task.head_dim,
+               .tokens = count,
+               .panel = scratch.key_panels,
+               .panel_stride = task.head_dim * kGroupRows,
+               .panels = (keys + kGroupRows - 1) / kGroupRows,
+               .depth = task.head_dim,
+               .out = scratch.scores,
+               .out_stride = kKeyTile,
+               .accumulate = false});
   for (int64_t i = 0; i < count; ++i) {
     const int64_t seen = task.visible[first + i] - begin;
     weigh_scores(scratch, first + i, seen < 0 ? 0 : seen, scratch.scores + i * kKeyTile);
   }
-  for (int64_t d = 0; d < scratch.width; d += kHeadStep) {
-    float_panel({scratch.scores, kKeyTile, count, scratch.value_panels + d * kKeyTile, keys,
-                 scratch.sums + first * scratch.width + d, scratch.width, true});
-  }
+  float_panel({.inputs = scratch.scores,
+               .input_stride = kKeyTile,
+               .tokens = count,
+               .panel = scratch.value_panels,
+               .panel_stride = kKeyTile * kHeadStep,
+               .panels = scratch.width / kHeadStep,
+               .depth = keys,
+               .out = scratch.sums + first * scratch.width,
+               .out_stride = scratch.width,
+               .accumulate = true});
 }
 
 inline void start_queries(const AttentionTask& task, const AttentionScratch& scratch) {
@@ -136,9 +147,9 @@ void attend(const AttentionTask& task) {
     fill_key_panels(task.keys + begin * task.head_dim, keys, task.head_dim, scratch.key_panels);
     fill_value_panels(task.values + begin * task.head_dim, keys, task.head_dim,
                       scratch.value_panels);
-    for (int64_t first = 0; first < task.query_count; first += kTileTokens) {
+    for (int64_t first = 0; first < task.query_count; first += kQueryTile) {
       const int64_t rest = task.query_count - first;
-      attend_tile(task, scratch, first, rest < kTileTokens ? rest : kTileTokens, begin);
+      attend_tile(task, scratch, first, rest < kQueryTile ? rest : kQueryTile, begin);
     }
   }
   for (int64_t i = 0; i < task.query_count; ++i) finish_query(task, scratch, i);

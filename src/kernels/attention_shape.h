@@ -9,6 +9,9 @@ namespace fewbits {
 /// to 64.
 constexpr int64_t kKeyTile = 64;
 
+/// Most queries in one tile of scores.
+constexpr int64_t kQueryTile = 12;
+
 /// Head dimension rounded up to whole panels of 16 lanes.
 constexpr int64_t kHeadStep = 16;
 

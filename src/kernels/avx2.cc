@@ -8,6 +8,8 @@
 
 namespace fewbits {
 namespace {
+#include "kernels/tile_shape.inl"
+//
 #include "kernels/floats_avx2.inl"
 //
 #include "kernels/bytes_avx2.inl"

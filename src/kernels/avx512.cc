@@ -8,9 +8,13 @@
 
 namespace fewbits {
 namespace {
+#include "kernels/tile_shape.inl"
+//
 #include "kernels/floats_avx512.inl"
 //
 #include "kernels/bytes_avx512.inl"
+//
+#include "kernels/whole_signs.inl"
 //
 #include "kernels/kernels.inl"
 }  // namespace

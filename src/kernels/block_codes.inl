@@ -114,24 +114,14 @@ struct InputBlock {
   }
 };
 
-/// result + one block: the only place where block products become floats, so that few and many
-/// tokens give the same bits.
+/// result + one sub-block: the only place where sums of products become floats, so that few and
+/// many tokens give the same bits. `total` is the sum of codes times inputs.
 template <int kSubBlocks, int kZeroShift, bool kMinimum>
-[[gnu::always_inline]] inline F add_block(const I* totals, const BlockScales& scales,
-                                          const InputBlock& input, F result) {
-  F product;
-  for (int s = 0; s < kSubBlocks; ++s) {
-    I total = totals[s];
-    if constexpr (kZeroShift != kNoZero)
-      total = minus(total, repeat_shifted<kZeroShift>(input.sum(kSubBlocks, s)));
-    product =
-        s == 0 ? to_float(total) * scales.scale[0] : fma(to_float(total), scales.scale[s], product);
-  }
-  result = fma(product, broadcast(input.inputs.scales[input.block]), result);
-  if constexpr (kMinimum) {
-    for (int s = 0; s < kSubBlocks; ++s) {
-      result = fma(scales.minimum[s], broadcast(input.scaled_sum(kSubBlocks, s)), result);
-    }
-  }
+[[gnu::always_inline]] inline F add_sub_block(I total, F scale, F minimum, const InputBlock& input,
+                                              int s, F result) {
+  if constexpr (kZeroShift != kNoZero)
+    total = minus(total, repeat_shifted<kZeroShift>(input.sum(kSubBlocks, s)));
+  result = fma(to_float(total) * scale, broadcast(input.inputs.scales[input.block]), result);
+  if constexpr (kMinimum) result = fma(minimum, broadcast(input.scaled_sum(kSubBlocks, s)), result);
   return result;
 }

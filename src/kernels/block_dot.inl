@@ -39,12 +39,13 @@ void block_dot(const BlockDotTask& task) {
       const int8_t* inputs = task.inputs.codes + block * kBlockValues;
       for (int v = 0; v < kRowVectors; ++v) {
         const BlockScales scales = block_scales<kLayout>(header, parameters, v);
-        I totals[2];
-        totals[0] = quads_dot<kLayout, 0, kSubQuads>(planes, v, inputs);
-        if constexpr (layout.sub_blocks == 2)
-          totals[1] = quads_dot<kLayout, 4, 4>(planes, v, inputs);
-        results[v] = add_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
-            totals, scales, {task.inputs, block}, results[v]);
+        results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
+            quads_dot<kLayout, 0, kSubQuads>(planes, v, inputs), scales.scale[0], scales.minimum[0],
+            {task.inputs, block}, 0, results[v]);
+        if constexpr (kind.sub_blocks == 1) continue;
+        results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
+            quads_dot<kLayout, kQuads - kSubQuads, kSubQuads>(planes, v, inputs), scales.scale[1],
+            scales.minimum[1], {task.inputs, block}, 1, results[v]);
       }
     }
   }

@@ -108,16 +108,21 @@ constexpr BlockLayout kBlockLayouts[] = {
 constexpr int kBlockLayoutCount =
     static_cast<int>(sizeof(kBlockLayouts) / sizeof(kBlockLayouts[0]));
 
-/// Most values that one call of `block_panel` turns into codes: 16 rows of them with their scales
-/// stay in the first-level cache while all tokens pass.
-constexpr int64_t kPanelValues = 1024;
+/// Most columns of one panel: two panels, and the inputs of a tile, stay in the first-level cache
+/// while all tokens pass.
+constexpr int64_t kPanelValues = 512;
 constexpr int64_t kPanelBlocks = kPanelValues / kBlockValues;
+constexpr int64_t kPanelCodes = kPanelBlocks * kQuads * kQuadBytes;
 
-/// Codes of 16 rows, a byte each, and the floats that belong to them.
+/// Codes of 16 rows, a byte each, and what belongs to them. What a code is here is the instruction
+/// set's choice.
 struct CodePanel {
-  alignas(64) uint8_t codes[kPanelBlocks * kQuads * kQuadBytes];  ///< [block][quad][row][4]
-  float scales[kPanelBlocks * 2 * 16];                            ///< [block][sub-block][row]
-  float minimums[kPanelBlocks * 2 * 16];                          ///< the same, where there is one
+  alignas(64) uint8_t codes[kPanelCodes];  ///< [block][quad][row][4]
+  uint8_t signs[kPanelCodes];              ///< the same; only where codes of 8 bits are magnitudes
+  float scales[kPanelBlocks * 2 * 16];     ///< [block][sub-block][row]
+  float minimums[kPanelBlocks * 2 * 16];   ///< the same, where the layout has one
+  int32_t
+      starts[kPanelBlocks * 2 * 16];  ///< the same; what sums of products start from, with signs
 };
 
 /// Inputs of one product in blocks of 32: value = scale * code, code from -127 to 127.

@@ -1,67 +1,130 @@
-// Many tokens: a panel of blocks becomes bytes once, whatever the format, and one tiled product
-// runs over it.
+// Many tokens: panels of blocks become bytes once, whatever the format, and one tiled product runs
+// over them.
 
-template <int kLayout, int kQuad = 0>
-void unpack_quads(const uint8_t* planes, uint8_t* codes) {
-  if constexpr (kQuad < kQuads) {
-    for (int v = 0; v < kRowVectors; ++v) {
-      store_quads(codes + kQuad * kQuadBytes + v * kLanes * 4,
-                  quad_operand<kLayout, kQuad>(planes, v));
-    }
-    unpack_quads<kLayout, kQuad + 1>(planes, codes);
-  }
-}
-
-/// First panel float of sub-block s of a block.
+/// First number of sub-block s of a block in the panel's lists.
 template <int kSubBlocks>
 constexpr int64_t panel_row(int64_t block, int s) {
   return (block * kSubBlocks + s) * kGroupRows;
+}
+
+/// Quads [kQuad, kEnd) of kLanes rows of one block.
+template <int kLayout, int kQuad, int kEnd>
+[[gnu::always_inline]] inline void unpack_quads(const uint8_t* planes, int vector, uint8_t* codes) {
+  if constexpr (kQuad < kEnd) {
+    store_quads(codes + kQuad * kQuadBytes + vector * kLanes * 4,
+                quad_operand<kLayout, kQuad>(planes, vector));
+    unpack_quads<kLayout, kQuad + 1, kEnd>(planes, vector, codes);
+  }
+}
+
+/// The same as magnitudes and signs. The sums of products, see multiply_split, start from what is
+/// returned.
+template <int kLayout, int kQuad, int kEnd>
+[[gnu::always_inline]] inline I split_quads(const uint8_t* planes, int vector, uint8_t* codes,
+                                            uint8_t* signs) {
+  const B quad = quad_operand<kLayout, kQuad>(planes, vector);
+  const int64_t at = kQuad * kQuadBytes + vector * kLanes * 4;
+  store_quads(codes + at, magnitude(quad));
+  store_quads(signs + at, sign_mask(quad));
+  const I start = split_start(quad);
+  if constexpr (kQuad + 1 == kEnd) {
+    return start;
+  } else {
+    return plus(start, split_quads<kLayout, kQuad + 1, kEnd>(planes, vector, codes, signs));
+  }
 }
 
 template <int kLayout>
 void unpack_panel(const uint8_t* group, int64_t first, int64_t count, CodePanel& panel) {
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
   constexpr Strides strides = strides_of<kLayout>();
+  constexpr bool kSplit = kSplitSigns && arithmetic_of<kLayout>().bits == 8;
   for (int64_t block = 0; block < count; ++block) {
     const int64_t at = first + block;
     const uint8_t* header = group + at / layout.super_blocks * strides.super;
     const uint8_t* parameters = header + strides.header + at % layout.super_blocks * strides.block;
-    unpack_quads<kLayout>(parameters + strides.parameters,
-                          panel.codes + block * kQuads * kQuadBytes);
+    const uint8_t* planes = parameters + strides.parameters;
+    const int64_t codes = block * kQuads * kQuadBytes;
     for (int v = 0; v < kRowVectors; ++v) {
+      const int64_t row = panel_row<layout.sub_blocks>(block, 0) + v * kLanes;
+      if constexpr (kSplit) {
+        static_assert(layout.sub_blocks == 1);
+        store_ints(panel.starts + row, split_quads<kLayout, 0, kQuads>(
+                                           planes, v, panel.codes + codes, panel.signs + codes));
+      } else {
+        unpack_quads<kLayout, 0, kQuads>(planes, v, panel.codes + codes);
+      }
       const BlockScales scales = block_scales<kLayout>(header, parameters, v);
       for (int s = 0; s < layout.sub_blocks; ++s) {
-        const int64_t row = panel_row<layout.sub_blocks>(block, s) + v * kLanes;
-        store(panel.scales + row, scales.scale[s]);
-        if constexpr (layout.minimum) store(panel.minimums + row, scales.minimum[s]);
+        store(panel.scales + row + s * kGroupRows, scales.scale[s]);
+        if constexpr (layout.minimum)
+          store(panel.minimums + row + s * kGroupRows, scales.minimum[s]);
       }
     }
   }
 }
 
-/// Sums of the products of kCount quads from `codes` on with the inputs of kTokens tokens.
-template <int kBits, int kCount, int kTokens>
-[[gnu::always_inline]] inline void tile_quads(const uint8_t* codes, const int8_t* inputs,
-                                              int64_t columns, I (&totals)[kTokens][kRowVectors]) {
+/// An Arithmetic and a tile as a type (a struct as template argument would be a weak symbol).
+template <int kBits, int kSubBlocks, int kZeroShift, bool kMinimum>
+struct KindOf {
+  enum : int { bits = kBits, sub_blocks = kSubBlocks, zero_shift = kZeroShift };
+  enum : bool { minimum = kMinimum, split = kSplitSigns && kBits == 8 };
+};
+
+/// Where vector v of a tile's rows begins: the panels lie one after the other.
+struct PanelVector {
+  const CodePanel* panel;
+  int row;
+};
+[[gnu::always_inline]] inline PanelVector panel_vector(const CodePanel* panels, int v) {
+  return {panels + v / kRowVectors, v % kRowVectors * kLanes};
+}
+
+/// Adds to `totals` the products of kCount quads, the first of which is at `quad` of the panels.
+template <int kBits, int kCount, int kTokens, int kVectors>
+[[gnu::always_inline]] inline void add_quads(const CodePanel* panels, int64_t quad,
+                                             const int8_t* inputs, int64_t columns,
+                                             I (&totals)[kTokens][kVectors]) {
   constexpr int kRun = safe_products(kBits) < kCount ? safe_products(kBits) : kCount;
   for (int begin = 0; begin < kCount; begin += kRun) {
-    P sums[kTokens][kRowVectors];
-    for (int t = 0; t < kTokens; ++t) {
-      for (int v = 0; v < kRowVectors; ++v) sums[t][v] = no_products();
-    }
+    P sums[kTokens][kVectors];
     for (int q = begin; q < begin + kRun; ++q) {
-      B rows[kRowVectors];
-      for (int v = 0; v < kRowVectors; ++v)
-        rows[v] = load_quads(codes + q * kQuadBytes + v * kLanes * 4);
+      B rows[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        const PanelVector at = panel_vector(panels, v);
+        rows[v] = load_quads(at.panel->codes + (quad + q) * kQuadBytes + at.row * 4);
+      }
       for (int t = 0; t < kTokens; ++t) {
         const B input = repeat_quad(inputs + t * columns + q * 4);
-        for (int v = 0; v < kRowVectors; ++v)
-          sums[t][v] = multiply_add<kBits>(sums[t][v], rows[v], input);
+        for (int v = 0; v < kVectors; ++v) {
+          sums[t][v] = multiply_add<kBits>(q == begin ? no_products() : sums[t][v], rows[v], input);
+        }
       }
     }
     for (int t = 0; t < kTokens; ++t) {
-      for (int v = 0; v < kRowVectors; ++v) {
+      for (int v = 0; v < kVectors; ++v) {
         totals[t][v] = begin == 0 ? widen(sums[t][v]) : plus(totals[t][v], widen(sums[t][v]));
+      }
+    }
+  }
+}
+
+/// The same for codes that are magnitudes, with the signs applied to the inputs.
+template <int kCount, int kTokens, int kVectors>
+[[gnu::always_inline]] inline void add_split_quads(const CodePanel* panels, int64_t quad,
+                                                   const int8_t* inputs, int64_t columns,
+                                                   I (&totals)[kTokens][kVectors]) {
+  for (int q = 0; q < kCount; ++q) {
+    for (int t = 0; t < kTokens; ++t) {
+      const B input = repeat_quad(inputs + t * columns + q * 4);
+      for (int v = 0; v < kVectors; ++v) {
+        const PanelVector at = panel_vector(panels, v);
+        const int64_t offset = (quad + q) * kQuadBytes + at.row * 4;
+        const P products = multiply_split(load_quads(at.panel->codes + offset), input,
+                                          load_quads(at.panel->signs + offset));
+        if (q == 0)
+          totals[t][v] = load_ints(at.panel->starts + quad / kQuads * kGroupRows + at.row);
+        totals[t][v] = plus(totals[t][v], widen(products));
       }
     }
   }
@@ -74,72 +137,84 @@ template <int kBits, int kCount, int kTokens>
           first.sums16 + in16,           first.scaled_sums32 + in32, first.scaled_sums16 + in16};
 }
 
-template <class Kind, int kTokens>
-void block_tile(const BlockPanelTask& task) {
-  constexpr int kSubBlocks = Kind::sub_blocks;
-  constexpr int kSubQuads = kQuads / kSubBlocks;
-  F results[kTokens][kRowVectors];
-  for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kRowVectors; ++v) {
-      results[t][v] =
-          task.accumulate ? load(task.out + t * task.out_stride + v * kLanes) : broadcast(0);
-    }
-  }
-  for (int64_t block = 0; block < task.blocks; ++block) {
-    const uint8_t* codes = task.panel->codes + block * kQuads * kQuadBytes;
-    const int8_t* inputs = task.inputs.codes + block * kBlockValues;
-    I totals[kSubBlocks][kTokens][kRowVectors];
-    for (int s = 0; s < kSubBlocks; ++s) {
-      tile_quads<Kind::bits, kSubQuads, kTokens>(
-          codes + s * kSubQuads * kQuadBytes, inputs + s * kSubQuads * 4, task.columns, totals[s]);
-    }
-    for (int t = 0; t < kTokens; ++t) {
-      const BlockInputs token = inputs_of_token(task.inputs, t, task.columns);
-      for (int v = 0; v < kRowVectors; ++v) {
-        BlockScales scales;
-        I sums[kSubBlocks];
-        for (int s = 0; s < kSubBlocks; ++s) {
-          const int64_t row = panel_row<kSubBlocks>(block, s) + v * kLanes;
-          scales.scale[s] = load(task.panel->scales + row);
-          if constexpr (Kind::minimum) scales.minimum[s] = load(task.panel->minimums + row);
-          sums[s] = totals[s][t][v];
-        }
-        results[t][v] = add_block<kSubBlocks, Kind::zero_shift, Kind::minimum>(
-            sums, scales, {token, block}, results[t][v]);
-      }
-    }
+/// Adds one sub-block to the results of the tile.
+template <class Kind, int kTokens, int kVectors>
+[[gnu::always_inline]] inline void add_tile_sub_block(const BlockPanelTask& task, int64_t block,
+                                                      int s, F (&results)[kTokens][kVectors]) {
+  constexpr int kCount = kQuads / Kind::sub_blocks;
+  const int64_t quad = block * kQuads + s * kCount;
+  const int8_t* inputs = task.inputs.codes + quad * 4;
+  I totals[kTokens][kVectors];
+  if constexpr (Kind::split) {
+    add_split_quads<kCount>(task.panel, quad, inputs, task.columns, totals);
+  } else {
+    add_quads<Kind::bits, kCount>(task.panel, quad, inputs, task.columns, totals);
   }
   for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kRowVectors; ++v)
-      store(task.out + t * task.out_stride + v * kLanes, results[t][v]);
+    const BlockInputs token = inputs_of_token(task.inputs, t, task.columns);
+    for (int v = 0; v < kVectors; ++v) {
+      const PanelVector at = panel_vector(task.panel, v);
+      const int64_t row = panel_row<Kind::sub_blocks>(block, s) + at.row;
+      F minimum = broadcast(0);
+      if constexpr (Kind::minimum) minimum = load(at.panel->minimums + row);
+      results[t][v] = add_sub_block<Kind::sub_blocks, Kind::zero_shift, Kind::minimum>(
+          totals[t][v], load(at.panel->scales + row), minimum, {token, block}, s, results[t][v]);
+    }
   }
 }
 
-template <class Kind, int kTokens>
+template <class Kind, int kTokens, int kPanels>
+void block_tile(const BlockPanelTask& task) {
+  constexpr int kVectors = kPanels * kRowVectors;
+  F results[kTokens][kVectors];
+  for (int t = 0; t < kTokens; ++t) {
+    const float* out = task.out + t * task.out_stride;
+    for (int v = 0; v < kVectors; ++v)
+      results[t][v] = task.accumulate ? load(out + v * kLanes) : broadcast(0);
+  }
+  for (int64_t block = 0; block < task.blocks; ++block) {
+    add_tile_sub_block<Kind>(task, block, 0, results);
+    if constexpr (Kind::sub_blocks == 2) add_tile_sub_block<Kind>(task, block, 1, results);
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    float* out = task.out + t * task.out_stride;
+    for (int v = 0; v < kVectors; ++v) store(out + v * kLanes, results[t][v]);
+  }
+}
+
+template <class Kind, int kTokens, int kPanels>
 void block_tail(const BlockPanelTask& task) {
   if constexpr (kTokens > 0) {
-    if (task.tokens == kTokens) return block_tile<Kind, kTokens>(task);
-    block_tail<Kind, kTokens - 1>(task);
+    if (task.tokens == kTokens) return block_tile<Kind, kTokens, kPanels>(task);
+    block_tail<Kind, kTokens - 1, kPanels>(task);
   }
+}
+
+/// All tokens times kPanels panels.
+template <class Kind, int kPanels>
+void block_tokens(BlockPanelTask task) {
+  constexpr int kTokens = kBlockTile.tokens;
+  for (; task.tokens >= kTokens; task.tokens -= kTokens) {
+    block_tile<Kind, kTokens, kPanels>(task);
+    task.inputs = inputs_of_token(task.inputs, kTokens, task.columns);
+    task.out += kTokens * task.out_stride;
+  }
+  block_tail<Kind, kTokens - 1, kPanels>(task);
 }
 
 template <class Kind>
 void block_product(const BlockPanelTask& task) {
   BlockPanelTask rest = task;
-  for (; rest.tokens >= kBlockTileTokens; rest.tokens -= kBlockTileTokens) {
-    block_tile<Kind, kBlockTileTokens>(rest);
-    rest.inputs = inputs_of_token(rest.inputs, kBlockTileTokens, rest.columns);
-    rest.out += kBlockTileTokens * rest.out_stride;
+  while (rest.panels > 0) {
+    const bool all = rest.panels >= kBlockTile.panels;
+    if (all) block_tokens<Kind, kBlockTile.panels>(rest);
+    if (!all) block_tokens<Kind, 1>(rest);
+    const int64_t done = all ? kBlockTile.panels : 1;
+    rest.panels -= done;
+    rest.panel += done;
+    rest.out += done * kGroupRows;
   }
-  block_tail<Kind, kBlockTileTokens - 1>(rest);
 }
-
-/// An Arithmetic as a type (clang 14 and gcc 12 would emit a weak symbol for a struct as template
-/// argument).
-template <int kBits, int kSubBlocks, int kZeroShift, bool kMinimum>
-struct KindOf {
-  enum : int { bits = kBits, sub_blocks = kSubBlocks, zero_shift = kZeroShift, minimum = kMinimum };
-};
 
 template <int kLayout>
 constexpr auto block_product_for() {

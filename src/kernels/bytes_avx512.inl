@@ -5,8 +5,7 @@
 using B = __m512i;
 using I = __m512i;
 using P = __m512i;
-constexpr int kBlockTileTokens =
-    12;  // 12 sums, 12 results, 1 row; inputs are broadcast by the instruction
+constexpr TileShape kBlockTile = {.tokens = 6, .panels = 2};  // 12 sums, 12 results, 2 rows
 constexpr bool kSignedBytes = false;
 
 constexpr int safe_products(int) {

@@ -6,7 +6,7 @@ using B = uint8_t __attribute__((vector_size(16)));
 using P = int16_t __attribute__((vector_size(16)));
 using Words = uint16_t __attribute__((vector_size(16)));
 using Bytes4 = int8_t __attribute__((vector_size(4)));
-constexpr int kBlockTileTokens = 1;
+constexpr TileShape kBlockTile = {.tokens = 1, .panels = 1};
 constexpr bool kSignedBytes = true;
 
 constexpr int safe_products(int bits) {

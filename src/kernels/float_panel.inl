@@ -1,49 +1,72 @@
-// The float product: a tile of tokens times a panel of 16 rows, all sums in registers. A panel
-// holds value k of the 16 rows side by side, so that one broadcast input feeds them all and no sum
-// ever crosses lanes. Each output has one sum, over k in rising order: results do not depend on the
+// The float product: a tile of tokens times panels of 16 rows, all sums in registers. A panel holds
+// value k of the 16 rows side by side, so that one broadcast input feeds them all and no sum ever
+// crosses lanes. Each output has one sum, over k in rising order: results do not depend on the
 // tile.
 
 constexpr int kRowVectors = kGroupRows / kLanes;
 
-template <int kTokens>
+template <int kTokens, int kPanels>
 void float_tile(const FloatPanelTask& task) {
-  F sums[kTokens][kRowVectors];
+  constexpr int kVectors = kPanels * kRowVectors;
+  F sums[kTokens][kVectors];
   for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kRowVectors; ++v) {
-      sums[t][v] =
-          task.accumulate ? load(task.out + t * task.out_stride + v * kLanes) : broadcast(0);
-    }
+    const float* out = task.out + t * task.out_stride;
+    for (int v = 0; v < kVectors; ++v)
+      sums[t][v] = task.accumulate ? load(out + v * kLanes) : broadcast(0);
   }
   const float* panel = task.panel;
   for (int64_t k = 0; k < task.depth; ++k, panel += kGroupRows) {
-    F rows[kRowVectors];
-    for (int v = 0; v < kRowVectors; ++v) rows[v] = load(panel + v * kLanes);
+    F rows[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      rows[v] = load(panel + v / kRowVectors * task.panel_stride + v % kRowVectors * kLanes);
+    }
     for (int t = 0; t < kTokens; ++t) {
       const F input = broadcast(task.inputs[t * task.input_stride + k]);
-      for (int v = 0; v < kRowVectors; ++v) sums[t][v] = fma(input, rows[v], sums[t][v]);
+      for (int v = 0; v < kVectors; ++v) sums[t][v] = fma(input, rows[v], sums[t][v]);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kRowVectors; ++v)
-      store(task.out + t * task.out_stride + v * kLanes, sums[t][v]);
+    float* out = task.out + t * task.out_stride;
+    for (int v = 0; v < kVectors; ++v) store(out + v * kLanes, sums[t][v]);
   }
 }
 
 /// The last tile, of at most kTokens tokens.
-template <int kTokens>
+template <int kTokens, int kPanels>
 void float_tail(const FloatPanelTask& task) {
   if constexpr (kTokens > 0) {
-    if (task.tokens == kTokens) return float_tile<kTokens>(task);
-    float_tail<kTokens - 1>(task);
+    if (task.tokens == kTokens) return float_tile<kTokens, kPanels>(task);
+    float_tail<kTokens - 1, kPanels>(task);
   }
+}
+
+/// All tokens times kPanels panels.
+template <int kPanels>
+void float_tokens(FloatPanelTask task) {
+  constexpr int kTokens = kFloatTile.tokens;
+  for (; task.tokens >= kTokens; task.tokens -= kTokens) {
+    float_tile<kTokens, kPanels>(task);
+    task.inputs += kTokens * task.input_stride;
+    task.out += kTokens * task.out_stride;
+  }
+  float_tail<kTokens - 1, kPanels>(task);
 }
 
 void float_panel(const FloatPanelTask& task) {
   FloatPanelTask rest = task;
-  for (; rest.tokens >= kTileTokens; rest.tokens -= kTileTokens) {
-    float_tile<kTileTokens>(rest);
-    rest.inputs += kTileTokens * rest.input_stride;
-    rest.out += kTileTokens * rest.out_stride;
+  while (rest.panels > 0) {
+    // One token has too few sums to hide the latency of the fma: it takes panels in pairs
+    // everywhere.
+    const int64_t panels = rest.panels >= 2 && (kFloatTile.panels == 2 || rest.tokens == 1) ? 2 : 1;
+    if (panels == 1) {
+      float_tokens<1>(rest);
+    } else if constexpr (kFloatTile.panels == 2) {
+      float_tokens<2>(rest);
+    } else {
+      float_tile<1, 2>(rest);
+    }
+    rest.panels -= panels;
+    rest.panel += panels * rest.panel_stride;
+    rest.out += panels * kGroupRows;
   }
-  float_tail<kTileTokens - 1>(rest);
 }

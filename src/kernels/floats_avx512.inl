@@ -2,7 +2,8 @@
 
 using F = __m512;
 constexpr int kLanes = 16;
-constexpr int kTileTokens = 16;  // sums; 1 row; inputs are broadcast by the load itself
+constexpr TileShape kFloatTile = {
+    .tokens = 8, .panels = 2};  // 16 sums, 2 rows; the instruction broadcasts inputs
 
 inline F load(const float* in) {
   return _mm512_loadu_ps(in);

@@ -57,9 +57,8 @@ KernelCandidates kernel_candidates() {
 }
 
 int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim) {
-  constexpr int64_t kMostTileQueries = 16;
   const int64_t width = (head_dim + kHeadStep - 1) / kHeadStep * kHeadStep;
-  return 2 * kKeyTile * width + kMostTileQueries * kKeyTile + query_count * (2 + width);
+  return 2 * kKeyTile * width + kQueryTile * kKeyTile + query_count * (2 + width);
 }
 
 }  // namespace fewbits

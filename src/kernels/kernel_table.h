@@ -28,13 +28,15 @@ struct AttentionTask {
   float* scratch;  ///< attention_scratch_floats(query_count, head_dim)
 };
 
-/// out[t][r] (+)= sum over k of inputs[t][k] * panel[k][r], for the 16 rows of a panel, k in rising
-/// order.
+/// out[t][16 p + r] (+)= sum over k of inputs[t][k] * panel p [k][r], for the 16 rows of each
+/// panel, k in rising order.
 struct FloatPanelTask {
   const float* inputs;
   int64_t input_stride;
   int64_t tokens;
   const float* panel;  ///< [depth][16]
+  int64_t panel_stride;
+  int64_t panels;
   int64_t depth;
   float* out;
   int64_t out_stride;
@@ -49,11 +51,12 @@ struct BlockDotTask {
   float* out;  ///< [16]
 };
 
-/// Tokens times a panel: out[t][r] (+)= the sum over the panel's blocks, in rising order.
+/// out[t][16 p + r] (+)= the sum over the blocks of panel p, in rising order.
 struct BlockPanelTask {
   const CodePanel* panel;
-  int64_t blocks;      ///< in the panel
-  BlockInputs inputs;  ///< of the first token at the panel's first block
+  int64_t panels;
+  int64_t blocks;      ///< in each panel
+  BlockInputs inputs;  ///< of the first token at the panels' first block
   int64_t columns;     ///< of a row of inputs
   int64_t tokens;
   float* out;

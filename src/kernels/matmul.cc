@@ -20,24 +20,30 @@ constexpr int64_t kFloatPanelBytes = kFloatDepth * kGroupRows * static_cast<int6
 /// for long.
 constexpr int64_t kTaskBytes = 32768;
 
+/// Groups that are multiplied together.
+constexpr int64_t kPair = 2;
+constexpr int64_t kPairRows = kPair * kGroupRows;
+
 struct ScratchShape {
-  int64_t group = 0;  ///< bytes of a group made on the fly
-  int64_t panel = std::max<int64_t>(kFloatPanelBytes, sizeof(CodePanel));
-  int64_t tile = 0;  ///< results of a last, partial group
+  int64_t group = 0;  ///< bytes of a pair of groups made on the fly
+  int64_t panel = kPair * std::max<int64_t>(kFloatPanelBytes, sizeof(CodePanel));
+  int64_t tile = 0;  ///< results of a last, partial pair
 
   int64_t total() const { return group + panel + tile; }
 };
 
 ScratchShape scratch_shape(const PackedMatrix::Impl& matrix, int64_t tokens) {
   ScratchShape shape;
-  if (matrix.packed.size() == 0) shape.group = round_up(matrix.group_size(), 64);
-  if (matrix.rows() % kGroupRows != 0)
-    shape.tile = tokens * kGroupRows * static_cast<int64_t>(sizeof(float));
+  if (matrix.packed.size() == 0) shape.group = kPair * round_up(matrix.group_size(), 64);
+  if (matrix.rows() % kPairRows != 0)
+    shape.tile = tokens * kPairRows * static_cast<int64_t>(sizeof(float));
   return shape;
 }
 
-/// Where the results of 16 rows go: out[token * stride + row].
-struct Results {
+/// One or two groups, and where their results go: out[token * stride + row].
+struct Pair {
+  const std::byte* groups[kPair];
+  int64_t count;
   float* out;
   int64_t stride;
 };
@@ -49,72 +55,95 @@ struct Work {
   std::byte* panel;
 };
 
-/// Columns [begin, begin + count) of a group as floats [count][16].
-const float* float_panel_of(const Work& work, const std::byte* group, int64_t begin,
-                            int64_t count) {
-  const int64_t first = begin * kGroupRows;
-  if (work.matrix.layout.kind == GroupLayout::Kind::kF32)
-    return reinterpret_cast<const float*>(group) + first;
-  auto* panel = reinterpret_cast<float*>(work.panel);
-  const bool ieee = work.matrix.layout.kind == GroupLayout::Kind::kF16;
-  const auto convert = ieee ? kernels().halves_to_floats : kernels().bfloats_to_floats;
-  convert(reinterpret_cast<const uint16_t*>(group) + first, count * kGroupRows, panel);
-  return panel;
+/// Columns [begin, begin + count) of a group of halves as floats [count][16].
+void convert_panel(GroupLayout layout, const std::byte* group, int64_t begin, int64_t count,
+                   float* panel) {
+  const auto convert = layout.kind == GroupLayout::Kind::kF16 ? kernels().halves_to_floats
+                                                              : kernels().bfloats_to_floats;
+  convert(reinterpret_cast<const uint16_t*>(group) + begin * kGroupRows, count * kGroupRows, panel);
 }
 
-void multiply_floats(const Work& work, const std::byte* group, Results results) {
+void multiply_floats(const Work& work, const Pair& pair) {
   const int64_t columns = work.matrix.columns();
+  const bool in_place = work.matrix.layout.kind == GroupLayout::Kind::kF32;
+  auto* panels = reinterpret_cast<float*>(work.panel);
   for (int64_t begin = 0; begin < columns; begin += kFloatDepth) {
     const int64_t depth = std::min(kFloatDepth, columns - begin);
+    for (int64_t i = 0; i < pair.count && !in_place; ++i) {
+      convert_panel(work.matrix.layout, pair.groups[i], begin, depth,
+                    panels + i * depth * kGroupRows);
+    }
+    const float* first = reinterpret_cast<const float*>(pair.groups[0]) + begin * kGroupRows;
     kernels().float_panel({.inputs = work.input.values + begin,
                            .input_stride = columns,
                            .tokens = work.input.tokens,
-                           .panel = float_panel_of(work, group, begin, depth),
+                           .panel = in_place ? first : panels,
+                           .panel_stride = (in_place ? columns : depth) * kGroupRows,
+                           .panels = pair.count,
                            .depth = depth,
-                           .out = results.out,
-                           .out_stride = results.stride,
+                           .out = pair.out,
+                           .out_stride = pair.stride,
                            .accumulate = begin > 0});
   }
 }
 
-void multiply_blocks(const Work& work, const std::byte* group, Results results) {
+void multiply_blocks(const Work& work, const Pair& pair) {
   const int64_t columns = work.matrix.columns();
   const KernelTable::BlockKernels& kernel = kernels().blocks[work.matrix.layout.block_layout];
-  const uint8_t* bytes = as_bytes(group);
-  if (work.input.tokens == 1)
-    return kernel.dot({bytes, columns / kBlockValues, work.input.blocks, results.out});
-
-  auto& panel = *reinterpret_cast<CodePanel*>(work.panel);
+  auto* panels = reinterpret_cast<CodePanel*>(work.panel);
   for (int64_t begin = 0; begin < columns; begin += kPanelValues) {
     const int64_t count = std::min(kPanelValues, columns - begin) / kBlockValues;
-    kernel.unpack(bytes, begin / kBlockValues, count, panel);
-    kernel.multiply({.panel = &panel,
+    for (int64_t i = 0; i < pair.count; ++i) {
+      kernel.unpack(as_bytes(pair.groups[i]), begin / kBlockValues, count, panels[i]);
+    }
+    kernel.multiply({.panel = panels,
+                     .panels = pair.count,
                      .blocks = count,
                      .inputs = inputs_at(work.input.blocks, columns, 0, begin),
                      .columns = columns,
                      .tokens = work.input.tokens,
-                     .out = results.out,
-                     .out_stride = results.stride,
+                     .out = pair.out,
+                     .out_stride = pair.stride,
                      .accumulate = begin > 0});
   }
 }
 
-void multiply_group(const MatrixProduct& product, const Activations::Impl& input, int64_t index,
-                    std::byte* scratch) {
+void dot_blocks(const Work& work, const Pair& pair) {
+  const KernelTable::BlockKernels& kernel = kernels().blocks[work.matrix.layout.block_layout];
+  for (int64_t i = 0; i < pair.count; ++i) {
+    kernel.dot({as_bytes(pair.groups[i]), work.matrix.columns() / kBlockValues, work.input.blocks,
+                pair.out + i * kGroupRows});
+  }
+}
+
+void multiply_pair(const Work& work, const Pair& pair) {
+  if (!work.matrix.layout.is_blocks()) return multiply_floats(work, pair);
+  if (work.input.tokens == 1) return dot_blocks(work, pair);
+  multiply_blocks(work, pair);
+}
+
+/// Groups 2 * index and, where there is one, the next.
+void multiply_pair_of(const MatrixProduct& product, const Activations::Impl& input, int64_t index,
+                      std::byte* scratch) {
   const PackedMatrix::Impl& matrix = product.weights->impl();
   const ScratchShape shape = scratch_shape(matrix, input.tokens);
   const Work work{matrix, input, scratch + shape.group};
-  const std::byte* group = matrix.group(index, scratch);
-  const auto multiply_them = matrix.layout.is_blocks() ? multiply_blocks : multiply_floats;
-  const int64_t first = index * kGroupRows;
-  const int64_t rows = std::min<int64_t>(kGroupRows, matrix.rows() - first);
-  if (rows == kGroupRows)
-    return multiply_them(work, group, {product.out + first, product.out_stride});
+  const int64_t first = index * kPairRows;
+  Pair pair{{},
+            std::min(kPair, matrix.groups() - index * kPair),
+            product.out + first,
+            product.out_stride};
+  for (int64_t i = 0; i < pair.count; ++i) {
+    pair.groups[i] = matrix.group(index * kPair + i, scratch + i * matrix.group_size());
+  }
+  const int64_t rows = std::min(pair.count * kGroupRows, matrix.rows() - first);
+  if (rows == pair.count * kGroupRows) return multiply_pair(work, pair);
 
-  auto* tile = reinterpret_cast<float*>(scratch + shape.group + shape.panel);
-  multiply_them(work, group, {tile, kGroupRows});
+  pair.out = reinterpret_cast<float*>(scratch + shape.group + shape.panel);
+  pair.stride = kPairRows;
+  multiply_pair(work, pair);
   for (int64_t t = 0; t < input.tokens; ++t) {
-    std::copy_n(tile + t * kGroupRows, rows, product.out + t * product.out_stride + first);
+    std::copy_n(pair.out + t * kPairRows, rows, product.out + t * product.out_stride + first);
   }
 }
 
@@ -128,14 +157,18 @@ void prepare_scratch(std::span<const MatrixProduct> products, Activations::Impl&
   for (HugeBuffer& buffer : input.scratch) buffer.reserve(bytes);
 }
 
-/// Groups of one task, by size alone. Many tokens make one group work enough.
-int64_t groups_per_task(const PackedMatrix::Impl& matrix, int64_t tokens) {
-  return std::max<int64_t>(1, kTaskBytes / (matrix.group_size() * tokens));
+int64_t pairs(const PackedMatrix::Impl& matrix) {
+  return divide_up(matrix.groups(), kPair);
+}
+
+/// Pairs of groups of one task, by size alone. Many tokens make one pair work enough.
+int64_t pairs_per_task(const PackedMatrix::Impl& matrix, int64_t tokens) {
+  return std::max<int64_t>(1, kTaskBytes / (kPair * matrix.group_size() * tokens));
 }
 
 int64_t task_count(const MatrixProduct& product, int64_t tokens) {
   const PackedMatrix::Impl& matrix = product.weights->impl();
-  return divide_up(matrix.groups(), groups_per_task(matrix, tokens));
+  return divide_up(pairs(matrix), pairs_per_task(matrix, tokens));
 }
 
 }  // namespace
@@ -155,11 +188,12 @@ void multiply(std::span<const MatrixProduct> products, Activations& activations,
     const MatrixProduct* product = products.data();
     for (; task >= task_count(*product, input.tokens); ++product)
       task -= task_count(*product, input.tokens);
-    const int64_t step = groups_per_task(product->weights->impl(), input.tokens);
-    const int64_t end = std::min(product->weights->impl().groups(), (task + 1) * step);
+    const PackedMatrix::Impl& matrix = product->weights->impl();
+    const int64_t step = pairs_per_task(matrix, input.tokens);
+    const int64_t end = std::min(pairs(matrix), (task + 1) * step);
     std::byte* scratch = input.scratch[static_cast<size_t>(thread)].data();
-    for (int64_t group = task * step; group < end; ++group)
-      multiply_group(*product, input, group, scratch);
+    for (int64_t pair = task * step; pair < end; ++pair)
+      multiply_pair_of(*product, input, pair, scratch);
   });
 }
 

@@ -6,9 +6,13 @@
 
 namespace fewbits {
 namespace {
+#include "kernels/tile_shape.inl"
+//
 #include "kernels/floats_scalar.inl"
 //
 #include "kernels/bytes_scalar.inl"
+//
+#include "kernels/whole_signs.inl"
 //
 #include "kernels/kernels.inl"
 }  // namespace
