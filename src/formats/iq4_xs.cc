@@ -92,7 +92,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 
 constexpr float kStarts[] = {-137, -130, -123, -107.5f, 125, 118.7f, 113.5f, 108.4f};
 constexpr search::SignedScales kSearch = {
-    .starts = kStarts, .refinements = 1, .descents = 2, .rounds = 1};
+    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = true};
 
 }  // namespace
 

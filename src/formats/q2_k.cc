@@ -53,9 +53,8 @@ constexpr reference::WithMinimum kReference = {
 
 constexpr search::Narrowing kStarts[] = {{0, 0.16f},      {0.42f, 0.38f}, {-0.12f, 0.46f},
                                          {0.34f, -0.03f}, {0.72f, 0.1f},  {0.33f, 0.74f}};
-constexpr float kStretches[] = {1.0f, 0.94f, 1.06f};
 constexpr search::MinimumScales kSearch = {
-    .starts = kStarts, .refinements = 1, .stretches = kStretches, .descents = 2, .rounds = 1};
+    .starts = kStarts, .refinements = 1, .descents = 2, .neighbours = true};
 
 }  // namespace
 

@@ -123,7 +123,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 
 constexpr float kStarts[] = {-4.8f, -4.4f, -4.05f, -3.75f, -3.3f, 4.0f, 3.0f, 2.1f};
 constexpr search::SignedScales kSearch = {
-    .starts = kStarts, .refinements = 1, .descents = 2, .rounds = 1};
+    .starts = kStarts, .refinements = 1, .descents = 2, .neighbours = true};
 
 }  // namespace
 

@@ -45,9 +45,8 @@ constexpr reference::WithMinimum kReference = {
 constexpr search::Narrowing kStarts[] = {{0, 0},         {-0.1f, 0.3f},  {0.25f, -0.2f},
                                          {0.45f, 0.25f}, {0.6f, -0.05f}, {0.4f, 0.75f},
                                          {-0.1f, 0.7f},  {0.2f, -0.8f}};
-constexpr float kStretches[] = {1.0f};
 constexpr search::MinimumScales kSearch = {
-    .starts = kStarts, .refinements = 1, .stretches = kStretches, .descents = 2, .rounds = 1};
+    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = false};
 
 }  // namespace
 

@@ -48,9 +48,8 @@ constexpr reference::WithMinimum kReference = {
 constexpr search::Narrowing kStarts[] = {{0, 0},          {0, -0.2f},    {-0.2f, 0.2f},
                                          {0, -0.85f},     {0.45f, 0.2f}, {-0.05f, 0.55f},
                                          {-0.8f, -0.15f}, {0.5f, -0.2f}};
-constexpr float kStretches[] = {1.0f};
 constexpr search::MinimumScales kSearch = {
-    .starts = kStarts, .refinements = 1, .stretches = kStretches, .descents = 2, .rounds = 1};
+    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = true};
 
 }  // namespace
 

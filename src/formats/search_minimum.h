@@ -81,10 +81,9 @@ Lines find_lines(const SubBlocks<kSize>& blocks, std::span<const Narrowing> star
 /// How a super-block with unsigned sub-scales and sub-minimums is searched.
 struct MinimumScales {
   std::span<const Narrowing> starts;
-  int refinements;
-  std::span<const float> stretches;  ///< of d and dmin that are tried
-  int descents;  ///< rounds of best parameters for codes, best codes for parameters
-  int rounds;    ///< rounds that try the neighbours of each sub-scale with their own codes
+  int refinements;  ///< least squares and rounding of each sub-block alone
+  int descents;     ///< of the whole super-block
+  bool neighbours;  ///< at last try the neighbours of each sub-scale, with codes of their own
 };
 
 template <int kSize, int kLimit, int kHighest>
@@ -101,45 +100,21 @@ class MinimumSearch {
     }
   }
 
-  void run(const MinimumScales& how, BlockParameters& best) {
+  void run(const MinimumScales& how, BlockParameters& best) const {
     std::array<float, kSubBlocks> scales, minimums;
     for (size_t g = 0; g < kGroups; ++g) {
       const Lines line = find_lines<kSize, kLimit>(groups_[g], how.starts, true, how.refinements);
       store4(max4(line.scale, splat(0)), scales.data() + g * kLanes);
       store4(-line.offset, minimums.data() + g * kLanes);
     }
-    float least = INFINITY;
-    for (const float stretch : how.stretches) {
-      BlockParameters tried;
-      snap_scaled(scales, minimums, stretch, tried);
-      improve(how, tried, best, least);
-    }
+    best.scale = snap_sub_scales<0, kHighest>(scales.data(), kSubBlocks, best.sub_scale.data());
+    best.minimum =
+        snap_sub_scales<0, kHighest>(minimums.data(), kSubBlocks, best.sub_minimum.data());
+    for (int i = 0; i < how.descents; ++i) descend(best);
+    if (how.neighbours) choose_integers(best);
   }
 
  private:
-  static void snap_scaled(const std::array<float, kSubBlocks>& scales,
-                          const std::array<float, kSubBlocks>& minimums, float stretch,
-                          BlockParameters& tried) {
-    tried.scale =
-        snap_sub_scales<0, kHighest>(scales.data(), kSubBlocks, tried.sub_scale.data(), stretch);
-    tried.minimum = snap_sub_scales<0, kHighest>(minimums.data(), kSubBlocks,
-                                                 tried.sub_minimum.data(), stretch);
-  }
-
-  void improve(const MinimumScales& how, BlockParameters tried, BlockParameters& best,
-               float& least) const {
-    for (int i = 0; i < how.descents; ++i) descend(tried);
-    for (int round = 0; round < how.rounds; ++round) {
-      const float error = choose_integers(tried);
-      if (error < least) {
-        least = error;
-        best = tried;
-      }
-      if (round + 1 < how.rounds) descend(tried);
-    }
-    if (how.rounds == 0) best = tried;
-  }
-
   struct Integers {
     Float4 scale, minimum;
   };
@@ -162,12 +137,10 @@ class MinimumSearch {
   }
 
   /// For each sub-scale and its two neighbours the best sub-minimum; the best of these pairs.
-  /// Returns the error.
-  float choose_integers(BlockParameters& parameters) const {
+  void choose_integers(BlockParameters& parameters) const {
     const float d = half_to_float(parameters.scale);
     const float dmin = half_to_float(parameters.minimum);
     const float inverse_dmin = dmin > 0 ? 1 / dmin : 0.0f;
-    float total = 0;
     for (size_t g = 0; g < kGroups; ++g) {
       const Integers old = integers_of(parameters, g);
       Integers chosen = old;
@@ -185,9 +158,7 @@ class MinimumSearch {
         least = better ? error : least;
       }
       store_integers(chosen, g, parameters);
-      for (int lane = 0; lane < kLanes; ++lane) total += least[lane];
     }
-    return total;
   }
 
   using AllMoments = std::array<Moments, kGroups>;
@@ -272,15 +243,19 @@ class MinimumSearch {
     double aa, ab, bb, ax, bx;
   };
 
+  static uint16_t unsigned_half(double value) {
+    return finite_half(static_cast<float>(std::max(value, 0.0)));
+  }
+
   /// Least squares of x = d a - dmin b.
   static void solve(const Products& sums, BlockParameters& parameters) {
     const auto [aa, ab, bb, ax, bx] = sums;
     const double determinant = aa * bb - ab * ab;
     if (determinant > 1e-12 * aa * bb) {
-      parameters.scale = finite_half(static_cast<float>((ax * bb - bx * ab) / determinant));
-      parameters.minimum = finite_half(static_cast<float>((ax * ab - bx * aa) / determinant));
+      parameters.scale = unsigned_half((ax * bb - bx * ab) / determinant);
+      parameters.minimum = unsigned_half((ax * ab - bx * aa) / determinant);
     } else if (aa > 0) {
-      parameters.scale = finite_half(static_cast<float>(ax / aa));
+      parameters.scale = unsigned_half(ax / aa);
     }
   }
 

@@ -32,9 +32,9 @@ Float4 find_scales(const SubBlocks<kSize>& blocks, std::span<const float> starts
 /// How a super-block with signed sub-scales is searched.
 struct SignedScales {
   std::span<const float> starts;
-  int refinements;
-  int descents;  ///< rounds of best parameters for codes, best codes for parameters
-  int rounds;    ///< rounds that try the neighbours of each sub-scale with their own codes
+  int refinements;  ///< least squares and rounding of each sub-block alone
+  int descents;     ///< of the whole super-block
+  bool neighbours;  ///< at last try the neighbours of each sub-scale, with codes of their own
 };
 
 template <class Rounding, int kSize, int kLowest, int kHighest>
@@ -50,25 +50,16 @@ class SignedScaleSearch {
     }
   }
 
-  void run(const SignedScales& how, BlockParameters& best) {
+  void run(const SignedScales& how, BlockParameters& best) const {
     std::array<float, kSubBlocks> wanted;
     for (size_t g = 0; g < kGroups; ++g) {
       store4(find_scales<Rounding, kSize>(groups_[g], how.starts, how.refinements),
              wanted.data() + g * kLanes);
     }
-    BlockParameters tried;
-    tried.scale =
-        snap_sub_scales<kLowest, kHighest>(wanted.data(), kSubBlocks, tried.sub_scale.data());
-    for (int i = 0; i < how.descents; ++i) descend(tried);
-    best = tried;
-    float least = INFINITY;
-    for (int round = 0; round < how.rounds; ++round) {
-      const float error = choose_sub_scales(tried);
-      if (!(error < least)) break;
-      least = error;
-      best = tried;
-      if (round + 1 < how.rounds) descend(tried);
-    }
+    best.scale =
+        snap_sub_scales<kLowest, kHighest>(wanted.data(), kSubBlocks, best.sub_scale.data());
+    for (int i = 0; i < how.descents; ++i) descend(best);
+    if (how.neighbours) choose_sub_scales(best);
   }
 
  private:
@@ -78,10 +69,9 @@ class SignedScaleSearch {
                   static_cast<float>(at[3])};
   }
 
-  /// The best of each sub-scale and its two neighbours. Returns the error.
-  float choose_sub_scales(BlockParameters& parameters) const {
+  /// The best of each sub-scale and its two neighbours.
+  void choose_sub_scales(BlockParameters& parameters) const {
     const float d = half_to_float(parameters.scale);
-    float total = 0;
     for (size_t g = 0; g < kGroups; ++g) {
       const Float4 old = sub_scales(parameters, g);
       Float4 chosen = old;
@@ -93,9 +83,7 @@ class SignedScaleSearch {
         least = min4(error, least);
       }
       store_sub_scales(chosen, g, parameters);
-      for (int lane = 0; lane < kLanes; ++lane) total += least[lane];
     }
-    return total;
   }
 
   /// Least error for the codes that the parameters give: sub-scales for d, then d for the

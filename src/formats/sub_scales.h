@@ -18,14 +18,13 @@ inline uint16_t finite_half(float value) {
 }
 
 /// Stores `count` wanted scales as d * integer, integers from kLowest to kHighest. The scale of
-/// largest magnitude gets the extreme integer, so d may be negative where integers are signed;
-/// with a stretch, that d is multiplied by it. Returns d.
+/// largest magnitude gets the extreme integer, so d may be negative where integers are signed.
+/// Returns d.
 template <int kLowest, int kHighest, class Integer>
-uint16_t snap_sub_scales(const float* wanted, int count, Integer* integers, float stretch = 1) {
+uint16_t snap_sub_scales(const float* wanted, int count, Integer* integers) {
   const float* largest = std::max_element(
       wanted, wanted + count, [](float a, float b) { return std::abs(a) < std::abs(b); });
-  const uint16_t d =
-      finite_half(stretch * *largest / static_cast<float>(kLowest < 0 ? kLowest : kHighest));
+  const uint16_t d = finite_half(*largest / static_cast<float>(kLowest < 0 ? kLowest : kHighest));
   const float scale = half_to_float(d);
   for (int i = 0; i < count; ++i) {
     const float ratio = scale == 0 ? 0.0f : wanted[i] / scale;
