@@ -66,10 +66,12 @@ double weighted_error(const float* values, const float* decoded, const float* we
   return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
-/// Replaces the reference's block in `out` where the searched parameters are better.
+/// Replaces the reference's block in `out` where the searched parameters are better, or where there
+/// is no reference.
 void improve_block(const Format& format, const float* values, const float* weights, Block& block,
                    std::byte* out) {
   round_block(format, values, block);
+  if (!format.encode_reference) return format.pack(block.parameters, block.codes.data(), out);
   const double error = weighted_error(values, block.decoded.data(), weights, format.block_values);
   std::array<float, kMaxBlockValues> reference;
   decode_block(format, out, reference.data());
@@ -117,8 +119,9 @@ void encode_rows(const Format& format, const float* values, int64_t rows, int64_
   const int64_t stride = row_bytes(format, columns);
   if (format.is_float()) return format.encode_floats(values, rows * columns, out);
   for (int64_t row = 0; row < rows; ++row, values += columns, out += stride) {
-    format.encode_reference(values, columns, importance, out);
-    if (search == Search::kBest) improve_row(format, values, columns, importance, out);
+    if (format.encode_reference) format.encode_reference(values, columns, importance, out);
+    if (search == Search::kBest || !format.encode_reference)
+      improve_row(format, values, columns, importance, out);
   }
 }
 

@@ -52,8 +52,10 @@ struct Format {
   /// Relative mean square error on N(0,1) data that the best search does not exceed.
   double gaussian_error;
 
-  /// Best parameters for consecutive blocks under sum weights[i] * error[i]^2; null weights are all
-  /// the same. Where a block has one grid, four blocks cost hardly more than one.
+  /// Best parameters for consecutive blocks under sum weights[i] * error[i]^2. Null weights are all
+  /// the same: as long as nothing is known of a layer's input, that is the expected error of its
+  /// output. (ggml's weights, which grow with |value|, gave no lower divergence.) Where a block has
+  /// one grid, four blocks cost hardly more than one.
   void (*fit_blocks)(const float* values, const float* weights, int64_t blocks,
                      BlockParameters* parameters) = nullptr;
 
@@ -66,8 +68,8 @@ struct Format {
   void (*pack)(const BlockParameters& parameters, const uint8_t* codes, std::byte* block) = nullptr;
   void (*unpack)(const std::byte* block, BlockParameters& parameters, uint8_t* codes) = nullptr;
 
-  /// The reference implementation's encoder, byte for byte, for a whole row; `importance` as in
-  /// `encode_rows`.
+  /// ggml's encoder as compiled with its default flags (no fused operations), byte for byte, for a
+  /// whole row; `importance` as in `encode_rows`. Null where there is none.
   void (*encode_reference)(const float* row, int64_t columns, const float* importance,
                            std::byte* out) = nullptr;
 
@@ -107,8 +109,9 @@ enum class Search {
 };
 
 /// Encodes `rows` rows of `columns` values. `importance`, if not null, has one positive weight for
-/// each column (mean square of the layer's input, as llama.cpp's imatrix). REQUIRES: all values
-/// finite, columns whole blocks.
+/// each column (mean square of the layer's input, as llama.cpp's imatrix). The bytes of a row
+/// depend on nothing else. REQUIRES: all values finite (NaN and infinity give arbitrary bytes),
+/// columns whole blocks.
 void encode_rows(const Format& format, const float* values, int64_t rows, int64_t columns,
                  const float* importance, Search search, std::byte* out);
 

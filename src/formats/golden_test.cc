@@ -30,7 +30,7 @@ std::vector<uint32_t> bits_of(const std::vector<float>& values) {
 
 TEST(Golden, DecodersAreBitExact) {
   for (const Format* format : formats()) {
-    if (format->name == "F32") continue;
+    if (format->name == "F32" || format->gguf_type < 0) continue;
     SCOPED_TRACE(format->name);
     const std::string stem = "decode/" + std::string(format->name);
     const auto blocks = read_golden<std::byte>(stem + ".blocks");
@@ -60,7 +60,7 @@ TEST(Golden, ReferenceEncodersGiveTheSameBytes) {
   const auto importance = read_golden<float>("encode/importance");
   const auto rows = static_cast<int64_t>(input.size()) / kColumns;
   for (const Format* format : formats()) {
-    if (format->is_float()) continue;
+    if (!format->encode_reference) continue;
     for (const bool weighted : {false, true}) {
       SCOPED_TRACE(std::string(format->name) + (weighted ? ".weighted" : ".plain"));
       const auto expected = read_golden<std::byte>("encode/" + std::string(format->name) +
