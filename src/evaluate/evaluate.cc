@@ -59,14 +59,14 @@ PerplexityResult evaluate_text(const Evaluation& evaluation, std::string_view te
       plan_windows(static_cast<int64_t>(tokens.size()), options);  // refuse before loading
   if (evaluation.reference != nullptr) check_same_tokens(evaluation, tokens, text);
   options.bos = model.tokenizer.adds_bos() ? model.tokenizer.bos() : std::nullopt;
+  if (evaluation.progress) options.progress = evaluation.progress;
 
   EngineScorer scorer(model, *evaluation.pool, plan.context, evaluation.engine);
   std::optional<EngineScorer> reference;
   if (evaluation.reference != nullptr) {
     reference.emplace(*evaluation.reference, *evaluation.pool, plan.context, evaluation.engine);
   }
-  return score_text(scorer, reference ? &*reference : nullptr, tokens, options, *evaluation.pool,
-                    evaluation.progress);
+  return score_text(scorer, reference ? &*reference : nullptr, tokens, options, *evaluation.pool);
 }
 
 TaskResult evaluate_task(const Evaluation& evaluation, const Task& task) {

@@ -242,8 +242,7 @@ WindowPlan plan_windows(int64_t tokens, const PerplexityOptions& options) {
 }
 
 PerplexityResult score_text(Scorer& model, Scorer* reference, std::span<const Token> tokens,
-                            const PerplexityOptions& options, ThreadPool& pool,
-                            const Progress& progress) {
+                            const PerplexityOptions& options, ThreadPool& pool) {
   PerplexityResult result{.protocol = options.protocol,
                           .plan = plan_windows(static_cast<int64_t>(tokens.size()), options)};
   const WindowPlan& plan = result.plan;
@@ -261,7 +260,7 @@ PerplexityResult score_text(Scorer& model, Scorer* reference, std::span<const To
     if (options.protocol == Protocol::kLlama && options.bos) window[0] = *options.bos;
     scorer.score(window, number,
                  std::span(scores).subspan(static_cast<size_t>(number) * per_window, per_window));
-    if (progress) progress(number + 1, plan.windows);
+    if (options.progress) options.progress(number + 1, plan.windows);
   }
 
   result.tokens = plan.scored();

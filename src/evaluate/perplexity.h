@@ -43,6 +43,7 @@ struct PerplexityOptions {
   int64_t windows = 0;            ///< at most so many, from the start of the text; 0: all
   bool every_position = false;    ///< score the first half of a window too
   std::optional<Token> bos = {};  ///< llama: first token of each window, if the model adds one
+  Progress progress = {};         ///< counts windows
 };
 
 /// How a text of some length is cut.
@@ -82,9 +83,8 @@ struct PerplexityResult {
 
 /// Scores `tokens` with `model`, and against `reference` where it is not null. Throws Error where
 /// the text is too short, a token or the reference's vocabulary does not fit the model's, or a
-/// logit is not finite; Interrupted when asked to stop. `progress` counts windows.
+/// logit is not finite; Interrupted when asked to stop.
 PerplexityResult score_text(Scorer& model, Scorer* reference, std::span<const Token> tokens,
-                            const PerplexityOptions& options, ThreadPool& pool,
-                            const Progress& progress = {});
+                            const PerplexityOptions& options, ThreadPool& pool);
 
 }  // namespace fewbits

@@ -195,8 +195,9 @@ TEST_F(Perplexity, LargeVocabulariesAreScoredInPieces) {
 TEST_F(Perplexity, ReportsProgress) {
   std::vector<std::pair<int64_t, int64_t>> seen;
   FakeScorer model(kVocabulary, know_nothing);
-  score_text(model, nullptr, counting_text(40), {.context = 10, .windows = 3}, pool,
-             [&](int64_t done, int64_t total) { seen.emplace_back(done, total); });
+  PerplexityOptions options{.context = 10, .windows = 3};
+  options.progress = [&](int64_t done, int64_t total) { seen.emplace_back(done, total); };
+  score_text(model, nullptr, counting_text(40), options, pool);
   EXPECT_EQ(seen, (std::vector<std::pair<int64_t, int64_t>>{{1, 3}, {2, 3}, {3, 3}}));
 }
 
