@@ -132,7 +132,8 @@ void round_to_grid(const Format& format, Grid grid, const float* values, int64_t
   const auto high = static_cast<float>(format.levels.back());
   if (is_uniform(format)) {
     for (int64_t i = 0; i < count; ++i) {
-      const float level = std::clamp((values[i] - grid.offset) * inverse, low, high);
+      // In this order NaN becomes the lowest level.
+      const float level = std::min(high, std::max(low, (values[i] - grid.offset) * inverse));
       codes[i] = static_cast<uint8_t>(static_cast<int>(round_to_even(level) - low));
     }
     return;

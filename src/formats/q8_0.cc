@@ -49,8 +49,8 @@ void encode_reference(const float* row, int64_t columns, const float*, std::byte
     const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
     store_half(half_from_float(scale), out);
     for (int i = 0; i < kValues; ++i) {
-      const auto level = static_cast<int8_t>(std::round(row[i] * inverse));
-      out[kCodes + i] = static_cast<std::byte>(level);
+      const float level = std::min(127.0f, std::max(-127.0f, std::round(row[i] * inverse)));
+      out[kCodes + i] = static_cast<std::byte>(static_cast<int8_t>(level));
     }
   }
 }

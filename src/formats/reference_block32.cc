@@ -15,6 +15,12 @@ float largest_of(const float* values) {
   return largest;
 }
 
+/// Rounds down. What overflow made no number becomes the highest code.
+uint8_t capped_code(const Format& format, float code) {
+  const auto highest = static_cast<float>(format.levels.size() - 1);
+  return static_cast<uint8_t>(std::max(0.0f, std::min(highest, code)));
+}
+
 struct FourBlocks {
   std::array<float, kLanes * kValues> values, weights;
   FourLines lines;
@@ -41,8 +47,7 @@ void encode_symmetric(const Format& format, const float* values, std::byte* bloc
   const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
   std::array<uint8_t, kValues> codes;
   for (size_t i = 0; i < kValues; ++i) {
-    const auto code = static_cast<int>(values[i] * inverse + (0.5f - lowest));
-    codes[i] = static_cast<uint8_t>(std::min<int>(format.levels.back() - format.levels[0], code));
+    codes[i] = capped_code(format, values[i] * inverse + (0.5f - lowest));
   }
   format.pack({.scale = half_from_float(scale)}, codes.data(), block);
 }
@@ -54,8 +59,7 @@ void encode_range(const Format& format, const float* values, std::byte* block) {
   const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
   std::array<uint8_t, kValues> codes;
   for (size_t i = 0; i < kValues; ++i) {
-    const auto code = static_cast<int>((values[i] - minimum) * inverse + 0.5f);
-    codes[i] = static_cast<uint8_t>(std::min<int>(format.levels.back(), code));
+    codes[i] = capped_code(format, (values[i] - minimum) * inverse + 0.5f);
   }
   format.pack({.scale = half_from_float(scale), .minimum = half_from_float(minimum)}, codes.data(),
               block);

@@ -28,8 +28,9 @@ uint16_t snap_sub_scales(const float* wanted, int count, Integer* integers) {
   const float scale = half_to_float(d);
   for (int i = 0; i < count; ++i) {
     const float ratio = scale == 0 ? 0.0f : wanted[i] / scale;
-    integers[i] = static_cast<Integer>(round_to_even(
-        std::clamp(ratio, static_cast<float>(kLowest), static_cast<float>(kHighest))));
+    const float within =
+        std::min(static_cast<float>(kHighest), std::max(static_cast<float>(kLowest), ratio));
+    integers[i] = static_cast<Integer>(round_to_even(within));
   }
   return d;
 }
