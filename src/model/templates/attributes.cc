@@ -31,8 +31,7 @@ std::optional<Value> item(Runtime& runtime, const Value& value, const Value& key
     return found == nullptr ? std::nullopt : std::optional(*found);
   }
   const auto* list = object<List>(value);
-  const bool indexed = is_text(value) || (list != nullptr && list->series != Series::view &&
-                                          list->series != Series::stream);
+  const bool indexed = is_text(value) || (list != nullptr && has_index(list->series));
   if (!indexed || !is_integer(key)) return std::nullopt;
   return element(runtime, value, to_integer(key));
 }

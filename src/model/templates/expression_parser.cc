@@ -10,11 +10,11 @@
 
 namespace fewbits::templates {
 
-Expr ExpressionParser::tuple(bool with_if, std::string_view end) {
+Expr ExpressionParser::tuple(bool with_if) {
   const int line = tokens_.line();
   std::vector<Expr> items;
   bool comma = false;
-  while (!at_tuple_end(end)) {
+  while (!at_tuple_end()) {
     items.push_back(with_if ? expression() : expression_without_if());
     if (!tokens_.skip_symbol(",")) break;
     comma = true;
@@ -24,16 +24,18 @@ Expr ExpressionParser::tuple(bool with_if, std::string_view end) {
   return items[0];
 }
 
-bool ExpressionParser::at_tuple_end(std::string_view end) const {
+bool ExpressionParser::at_tuple_end() const {
   return tokens_.is(TokenKind::print_end) || tokens_.is(TokenKind::block_end) ||
-         tokens_.is_symbol(")") || (!end.empty() && tokens_.is_name(end));
+         tokens_.is_symbol(")");
 }
 
 Expr ExpressionParser::conditional() {
   const TokenStream::Level level(tokens_);
   const int line = tokens_.line();
+  const size_t unknown = tokens_.unknown.size();
   Expr value = logical_or();
   while (tokens_.skip_name("if")) {
+    tokens_.unknown.resize(unknown);  // what stands before the `if` is below it, too
     const Scoped<bool> lenient(tokens_.lenient, true);
     const Expr test = logical_or();
     const Expr otherwise = tokens_.skip_name("else") ? conditional() : nullptr;
@@ -265,16 +267,21 @@ Expr ExpressionParser::dot(Expr value) {
 Expr ExpressionParser::brackets(Expr value) {
   const int line = tokens_.line();
   tokens_.expect_symbol("[");
-  Expr result;
-  if (tokens_.is_symbol(":")) {
-    result = slice(value, nullptr);
-  } else {
-    const Expr key = expression();
-    result = tokens_.is_symbol(":") ? slice(value, key) : tokens_.make(line, Subscript{value, key});
+  std::vector<Expr> keys;
+  while (!tokens_.skip_symbol("]")) {
+    const Expr key = tokens_.is_symbol(":") ? nullptr : expression();
+    if (tokens_.is_symbol(":")) {
+      const Expr part = slice(value, key);
+      if (!keys.empty() || !tokens_.skip_symbol("]"))
+        tokens_.fail("a slice stands alone in its []");
+      return part;
+    }
+    keys.push_back(key);
+    if (!tokens_.is_symbol("]")) tokens_.expect_symbol(",");
   }
-  if (tokens_.is_symbol(",")) tokens_.fail("several subscripts in one [] are not supported");
-  tokens_.expect_symbol("]");
-  return result;
+  if (keys.size() == 1) return tokens_.make(line, Subscript{value, keys[0]});
+  const Expr tuple = tokens_.make(line, ListOf{std::move(keys), Series::tuple});
+  return tokens_.make(line, Subscript{value, tuple});
 }
 
 /// At the first colon of [first:last:step].
@@ -334,7 +341,7 @@ Expr ExpressionParser::filter(Expr input) {
   if (tokens_.is_symbol("(")) given = arguments();
   const FilterEntry* entry = find_filter(name);
   if (entry == nullptr && !tokens_.lenient) {
-    fail_at(line, fmt::format("no filter is named '{}'", name));
+    tokens_.unknown.push_back({line, fmt::format("no filter is named '{}'", name)});
   }
   return tokens_.make(line, Filter{input, entry, name, std::move(given)});
 }
@@ -347,7 +354,7 @@ Expr ExpressionParser::test(Expr input) {
   CallArguments given = test_arguments();
   const TestEntry* entry = find_test(name);
   if (entry == nullptr && !tokens_.lenient) {
-    fail_at(line, fmt::format("no test is named '{}'", name));
+    tokens_.unknown.push_back({line, fmt::format("no test is named '{}'", name)});
   }
   const Expr result = tokens_.make(line, Test{input, entry, name, std::move(given)});
   return negated ? tokens_.make(line, Unary{Operator::logical_not, result}) : result;

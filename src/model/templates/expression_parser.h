@@ -13,8 +13,8 @@ class ExpressionParser {
   Expr expression() { return conditional(); }
   /// Without `a if b else c`, where an `if` belongs to the statement.
   Expr expression_without_if() { return logical_or(); }
-  /// One expression, or several with commas: a tuple. Ends before the name `end`.
-  Expr tuple(bool with_if = true, std::string_view end = {});
+  /// One expression, or several with commas: a tuple.
+  Expr tuple(bool with_if = true);
   /// name, (a, b), literals.
   Expr primary();
   /// The chain |filter|filter on `input`; with `begun` the first | is left out.
@@ -51,7 +51,7 @@ class ExpressionParser {
   Expr filter(Expr input);
   Expr test(Expr input);
   CallArguments test_arguments();
-  bool at_tuple_end(std::string_view end) const;
+  bool at_tuple_end() const;
   std::string_view dotted_name();
 
   TokenStream& tokens_;

@@ -22,6 +22,7 @@ Dict make_dict(Runtime& runtime, const Arguments& arguments) {
       result = *dict;
       continue;
     }
+    if (is_undefined(source)) fail_undefined(runtime, source);
     for (const Value& pair : iterate(runtime, source)) {
       const auto parts = iterate(runtime, pair);
       if (parts.size() != 2) runtime.fail("dict takes pairs");

@@ -24,7 +24,6 @@ Value derived(Runtime& runtime, const Value& self, std::string text) {
 
 template <std::string (*transform)(std::string_view)>
 Value transformed(Runtime& runtime, const Value& self, const Bound&) {
-  runtime.charge(self_text(self).view().size() * sizeof(std::string_view));
   return derived(runtime, self, transform(self_text(self).view()));
 }
 
@@ -245,19 +244,19 @@ Value join_with(Runtime& runtime, const Value& self, const Bound& arguments) {
   return derived(runtime, self, out.take());
 }
 
-template <bool (*test)(int32_t)>
+template <bool (*test)(int32_t), bool of_empty>
 Value all_characters(Runtime& runtime, const Value& self, const Bound&) {
   const std::string_view text = self_text(self).view();
-  runtime.charge(text.size() * sizeof(std::string_view));
-  const auto all = characters(text);
-  return !all.empty() && std::all_of(all.begin(), all.end(), [](std::string_view character) {
-    return test(code_point(character));
-  });
+  runtime.spend(static_cast<int64_t>(text.size() / 256));
+  bool all = of_empty || !text.empty();
+  for_each_character(text,
+                     [&](std::string_view character) { all = all && test(code_point(character)); });
+  return all;
 }
 
 template <bool (*test)(std::string_view)>
 Value whole_text(Runtime& runtime, const Value& self, const Bound&) {
-  runtime.charge(self_text(self).view().size() * sizeof(std::string_view));
+  runtime.spend(static_cast<int64_t>(self_text(self).view().size() / 256));
   return test(self_text(self).view());
 }
 
@@ -315,13 +314,13 @@ Value dict_get(Runtime& runtime, const Value& self, const Bound& arguments) {
 Value dict_keys(Runtime& runtime, const Value& self, const Bound&) {
   std::vector<Value> items;
   for (const auto& [key, value] : object<Dict>(self)->entries) items.push_back(key);
-  return runtime.list(std::move(items), Series::view);
+  return runtime.list(std::move(items), Series::keys);
 }
 
 Value dict_values(Runtime& runtime, const Value& self, const Bound&) {
   std::vector<Value> items;
   for (const auto& [key, value] : object<Dict>(self)->entries) items.push_back(value);
-  return runtime.list(std::move(items), Series::view);
+  return runtime.list(std::move(items), Series::values);
 }
 
 Value dict_items(Runtime& runtime, const Value& self, const Bound&) {
@@ -329,7 +328,7 @@ Value dict_items(Runtime& runtime, const Value& self, const Bound&) {
   for (const auto& [key, value] : object<Dict>(self)->entries) {
     items.push_back(runtime.list({key, value}, Series::tuple));
   }
-  return runtime.list(std::move(items), Series::view);
+  return runtime.list(std::move(items), Series::items);
 }
 
 /// Values never change, so a copy is the value.
@@ -387,8 +386,8 @@ constexpr auto kMethods = std::to_array<MethodEntry>({
     {"str.find", "sub", find_in<false>},
     {"str.format", "...", format},
     {"str.islower", "", whole_text<is_lower>},
-    {"str.isprintable", "", all_characters<is_printable>},
-    {"str.isspace", "", all_characters<is_space>},
+    {"str.isprintable", "", all_characters<is_printable, true>},
+    {"str.isspace", "", all_characters<is_space, false>},
     {"str.isupper", "", whole_text<is_upper>},
     {"str.join", "iterable", join_with},
     {"str.lower", "", transformed<lower>},

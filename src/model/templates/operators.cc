@@ -137,6 +137,13 @@ Value integer_arithmetic(Runtime& runtime, Operator op, int64_t a, int64_t b) {
   return result;
 }
 
+/// With the sign of `b`, as Python's %.
+double float_modulo(double a, double b) {
+  const double rest = std::fmod(a, b);
+  if (rest == 0) return std::copysign(0.0, b);
+  return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
 Value float_arithmetic(Runtime& runtime, Operator op, double a, double b) {
   const bool divides =
       op == Operator::divide || op == Operator::floor_divide || op == Operator::modulo;
@@ -151,11 +158,9 @@ Value float_arithmetic(Runtime& runtime, Operator op, double a, double b) {
     case Operator::divide:
       return a / b;
     case Operator::floor_divide:
-      return std::floor(a / b);
-    case Operator::modulo: {
-      const double rest = std::fmod(a, b);
-      return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
-    }
+      return std::round((a - float_modulo(a, b)) / b);
+    case Operator::modulo:
+      return float_modulo(a, b);
     default:
       return std::pow(a, b);
   }
@@ -195,6 +200,21 @@ void for_each_position(const Range& range, Visit visit) {
   for (int64_t i = range.first; range.step > 0 ? i < range.last : i > range.last; i += range.step) {
     visit(static_cast<size_t>(i));
   }
+}
+
+Value slice_text(Runtime& runtime, const Text& text, const SliceBounds& bounds) {
+  const std::string_view bytes = text.view();
+  const Range range = resolve(runtime, bounds, length(runtime, text));
+  if (range.step == 1) {
+    const size_t first = position_of(bytes, range.first);
+    const size_t count = position_of(bytes.substr(first), range.last - range.first);
+    return runtime.text(std::string(bytes.substr(first, count)), text.markup);
+  }
+  runtime.charge(bytes.size() * sizeof(std::string_view));
+  const std::vector<std::string_view> all = characters(bytes);
+  std::string out;
+  for_each_position(range, [&](size_t i) { out += all[i]; });
+  return runtime.text(std::move(out), text.markup);
 }
 
 }  // namespace
@@ -402,18 +422,9 @@ void assign(Runtime& runtime, Dict& dict, const Value& key, const Value& value) 
 }
 
 Value slice(Runtime& runtime, const Value& value, const SliceBounds& bounds) {
-  if (const auto* text = as<Text>(value)) {
-    runtime.charge(text->bytes->size() * sizeof(std::string_view));
-    const std::vector<std::string_view> all = characters(text->view());
-    std::string out;
-    for_each_position(resolve(runtime, bounds, static_cast<int64_t>(all.size())),
-                      [&](size_t i) { out += all[i]; });
-    return runtime.text(std::move(out), text->markup);
-  }
+  if (const auto* text = as<Text>(value)) return slice_text(runtime, *text, bounds);
   const auto* list = object<List>(value);
-  const bool sliceable =
-      list != nullptr && list->series != Series::view && list->series != Series::stream;
-  if (!sliceable) {
+  if (list == nullptr || !has_index(list->series)) {
     if (is_undefined(value)) fail_undefined(runtime, value);
     runtime.fail(fmt::format("'{}' cannot be sliced", type_name(value)));
   }
@@ -430,9 +441,8 @@ Value element(Runtime& runtime, const Value& value, int64_t index) {
   if (const auto* list = object<List>(value)) return list->items[static_cast<size_t>(position)];
   const std::string_view text = as<Text>(value)->view();
   runtime.spend(static_cast<int64_t>(text.size() / 256));
-  size_t at = 0;
-  for (int64_t i = 0; i < position; ++i) at += character_at(text, at).size();
-  return runtime.text(std::string(character_at(text, at)), as<Text>(value)->markup);
+  const std::string_view character = character_at(text, position_of(text, position));
+  return runtime.text(std::string(character), as<Text>(value)->markup);
 }
 
 }  // namespace fewbits::templates

@@ -36,7 +36,7 @@ class StatementParser {
   Statement filter(int line);
   Statement generation(int line);
   Statement jump(std::string_view tag, int line);
-  Target targets(std::string_view end = {});
+  Target targets(bool with_attributes);
   Target target(bool with_attribute);
   std::string_view variable();
 
@@ -111,7 +111,7 @@ Statement StatementParser::statement_of(std::string_view tag, int line) {
 }
 
 Statement StatementParser::set(int line) {
-  Target target = targets();
+  Target target = targets(true);
   if (tokens_.skip_symbol("=")) return {line, Set{std::move(target), expressions_.tuple()}};
   const Scoped<bool> strict(tokens_.lenient, false);
   const Expr filter = tokens_.is_symbol("|") ? expressions_.filters(nullptr) : nullptr;
@@ -135,9 +135,9 @@ Statement StatementParser::if_(int line) {
 Statement StatementParser::for_(int line) {
   For loop;
   const Scoped<int> inside(all_loops_, all_loops_ + 1);
-  loop.target = targets("in");
+  loop.target = targets(false);
   if (!tokens_.skip_name("in")) tokens_.fail("'in' is expected");
-  loop.items = expressions_.tuple(false, "recursive");
+  loop.items = expressions_.tuple(false);
   if (tokens_.skip_name("if")) loop.filter = expressions_.expression();
   if (tokens_.is_name("recursive")) tokens_.fail("'recursive' loops are not supported");
   const Scoped<bool> strict(tokens_.lenient, false);
@@ -157,6 +157,7 @@ Statement StatementParser::macro(int line) {
   const Scoped<int> no_loop(loops_, 0);
   tokens_.expect_symbol("(");
   while (!tokens_.skip_symbol(")")) {
+    if (!macro.parameters.empty()) tokens_.expect_symbol(",");
     const std::string_view name = tokens_.expect_name();
     const Expr fallback = tokens_.skip_symbol("=") ? expressions_.expression() : nullptr;
     const bool earlier_has = !macro.parameters.empty() && macro.parameters.back().second != nullptr;
@@ -164,7 +165,6 @@ Statement StatementParser::macro(int line) {
       tokens_.fail(fmt::format("parameter '{}' needs a default, as the one before it has", name));
     }
     macro.parameters.emplace_back(name, fallback);
-    if (!tokens_.is_symbol(")")) tokens_.expect_symbol(",");
   }
   macro.body = body_until("endmacro");
   return {line, std::move(result)};
@@ -174,7 +174,7 @@ Statement StatementParser::with(int line) {
   With result;
   while (!tokens_.is(TokenKind::block_end) && !tokens_.is_symbol(":")) {
     if (!result.values.empty()) tokens_.expect_symbol(",");
-    Target target = targets();
+    Target target = targets(false);
     tokens_.expect_symbol("=");
     result.values.emplace_back(std::move(target), expressions_.expression());
   }
@@ -199,21 +199,17 @@ Statement StatementParser::jump(std::string_view tag, int line) {
   return {line, Continue{}};
 }
 
-/// Of `set` and `for`: one target or several with commas. Attributes only where no `end` is named,
-/// as in `set`.
-Target StatementParser::targets(std::string_view end) {
+/// One target or several with commas.
+Target StatementParser::targets(bool with_attributes) {
   const TokenStream::Level level(tokens_);
   Target result;
-  const auto at_end = [&] {
-    return tokens_.is_symbol(")") || tokens_.is_symbol("=") || tokens_.is_symbol("|") ||
-           tokens_.is(TokenKind::block_end) || (!end.empty() && tokens_.is_name(end));
-  };
+  const auto at_end = [&] { return tokens_.is_symbol(")") || tokens_.is(TokenKind::block_end); };
   while (!at_end()) {
     if (tokens_.skip_symbol("(")) {
-      result.parts.push_back(targets(end));
+      result.parts.push_back(targets(with_attributes));
       tokens_.expect_symbol(")");
     } else {
-      result.parts.push_back(target(end.empty()));
+      result.parts.push_back(target(with_attributes));
     }
     if (!tokens_.skip_symbol(",")) break;
     result.is_tuple = true;
@@ -253,6 +249,7 @@ Ast parse(std::string_view source) {
   Ast ast;
   TokenStream tokens(tokenize(normalize_newlines(source)), ast);
   ast.body = StatementParser(tokens).all();
+  if (!tokens.unknown.empty()) fail_at(tokens.unknown[0].line, tokens.unknown[0].what);
   return ast;
 }
 

@@ -19,29 +19,25 @@ constexpr auto kTypeNames = std::to_array<std::string_view>(
      "LoopContext", "Macro", "method", "function"});
 static_assert(kTypeNames.size() == std::variant_size_v<Value>);
 
+/// As Python prints a character inside quotes.
+std::string repr_character(std::string_view character, char quote) {
+  const int32_t point = code_point(character);
+  if (point == quote || point == '\\') return fmt::format("\\{}", character);
+  if (point == '\n') return "\\n";
+  if (point == '\r') return "\\r";
+  if (point == '\t') return "\\t";
+  if (point < 0 || is_printable(point)) return std::string(character);
+  if (point < 0x100) return fmt::format("\\x{:02x}", point);
+  if (point < 0x10000) return fmt::format("\\u{:04x}", point);
+  return fmt::format("\\U{:08x}", point);
+}
+
 std::string repr_text(std::string_view text) {
   const bool quotes = text.find('\'') != std::string_view::npos;
   const char quote = quotes && text.find('"') == std::string_view::npos ? '"' : '\'';
   std::string out(1, quote);
-  for (const std::string_view character : characters(text)) {
-    const int32_t point = code_point(character);
-    if (point == quote || point == '\\') {
-      out += '\\';
-      out += character;
-    } else if (point == '\n') {
-      out += "\\n";
-    } else if (point == '\r') {
-      out += "\\r";
-    } else if (point == '\t') {
-      out += "\\t";
-    } else if (point < 0 || is_printable(point)) {
-      out += character;
-    } else {
-      out += point < 0x100     ? fmt::format("\\x{:02x}", point)
-             : point < 0x10000 ? fmt::format("\\u{:04x}", point)
-                               : fmt::format("\\U{:08x}", point);
-    }
-  }
+  for_each_character(text,
+                     [&](std::string_view character) { out += repr_character(character, quote); });
   return out + quote;
 }
 
@@ -83,16 +79,31 @@ class ReprPrinter {
   }
 
   void print_list(const List& list) {
-    if (list.series != Series::list && list.series != Series::tuple) {
-      runtime_.fail("a range, a view or the result of a lazy filter cannot be printed: use |list");
+    std::string_view begin = "[", end = "]";
+    switch (list.series) {
+      case Series::list:
+        break;
+      case Series::tuple:
+        begin = "(", end = list.items.size() == 1 ? ",)" : ")";
+        break;
+      case Series::keys:
+        begin = "dict_keys([", end = "])";
+        break;
+      case Series::values:
+        begin = "dict_values([", end = "])";
+        break;
+      case Series::items:
+        begin = "dict_items([", end = "])";
+        break;
+      default:
+        runtime_.fail("a range or the result of a lazy filter cannot be printed: use |list");
     }
-    const bool tuple = list.series == Series::tuple;
-    out_.add(tuple ? "(" : "[");
+    out_.add(begin);
     for (size_t i = 0; i < list.items.size(); ++i) {
       if (i > 0) out_.add(", ");
       print(list.items[i]);
     }
-    out_.add(!tuple ? "]" : list.items.size() == 1 ? ",)" : ")");
+    out_.add(end);
   }
 
   void print_dict(const Dict& dict) {

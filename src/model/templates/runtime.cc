@@ -7,11 +7,11 @@
 namespace fewbits::templates {
 namespace {
 
-// The longest prompts of real templates stay 100 times below these.
-constexpr int64_t kMaxSteps = 10'000'000;
+// The templates of 70 models take less than 5000 steps for a few messages with tools.
+constexpr int64_t kMaxSteps = 5'000'000;
 constexpr size_t kMaxBytes = size_t{256} << 20;
-// Each level takes up to a few KB of stack, under sanitizers ten times that; the stack has 8 MB.
-constexpr int kMaxDepth = 256;
+// A level takes 1 KB of stack, under sanitizers 2 KB; main threads have 8 MB, others may have 1 MB.
+constexpr int kMaxDepth = 500;
 
 }  // namespace
 

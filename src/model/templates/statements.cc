@@ -66,7 +66,7 @@ Evaluator::Flow Evaluator::execute(const For& statement, Writer& out) {
   Loop* loop = make_loop(statement);
   bool finished_one = false;  // jinja2 runs `else` also where each iteration ended early
   while (advance(*loop)) {
-    runtime_.spend();
+    runtime_.spend(4);  // a scope takes as long as some expressions
     const Inside scope(*this, current_);
     set_variable("loop", loop);
     assign_to(statement.target, loop->current);

@@ -22,7 +22,6 @@ Text as_text(Runtime& runtime, const Value& value) {
 template <std::string (*transform)(std::string_view)>
 Value transformed(Runtime& runtime, const Value& input) {
   const Text text = as_text(runtime, input);
-  runtime.charge(text.view().size() * sizeof(std::string_view));
   return runtime.text(transform(text.view()), text.markup);
 }
 

@@ -57,9 +57,15 @@ class TokenStream {
     TokenStream& stream_;
   };
 
-  // What the statements around an expression mean for it.
+  // What the parts of the parser tell each other.
   /// Directly below an `if`: an unknown filter or test is an error only when it runs.
   bool lenient = false;
+  /// The unknown filters and tests elsewhere.
+  struct Unknown {
+    int line;
+    std::string what;
+  };
+  std::vector<Unknown> unknown;
   /// The macro whose body is parsed, or null.
   MacroDefinition* macro = nullptr;
 

@@ -45,21 +45,20 @@ void append_cased(std::string& out, std::string_view character, Case wanted) {
 
 std::string with_case(std::string_view text, Case wanted) {
   std::string out;
-  for (const std::string_view character : characters(text)) append_cased(out, character, wanted);
+  for_each_character(text,
+                     [&](std::string_view character) { append_cased(out, character, wanted); });
   return out;
 }
 
 bool all_cased_are(std::string_view text, Case wanted) {
-  bool found = false;
-  for (const std::string_view character : characters(text)) {
+  const auto good = wanted == Case::lower ? UTF8PROC_CATEGORY_LL : UTF8PROC_CATEGORY_LU;
+  bool found = false, other = false;
+  for_each_character(text, [&](std::string_view character) {
     const int32_t point = code_point(character);
-    if (point < 0 || !has_case(point)) continue;
-    const auto category = utf8proc_category(point);
-    const auto good = wanted == Case::lower ? UTF8PROC_CATEGORY_LL : UTF8PROC_CATEGORY_LU;
-    if (category != good) return false;
-    found = true;
-  }
-  return found;
+    if (point < 0 || !has_case(point)) return;
+    (utf8proc_category(point) == good ? found : other) = true;
+  });
+  return found && !other;
 }
 
 bool in_set(std::string_view character, const std::string* set) {
@@ -105,6 +104,12 @@ int64_t count_characters(std::string_view text) {
   int64_t count = 0;
   for (size_t at = 0; at < text.size(); ++count) at += decode(text, at).second;
   return count;
+}
+
+size_t position_of(std::string_view text, int64_t index) {
+  size_t at = 0;
+  for (; index > 0 && at < text.size(); --index) at += decode(text, at).second;
+  return at;
 }
 
 std::vector<std::string_view> characters(std::string_view text) {
@@ -188,23 +193,22 @@ std::string capitalize(std::string_view text) {
 std::string title(std::string_view text) {
   std::string out;
   bool inside = false;
-  for (const std::string_view character : characters(text)) {
+  for_each_character(text, [&](std::string_view character) {
     append_cased(out, character, inside ? Case::lower : Case::title);
     const int32_t point = code_point(character);
     inside = point >= 0 && has_case(point);
-  }
+  });
   return out;
 }
 
 std::string title_words(std::string_view text) {
+  constexpr std::string_view kBefore = "-({[<";
   std::string out;
   bool inside = false;
-  for (const std::string_view character : characters(text)) {
+  for_each_character(text, [&](std::string_view character) {
     append_cased(out, character, inside ? Case::lower : Case::upper);
-    const int32_t point = code_point(character);
-    inside =
-        !is_space(point) && std::string_view("-({[<").find(character) == std::string_view::npos;
-  }
+    inside = !is_space(code_point(character)) && kBefore.find(character) == kBefore.npos;
+  });
   return out;
 }
 

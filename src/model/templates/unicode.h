@@ -18,7 +18,18 @@ int32_t code_point(std::string_view character);
 
 std::string encode(int32_t code_point);
 int64_t count_characters(std::string_view text);
+/// Where character `index` begins; the size where there are fewer.
+size_t position_of(std::string_view text, int64_t index);
 std::vector<std::string_view> characters(std::string_view text);
+
+template <class Visit>
+void for_each_character(std::string_view text, Visit visit) {
+  while (!text.empty()) {
+    const std::string_view character = character_at(text, 0);
+    text.remove_prefix(character.size());
+    visit(character);
+  }
+}
 
 bool is_space(int32_t code_point);
 bool is_printable(int32_t code_point);

@@ -46,7 +46,9 @@ enum class Series {
   list,
   tuple,
   range,
-  view,    ///< dict.items(), .keys(), .values(): no index
+  keys,    ///< dict.keys(): no index, as the next two
+  values,  ///< dict.values()
+  items,   ///< dict.items()
   stream,  ///< the result of |select, |map, ...: always true, has no length, can be read once
 };
 
@@ -109,6 +111,11 @@ template <class T>
 const T* object(const Value& value) {
   const auto* held = std::get_if<const T*>(&value);
   return held == nullptr ? nullptr : *held;
+}
+
+/// Whether it has a length and an index.
+inline bool has_index(Series series) {
+  return series == Series::list || series == Series::tuple || series == Series::range;
 }
 
 inline bool is_undefined(const Value& value) {

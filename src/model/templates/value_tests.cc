@@ -55,9 +55,7 @@ bool is_list_like(const Value& value) {
 
 /// What has a length and subscripts; in jinja2 undefined has both.
 bool is_sequence(Runtime&, const Value& value, const Bound&) {
-  if (const auto* list = object<List>(value)) {
-    return list->series != Series::view && list->series != Series::stream;
-  }
+  if (const auto* list = object<List>(value)) return has_index(list->series);
   return is_undefined(value) || is_text(value) || object<Dict>(value) != nullptr;
 }
 
@@ -80,7 +78,7 @@ bool is_escaped(Runtime&, const Value& value, const Bound&) {
 template <bool (*test)(std::string_view)>
 bool text_is(Runtime& runtime, const Value& value, const Bound&) {
   const std::string text = to_text(runtime, value);
-  runtime.charge(text.size() * sizeof(std::string_view));
+  runtime.charge(text.size());
   return test(text);
 }
 
