@@ -54,8 +54,8 @@ struct Format {
 
   /// Best parameters for consecutive blocks under sum weights[i] * error[i]^2. Null weights are all
   /// the same: as long as nothing is known of a layer's input, that is the expected error of its
-  /// output. (ggml's weights, which grow with |value|, gave no lower divergence.) Where a block has
-  /// one grid, four blocks cost hardly more than one.
+  /// output. (ggml's weights, which grow with |value|, made no clear difference in divergence.)
+  /// Where a block has one grid, four blocks cost hardly more than one.
   void (*fit_blocks)(const float* values, const float* weights, int64_t blocks,
                      BlockParameters* parameters) = nullptr;
 
