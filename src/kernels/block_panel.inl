@@ -88,6 +88,9 @@ template <int kBits, int kCount, int kTokens, int kVectors>
   constexpr int kRun = safe_products(kBits) < kCount ? safe_products(kBits) : kCount;
   for (int begin = 0; begin < kCount; begin += kRun) {
     P sums[kTokens][kVectors];
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < kVectors; ++v) sums[t][v] = no_products();
+    }
     for (int q = begin; q < begin + kRun; ++q) {
       B rows[kVectors];
       for (int v = 0; v < kVectors; ++v) {
@@ -97,7 +100,7 @@ template <int kBits, int kCount, int kTokens, int kVectors>
       for (int t = 0; t < kTokens; ++t) {
         const B input = repeat_quad(inputs + t * columns + q * 4);
         for (int v = 0; v < kVectors; ++v) {
-          sums[t][v] = multiply_add<kBits>(q == begin ? no_products() : sums[t][v], rows[v], input);
+          sums[t][v] = multiply_add<kBits>(sums[t][v], rows[v], input);
         }
       }
     }
@@ -114,6 +117,11 @@ template <int kCount, int kTokens, int kVectors>
 [[gnu::always_inline]] inline void add_split_quads(const CodePanel* panels, int64_t quad,
                                                    const int8_t* inputs, int64_t columns,
                                                    I (&totals)[kTokens][kVectors]) {
+  for (int v = 0; v < kVectors; ++v) {
+    const PanelVector at = panel_vector(panels, v);
+    const I start = load_ints(at.panel->starts + quad / kQuads * kGroupRows + at.row);
+    for (int t = 0; t < kTokens; ++t) totals[t][v] = start;
+  }
   for (int q = 0; q < kCount; ++q) {
     for (int t = 0; t < kTokens; ++t) {
       const B input = repeat_quad(inputs + t * columns + q * 4);
@@ -122,8 +130,6 @@ template <int kCount, int kTokens, int kVectors>
         const int64_t offset = (quad + q) * kQuadBytes + at.row * 4;
         const P products = multiply_split(load_quads(at.panel->codes + offset), input,
                                           load_quads(at.panel->signs + offset));
-        if (q == 0)
-          totals[t][v] = load_ints(at.panel->starts + quad / kQuads * kGroupRows + at.row);
         totals[t][v] = plus(totals[t][v], widen(products));
       }
     }

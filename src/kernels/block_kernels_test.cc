@@ -1,0 +1,240 @@
+#include <algorithm>
+
+#include "kernels/activations.h"
+#include "kernels/block_packing.h"
+#include "kernels/test_support.h"
+
+// Every table's kernels on every block layout against double arithmetic, with the codes, scales and
+// inputs that are nearest to an overflow.
+namespace fewbits {
+namespace {
+
+/// int8 inputs of some tokens, with memory of their own.
+struct Inputs {
+  Inputs(const KernelTable& table, const std::vector<float>& values, int64_t tokens)
+      : columns(std::ssize(values) / tokens),
+        codes(std::ssize(values)),
+        scales(std::ssize(values) / 32),
+        sums32(std::ssize(values) / 32),
+        sums16(std::ssize(values) / 16),
+        scaled32(std::ssize(values) / 32),
+        scaled16(std::ssize(values) / 16),
+        blocks{codes.data(),  scales.data(),   sums32.data(),
+               sums16.data(), scaled32.data(), scaled16.data()} {
+    for (int64_t t = 0; t < tokens; ++t) {
+      table.quantize_inputs(values.data() + t * columns, columns, inputs_at(blocks, columns, t, 0));
+    }
+  }
+  double value(int64_t token, int64_t k) const {
+    const int64_t at = token * columns + k;
+    return double{blocks.scales[at / 32]} * blocks.codes[at];
+  }
+
+  int64_t columns;
+  Guarded<int8_t> codes;
+  Guarded<float> scales;
+  Guarded<int32_t> sums32, sums16;
+  Guarded<float> scaled32, scaled16;
+  BlockInputs blocks;
+};
+
+/// Normal values, the largest code everywhere, and the largest code with both signs by turns.
+std::vector<float> input_pattern(int pattern, int64_t count) {
+  if (pattern == 0) return normal_values(count, 3);
+  std::vector<float> values(static_cast<size_t>(count), 1.5f);
+  for (size_t i = 1; pattern == 2 && i < values.size(); i += 2) values[i] = -1.5f;
+  for (size_t i = 0; pattern == 3 && i < values.size(); ++i) values[i] = -1.5f;
+  return values;
+}
+
+/// 16 rows of a format: random bits, or all bits alike, with reasonable halves.
+struct Group {
+  Group(const BlockLayout& block_layout, int64_t columns, int pattern)
+      : layout(block_layout),
+        format(format_named(layout.format)),
+        bytes(columns / format.block_values * layout.super_bytes()),
+        weights(static_cast<size_t>(16 * columns)) {
+    std::mt19937 random(7);
+    std::vector<std::byte> row(static_cast<size_t>(row_bytes(format, columns)));
+    for (int64_t r = 0; r < 16; ++r) {
+      for (std::byte& byte : row) {
+        const uint64_t fill[] = {random(), 0x00, 0xff, 0x80, 0x7f};
+        byte = static_cast<std::byte>(fill[pattern] & 0xff);
+      }
+      for (size_t at = 0; at < row.size(); at += static_cast<size_t>(format.block_bytes))
+        set_halves(row.data() + at, r);
+      pack_block_row(layout, format, row.data(), columns, r, bytes.data());
+      decode(format, row.data(), columns, weights.data() + r * columns);
+      std::vector<std::byte> again(row.size());
+      unpack_block_row(layout, format, bytes.data(), columns, r, again.data());
+      EXPECT_EQ(row, again) << format.name;
+    }
+  }
+
+  void set_halves(std::byte* block, int64_t row) const {
+    BlockParameters parameters;
+    std::array<uint8_t, kMaxBlockValues> codes;
+    format.unpack(block, parameters, codes.data());
+    parameters.scale = half_from_float(0.01f * static_cast<float>(row - 5));
+    if (parameters.minimum != 0) parameters.minimum = half_from_float(0.3f);
+    format.pack(parameters, codes.data(), block);
+  }
+
+  const BlockLayout& layout;
+  const Format& format;
+  Guarded<uint8_t> bytes;
+  std::vector<float> weights;
+};
+
+struct Expected {
+  double value, scale;  ///< scale: what rounding errors are relative to
+};
+
+constexpr double kMinimum = 0.3;
+
+/// The largest minimum of a weight: scale and minimum are added up apart and may cancel in the end.
+double largest_minimum(const BlockLayout& layout) {
+  if (!layout.minimum) return 0;
+  if (layout.sub_scale == SubScale::kNone) return kMinimum;
+  return kMinimum * (layout.sub_scale == SubScale::kNibbles ? 15 : 63);
+}
+
+Expected expected(const Group& group, const Inputs& inputs, int64_t token, int64_t row) {
+  Expected result{0, 0};
+  for (int64_t k = 0; k < inputs.columns; ++k) {
+    const double term =
+        inputs.value(token, k) * group.weights[static_cast<size_t>(row * inputs.columns + k)];
+    result.value += term;
+    result.scale +=
+        std::abs(term) + std::abs(inputs.value(token, k)) * largest_minimum(group.layout);
+  }
+  return result;
+}
+
+class BlockKernels : public testing::TestWithParam<std::tuple<const KernelTable*, int>> {
+ protected:
+  const KernelTable& table() const { return *std::get<0>(GetParam()); }
+  int index() const { return std::get<1>(GetParam()); }
+  const BlockLayout& layout() const { return kBlockLayouts[index()]; }
+  const KernelTable::BlockKernels& kernel() const { return table().blocks[index()]; }
+
+  /// All tokens by way of panels of `step` columns, two groups (the same twice).
+  std::vector<float> by_panels(const Group& group, const Inputs& inputs, int64_t tokens,
+                               int64_t step) const {
+    std::vector<float> out(static_cast<size_t>(tokens * 32));
+    const auto panels = std::make_unique<CodePanel[]>(2);
+    for (int64_t begin = 0; begin < inputs.columns; begin += step) {
+      const int64_t count = std::min(step, inputs.columns - begin) / kBlockValues;
+      for (int p = 0; p < 2; ++p)
+        kernel().unpack(group.bytes.data(), begin / kBlockValues, count, panels[p]);
+      kernel().multiply({panels.get(), 2, count, inputs_at(inputs.blocks, inputs.columns, 0, begin),
+                         inputs.columns, tokens, out.data(), 32, begin > 0});
+    }
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(All, BlockKernels,
+                         testing::Combine(testing::ValuesIn(usable_tables()),
+                                          testing::Range(0, kBlockLayoutCount)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param)->name) + "_" +
+                                  kBlockLayouts[std::get<1>(info.param)].format;
+                         });
+
+TEST_P(BlockKernels, DotEqualsTheDefinitionUpToRounding) {
+  const int64_t step = kBlockValues * layout().super_blocks;
+  for (int pattern = 0; pattern < 5; ++pattern) {
+    for (int64_t columns = step; columns <= 300 && columns <= 4 * step; columns += step) {
+      const Group group(layout(), columns, pattern);
+      for (int input = 0; input < 4; ++input) {
+        const Inputs inputs(table(), input_pattern(input, columns), 1);
+        Guarded<float> out(16);
+        kernel().dot({group.bytes.data(), columns / 32, inputs.blocks, out.data()});
+        for (int64_t row = 0; row < 16; ++row) {
+          const Expected want = expected(group, inputs, 0, row);
+          ASSERT_NEAR(out[row], want.value, 2e-6 * want.scale + 1e-9)
+              << pattern << " " << input << " " << columns;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BlockKernels, PanelsGiveTheSameBitsAsDots) {
+  const int64_t columns = 768;
+  const Group group(layout(), columns, 0);
+  for (int64_t tokens = 1; tokens <= 14; ++tokens) {
+    const Inputs inputs(table(), normal_values(tokens * columns, 5), tokens);
+    for (int64_t step : {int64_t{32}, int64_t{96}, kPanelValues}) {
+      const auto out = by_panels(group, inputs, tokens, step);
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::vector<float> one(16);
+        kernel().dot({group.bytes.data(), columns / 32, inputs_at(inputs.blocks, columns, t, 0),
+                      one.data()});
+        for (size_t r = 0; r < 32; ++r) {
+          ASSERT_EQ(out[static_cast<size_t>(t) * 32 + r], one[r % 16])
+              << tokens << " tokens, row " << r;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BlockKernels, PanelsOfExtremesDoNotOverflow) {
+  const int64_t columns = 256, tokens = 3;
+  for (int pattern = 0; pattern < 5; ++pattern) {
+    const Group group(layout(), columns, pattern);
+    for (int input = 0; input < 4; ++input) {
+      const Inputs inputs(table(), input_pattern(input, tokens * columns), tokens);
+      const auto out = by_panels(group, inputs, tokens, kPanelValues);
+      for (int64_t row = 0; row < 16; ++row) {
+        const Expected want = expected(group, inputs, 2, row);
+        ASSERT_NEAR(out[static_cast<size_t>(64 + row)], want.value, 2e-6 * want.scale + 1e-9)
+            << pattern << input;
+      }
+    }
+  }
+}
+
+using QuantizeInputs = EachTable;
+INSTANTIATE_TEST_SUITE_P(Isa, QuantizeInputs, testing::ValuesIn(usable_tables()), table_name);
+
+TEST_P(QuantizeInputs, CodesAreNearestAndSumsExact) {
+  for (int64_t blocks = 1; blocks <= 12; ++blocks) {
+    auto values = normal_values(blocks * 32, static_cast<uint32_t>(blocks));
+    std::fill_n(values.begin(), 32, 0.0f);
+    const Inputs inputs(*GetParam(), values, 1);
+    EXPECT_EQ(inputs.blocks.scales[0], 0);
+    for (int64_t i = 0; i < blocks * 32; ++i) {
+      const double scale = inputs.blocks.scales[i / 32];
+      EXPECT_NEAR(inputs.value(0, i), values[static_cast<size_t>(i)], 0.5001 * scale);
+      EXPECT_LE(std::abs(inputs.blocks.codes[i]), 127);
+    }
+    for (int64_t i = 0; i < blocks * 2; ++i) {
+      int32_t sum = 0;
+      for (int64_t j = 0; j < 16; ++j) sum += inputs.blocks.codes[16 * i + j];
+      EXPECT_EQ(inputs.blocks.sums16[i], sum);
+      EXPECT_EQ(inputs.blocks.scaled_sums16[i],
+                inputs.blocks.scales[i / 2] * static_cast<float>(sum));
+    }
+  }
+}
+
+TEST_P(QuantizeInputs, NumbersThatAreNoneShowInTheScale) {
+  for (float bad : {NAN, INFINITY, -INFINITY}) {
+    std::vector<float> values(64, 1.0f);
+    values[17] = bad;
+    const Inputs inputs(*GetParam(), values, 1);
+    EXPECT_FALSE(std::isfinite(inputs.blocks.scales[0]));
+    EXPECT_EQ(inputs.blocks.scales[1], 1.0f / 127);
+  }
+}
+
+TEST_P(QuantizeInputs, TinyValuesBecomeZero) {
+  const Inputs inputs(*GetParam(), std::vector<float>(32, 1e-41f), 1);
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(inputs.blocks.codes[i], 0);
+}
+
+}  // namespace
+}  // namespace fewbits

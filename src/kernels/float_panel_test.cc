@@ -1,0 +1,68 @@
+#include "kernels/test_support.h"
+
+namespace fewbits {
+namespace {
+
+using FloatPanel = EachTable;
+INSTANTIATE_TEST_SUITE_P(Isa, FloatPanel, testing::ValuesIn(usable_tables()), table_name);
+
+void expect_product(const KernelTable& table, int64_t tokens, int64_t panels, int64_t depth) {
+  const auto inputs = normal_values(tokens * depth, 1);
+  const auto weights = normal_values(panels * depth * kGroupRows, 2);
+  const int64_t rows = panels * kGroupRows;
+  const Guarded<float> x(inputs), panel(weights);
+  for (bool accumulate : {false, true}) {
+    Guarded<float> out(std::vector<float>(static_cast<size_t>(tokens * rows), 0.25f));
+    table.float_panel({.inputs = x.data(),
+                       .input_stride = depth,
+                       .tokens = tokens,
+                       .panel = panel.data(),
+                       .panel_stride = depth * kGroupRows,
+                       .panels = panels,
+                       .depth = depth,
+                       .out = out.data(),
+                       .out_stride = rows,
+                       .accumulate = accumulate});
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t r = 0; r < rows; ++r) {
+        double sum = accumulate ? 0.25 : 0;
+        for (int64_t k = 0; k < depth; ++k) {
+          const int64_t at = (r / kGroupRows * depth + k) * kGroupRows + r % kGroupRows;
+          sum +=
+              double{inputs[static_cast<size_t>(t * depth + k)]} * weights[static_cast<size_t>(at)];
+        }
+        ASSERT_NEAR(out[t * rows + r], sum, 1e-4)
+            << tokens << " tokens, " << panels << " panels, depth " << depth;
+      }
+    }
+  }
+}
+
+TEST_P(FloatPanel, EqualsTheDefinition) {
+  for (int64_t tokens = 1; tokens <= 20; ++tokens) {
+    for (int64_t panels = 1; panels <= 5; ++panels) {
+      for (int64_t depth : {1, 2, 33}) expect_product(*GetParam(), tokens, panels, depth);
+    }
+  }
+}
+
+TEST_P(FloatPanel, ResultsDoNotDependOnOtherTokens) {
+  constexpr int64_t kDepth = 50, kTokens = 19;
+  const auto inputs = normal_values(kTokens * kDepth, 1);
+  const auto weights = normal_values(2 * kDepth * kGroupRows, 2);
+  std::vector<float> together(kTokens * 2 * kGroupRows), alone(together.size());
+  FloatPanelTask task{inputs.data(),       kDepth, kTokens, weights.data(),
+                      kDepth * kGroupRows, 2,      kDepth,  together.data(),
+                      2 * kGroupRows,      false};
+  GetParam()->float_panel(task);
+  task.tokens = 1;
+  for (int64_t t = 0; t < kTokens; ++t) {
+    task.inputs = inputs.data() + t * kDepth;
+    task.out = alone.data() + t * 2 * kGroupRows;
+    GetParam()->float_panel(task);
+  }
+  EXPECT_EQ(together, alone);
+}
+
+}  // namespace
+}  // namespace fewbits
