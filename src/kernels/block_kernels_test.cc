@@ -125,7 +125,7 @@ class BlockKernels : public testing::TestWithParam<std::tuple<const KernelTable*
     const auto panels = std::make_unique<CodePanel[]>(2);
     for (int64_t begin = 0; begin < inputs.columns; begin += step) {
       const int64_t count = std::min(step, inputs.columns - begin) / kBlockValues;
-      for (int p = 0; p < 2; ++p)
+      for (size_t p = 0; p < 2; ++p)
         kernel().unpack(group.bytes.data(), begin / kBlockValues, count, panels[p]);
       kernel().multiply({panels.get(), 2, count, inputs_at(inputs.blocks, inputs.columns, 0, begin),
                          inputs.columns, tokens, out.data(), 32, begin > 0});

@@ -1,6 +1,9 @@
-#include "kernels/cpu.h"
-
+// Which tables this processor and its operating system can run. Read from cpuid and xgetbv
+// directly: the compilers' own query does not know all names on clang 14.
+#include <array>
 #include <cstdint>
+
+#include "kernels/isa_tables.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -11,6 +14,11 @@ namespace fewbits {
 #if defined(__x86_64__)
 
 namespace {
+
+struct CpuFeatures {
+  bool avx2 = false;    ///< with FMA and F16C
+  bool avx512 = false;  ///< F, BW, VL, DQ and VNNI
+};
 
 struct Registers {
   uint32_t a = 0, b = 0, c = 0, d = 0;
@@ -36,8 +44,6 @@ constexpr uint32_t bit(int index) {
   return 1u << index;
 }
 
-}  // namespace
-
 // Bit numbers: Intel Software Developer's Manual, volume 2, CPUID.
 CpuFeatures cpu_features() {
   constexpr uint32_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28),
@@ -59,10 +65,23 @@ CpuFeatures cpu_features() {
   return features;
 }
 
+}  // namespace
+
+KernelCandidates kernel_candidates() {
+  static const CpuFeatures cpu = cpu_features();
+  static const std::array<KernelCandidate, 3> best_first = {{
+      {&kAvx512Table, cpu.avx512},
+      {&kAvx2Table, cpu.avx2},
+      {&kScalarTable, true},
+  }};
+  return {best_first.data(), static_cast<int>(best_first.size())};
+}
+
 #else
 
-CpuFeatures cpu_features() {
-  return {};
+KernelCandidates kernel_candidates() {
+  static const KernelCandidate only = {&kScalarTable, true};
+  return {&only, 1};
 }
 
 #endif

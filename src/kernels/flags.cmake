@@ -15,6 +15,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   endif()
   set_source_files_properties(${kernels_dir}/avx2.cc PROPERTIES COMPILE_OPTIONS "${avx2_flags}")
   set_source_files_properties(${kernels_dir}/avx512.cc PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
+else()
+  set_source_files_properties(${kernels_dir}/avx2.cc ${kernels_dir}/avx512.cc PROPERTIES HEADER_FILE_ONLY ON)
 endif()
 
 # The same files without and with optimisation, for symbols_test.cmake alone.

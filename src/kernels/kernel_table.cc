@@ -1,32 +1,21 @@
 #include "kernels/kernel_table.h"
 
-#include <array>
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "base/text.h"
 #include "kernels/attention_shape.h"
-#include "kernels/cpu.h"
 #include "kernels/isa_tables.h"
 
 namespace fewbits {
 namespace {
 
-const std::array<KernelCandidate, 3>& candidates() {
-  static const CpuFeatures cpu = cpu_features();
-  static const std::array<KernelCandidate, 3> best_first = {{
-      {&kAvx512Table, cpu.avx512},
-      {&kAvx2Table, cpu.avx2},
-      {&kScalarTable, true},
-  }};
-  return best_first;
-}
-
 const KernelTable& forced(std::string_view name) {
   std::vector<std::string> known;
-  for (const KernelCandidate& candidate : candidates()) {
+  for (const KernelCandidate& candidate : kernel_candidates()) {
     known.emplace_back(candidate.table->name);
     if (known.back() != name) continue;
     if (candidate.usable) return *candidate.table;
@@ -39,7 +28,7 @@ const KernelTable& forced(std::string_view name) {
 const KernelTable& choose() {
   const char* name = std::getenv("FEWBITS_ISA");
   if (name != nullptr && *name != '\0') return forced(name);
-  for (const KernelCandidate& candidate : candidates()) {
+  for (const KernelCandidate& candidate : kernel_candidates()) {
     if (candidate.usable) return *candidate.table;
   }
   return kScalarTable;
@@ -50,10 +39,6 @@ const KernelTable& choose() {
 const KernelTable& kernels() {
   static const KernelTable& chosen = choose();
   return chosen;
-}
-
-KernelCandidates kernel_candidates() {
-  return {candidates().data(), static_cast<int>(candidates().size())};
 }
 
 int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim) {
