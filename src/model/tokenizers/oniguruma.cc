@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "model/tokenizers/newer_unicode.h"
 
 namespace fewbits {
 namespace {
@@ -65,18 +66,16 @@ class Translator {
       case 'S':
         return replace(2, "\\P{White_Space}");
       case 'd':
-        return replace(2, "\\p{Nd}");
+        return category("Nd", 2, false);
       case 'D':
-        return replace(2, "\\P{Nd}");
+        return category("Nd", 2, true);
       case 'h':
         return replace(2, in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]");
-      case 'w': {
-        constexpr std::string_view word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
-        return replace(2, in_class ? std::string(word) : fmt::format("[{}]", word));
-      }
+      case 'w':
+        return replace(2, in_class ? word_class() : fmt::format("[{}]", word_class()));
       case 'W':
         if (in_class) refuse("\\W inside a class");
-        return replace(2, "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]");
+        return replace(2, fmt::format("[^{}]", word_class()));
       case 'H':
         refuse("\\H");
       case 'p':
@@ -92,14 +91,31 @@ class Translator {
     if (at_ + 2 >= in_.size() || in_[at_ + 2] != '{' || close == std::string_view::npos) {
       return copy(2);
     }
-    const bool negated = in_[at_ + 3] == '^';
-    const size_t name = at_ + 3 + (negated ? 1 : 0);
-    if (std::ranges::find(kScripts, in_.substr(name, close - name)) == kScripts.end()) {
-      return copy(close + 1 - at_);
+    const bool caret = in_[at_ + 3] == '^';
+    const size_t begin = at_ + 3 + (caret ? 1 : 0);
+    const std::string_view name = in_.substr(begin, close - begin);
+    const bool negated = caret != (in_[at_ + 1] == 'P');
+    if (std::ranges::find(kScripts, name) != kScripts.end()) {
+      return replace(close + 1 - at_, fmt::format("\\{}{{sc:{}}}", negated ? 'P' : 'p', name));
     }
-    copy(name - at_);
-    out_ += "sc:";
-    copy(close + 1 - at_);
+    category(name, close + 1 - at_, negated);
+  }
+
+  /// A property that may lack newer characters. Of a negated one in a class they cannot be taken
+  /// out; it stays as it is.
+  void category(std::string_view name, size_t count, bool negated) {
+    const std::string newer = newer_characters(name);
+    if (newer.empty() || (negated && depth_ > 0)) {
+      return replace(count, fmt::format("\\{}{{{}}}", negated ? 'P' : 'p', name));
+    }
+    const std::string members = fmt::format("\\p{{{}}}{}", name, newer);
+    if (depth_ > 0) return replace(count, members);
+    replace(count, fmt::format("[{}{}]", negated ? "^" : "", members));
+  }
+
+  static std::string word_class() {
+    return "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}" + newer_characters("L") + newer_characters("M") +
+           newer_characters("Nd");
   }
 
   void plain_character() {

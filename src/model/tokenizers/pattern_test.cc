@@ -40,8 +40,18 @@ TEST(Pattern, TranslatesWhatOnigurumaMeans) {
   EXPECT_THAT(matches("[[:alpha:]]+", "ab1"), ElementsAre("ab"));
   EXPECT_THAT(matches("^x", "x\nx"), ElementsAre("x", "x"));
   EXPECT_THAT(matches("(?i:'s)", "'S '\u017f"), ElementsAre("'S", "'\u017f"));
-  EXPECT_EQ(pcre2_from_oniguruma("\\p{Han}\\p{^Latin}\\p{L}", "test"),
-            "\\p{sc:Han}\\p{^sc:Latin}\\p{L}");
+  EXPECT_EQ(pcre2_from_oniguruma("\\p{Han}\\p{^Latin}\\P{Pc}", "test"),
+            "\\p{sc:Han}\\P{sc:Latin}\\P{Pc}");
+}
+
+TEST(Pattern, KnowsTheCharactersOfUnicode16) {
+  // A letter and a digit of Unicode 15, a letter and a mark of 16.
+  const std::string text = "a\U00011F28\U00011F50\U000105C0\u0897";
+  EXPECT_THAT(matches("\\p{L}+", text), ElementsAre("a\U00011F28", "\U000105C0"));
+  EXPECT_THAT(matches("[^\\s\\p{L}]+", text), ElementsAre("\U00011F50", "\u0897"));
+  EXPECT_THAT(matches("\\P{L}+", text), ElementsAre("\U00011F50", "\u0897"));
+  EXPECT_THAT(matches("\\d", text), ElementsAre("\U00011F50"));
+  EXPECT_THAT(matches("\\w+", text), ElementsAre(text));
 }
 
 TEST(Pattern, RefusesWhatItCannotTranslate) {
