@@ -29,16 +29,39 @@ inline AttentionScratch attention_scratch(const AttentionTask& task) {
   return scratch;
 }
 
-/// Keys beyond `count` are zeros.
-inline void fill_key_panels(const uint16_t* keys, int64_t count, int64_t head_dim, float* panels) {
-  float row[kHeadStep];
-  for (int64_t j = 0; j < kKeyTile; ++j) {
-    float* panel = panels + j / kGroupRows * head_dim * kGroupRows + j % kGroupRows;
-    for (int64_t d = 0; d < head_dim; d += kHeadStep) {
-      const int64_t n = head_dim - d < kHeadStep ? head_dim - d : kHeadStep;
-      if (j < count) halves_to_floats(keys + j * head_dim + d, n, row);
-      for (int64_t i = 0; i < n; ++i) panel[(d + i) * kGroupRows] = j < count ? row[i] : 0;
+/// Dimensions [first, head_dim) of one key, one by one.
+inline void scatter_key(const uint16_t* key, int64_t first, int64_t head_dim, float* panel) {
+  for (int64_t d = first; d < head_dim; ++d) halves_to_floats(key + d, 1, panel + d * kGroupRows);
+}
+
+/// Keys [first, first + kLanes) of a tile into their column of a panel; keys from `count` on are
+/// zeros.
+inline void fill_key_column(const uint16_t* keys, int64_t first, int64_t count, int64_t head_dim,
+                            float* panel) {
+  const int64_t whole = head_dim / kLanes * kLanes;
+  for (int64_t d = 0; d < whole; d += kLanes) {
+    F rows[kLanes];
+    for (int j = 0; j < kLanes; ++j) {
+      rows[j] = first + j < count ? load_half(keys + (first + j) * head_dim + d) : broadcast(0);
     }
+    transpose(rows);
+    for (int i = 0; i < kLanes; ++i) store(panel + (d + i) * kGroupRows, rows[i]);
+  }
+  for (int64_t j = 0; j < kLanes; ++j) {
+    for (int64_t d = whole; d < head_dim; ++d) panel[d * kGroupRows + j] = 0;
+    if (first + j < count) scatter_key(keys + (first + j) * head_dim, whole, head_dim, panel + j);
+  }
+}
+
+inline void fill_key_panels(const uint16_t* keys, int64_t count, int64_t head_dim, float* panels) {
+  for (int64_t j = 0; j < count; j += kLanes) {
+    float* panel = panels + j / kGroupRows * head_dim * kGroupRows + j % kGroupRows;
+    fill_key_column(keys, j, count, head_dim, panel);
+  }
+  // The last panel is multiplied whole: what lies beyond the last column must be a number.
+  for (int64_t j = (count + kLanes - 1) / kLanes * kLanes; j % kGroupRows != 0; j += kLanes) {
+    fill_key_column(keys, j, count, head_dim,
+                    panels + j / kGroupRows * head_dim * kGroupRows + j % kGroupRows);
   }
 }
 

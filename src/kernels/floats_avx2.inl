@@ -57,3 +57,22 @@ inline F power_of_two(F n) {
 inline F zero_below(F value, F x, float limit) {
   return _mm256_and_ps(value, _mm256_cmp_ps(x, broadcast(limit), _CMP_NLT_UQ));
 }
+
+/// 8 x 8: neighbours of two, of four, then the halves of the registers.
+inline void transpose(F (&rows)[kLanes]) {
+  F pairs[kLanes], quads[kLanes];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int j = 0; j < 2; ++j) {
+      quads[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
+      quads[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
+    rows[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
+  }
+}

@@ -53,3 +53,31 @@ inline F power_of_two(F n) {
 inline F zero_below(F value, F x, float limit) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, broadcast(limit), _CMP_NLT_UQ), value);
 }
+
+/// 16 x 16: neighbours of two, of four, then the quarters of the registers, twice.
+inline void transpose(F (&rows)[kLanes]) {
+  F pairs[kLanes], quads[kLanes], halves[kLanes];
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    for (int j = 0; j < 2; ++j) {
+      quads[i + 2 * j] = _mm512_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
+      quads[i + 2 * j + 1] = _mm512_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
+    }
+  }
+  // quads[4 g + c]: columns c, c + 4, c + 8, c + 12 of the rows 4 g to 4 g + 3, a quarter each.
+  for (int c = 0; c < 4; ++c) {
+    halves[c] = _mm512_shuffle_f32x4(quads[c], quads[c + 4], 0x88);
+    halves[c + 4] = _mm512_shuffle_f32x4(quads[c], quads[c + 4], 0xdd);
+    halves[c + 8] = _mm512_shuffle_f32x4(quads[c + 8], quads[c + 12], 0x88);
+    halves[c + 12] = _mm512_shuffle_f32x4(quads[c + 8], quads[c + 12], 0xdd);
+  }
+  for (int c = 0; c < 4; ++c) {
+    rows[c] = _mm512_shuffle_f32x4(halves[c], halves[c + 8], 0x88);
+    rows[c + 4] = _mm512_shuffle_f32x4(halves[c + 4], halves[c + 12], 0x88);
+    rows[c + 8] = _mm512_shuffle_f32x4(halves[c], halves[c + 8], 0xdd);
+    rows[c + 12] = _mm512_shuffle_f32x4(halves[c + 4], halves[c + 12], 0xdd);
+  }
+}

@@ -95,3 +95,8 @@ inline F power_of_two(F n) {
 inline F zero_below(F value, F x, float limit) {
   return reinterpret_cast<F>(reinterpret_cast<I>(value) & ~(x < broadcast(limit)));
 }
+
+inline void transpose(F (&rows)[kLanes]) {
+  const F a = rows[0], b = rows[1], c = rows[2], d = rows[3];
+  for (int i = 0; i < kLanes; ++i) rows[i] = F{a[i], b[i], c[i], d[i]};
+}
