@@ -10,8 +10,8 @@
 using B = __m256i;
 using I = __m256i;
 using P = __m256i;
-constexpr TileShape kBlockTile = {.tokens = 3,
-                                  .panels = 1};  // 6 partial sums, 6 results, 2 rows, 1 input
+// 6 partial sums, 6 results, 2 rows, 1 input
+constexpr TileShape kBlockTile = {.tokens = 3, .panels = 1};
 constexpr bool kSignedBytes = true;
 
 constexpr int safe_products(int bits) {

@@ -1,28 +1,43 @@
 // The text of all kernels. An instruction-set file defines the shim below inside an anonymous
 // namespace, includes this file there, and fills its table with `make_table`.
 //
-// The shim: F, a vector of kLanes floats with the usual operators, and
+// clang-format off
 //
-//   F load(const float*), store(float*, F), broadcast(float)      unaligned
-//   F load_half(const uint16_t*), store_half(uint16_t*, F)        kLanes IEEE halves, to nearest
-//   even F load_bfloat(const uint16_t*) F fma(a, b, c)             a * b + c, fused where the
-//   machine can F maximum(a, b)            b where either is NaN F minimum(a, b)            b where
-//   either is NaN float sum(F), largest(F)   over the lanes, in a fixed order F round_even(F)
-//   nearest integer; |x| < 2^22 F power_of_two(F)          2^n for integral n from -126 to 127 F
-//   zero_below(value, x, limit)     value where x >= limit or x is NaN, else 0 constexpr int
-//   kTileTokens  tokens in a tile of the float product: as many as registers allow
-// B, a quad of kLanes rows (4 kLanes bytes); I, kLanes int32; P, partial sums of products, and
+// F is a vector of kLanes floats with the usual operators.
 //
-//   B load_quads(const uint8_t*), store_quads(uint8_t*, B), repeat_quad(const int8_t*),
-//   repeat_byte(uint8_t) B shift_right<n>(B), shift_left<n>(B)    n < 8; bits that cross into the
-//   next byte are masked off by the caller B look_up(B, const uint8_t (&)[16]) B operand<bits>(B
-//   codes)                 codes of so many bits in the form that multiply wants P
-//   multiply_add<bits>(P, B operand, B inputs)   adds the sum of products of each quad, perhaps in
-//   two halves P no_products(), I widen(P), I plus(I, I), I minus(I, I), F to_float(I) I
-//   repeat_shifted<n>(const int32_t*)      2^n times it, in all lanes constexpr bool kSignedBytes
-//   operand<8> is code - 128, so that nothing has to be subtracted constexpr int
-//   safe_products(bits)        how many multiply_add cannot overflow a P constexpr int
-//   kBlockTileTokens           tokens in a tile of the block product
+//   F load(const float*), store(float*, F), broadcast(float)    unaligned
+//   F load_half(const uint16_t*), store_half(uint16_t*, F)      IEEE halves, to nearest even
+//   F load_bfloat(const uint16_t*)
+//   F load_signed(const int8_t*), load_unsigned, load_low_nibbles, load_high_nibbles(const uint8_t*)
+//   void store_int8(int8_t*, F)                   integral values from -128 to 127
+//   F fma(a, b, c)                                a * b + c, fused where the machine can
+//   F maximum(a, b), minimum(a, b)                b where either is NaN
+//   float sum(F), largest(F)                      over the lanes, in a fixed order
+//   F round_even(F)                               nearest integer; |x| < 2^22
+//   F power_of_two(F)                             2^n for integral n from -126 to 127
+//   F zero_below(F value, F x, float limit)       value where x >= limit or x is NaN, else 0
+//   transpose(F (&)[kLanes])                      a square of kLanes x kLanes
+//   TileShape kFloatTile                          as large as the registers allow
+//
+// B is a quad of kLanes rows (4 kLanes bytes) with | & ^; I, kLanes int32; P, partial sums.
+//
+//   B load_quads(const uint8_t*), store_quads(uint8_t*, B), repeat_quad(const int8_t*)
+//   B repeat_byte(uint8_t)
+//   B shift_right<n>(B), shift_left<n>(B)         n < 8; the caller masks off what crossed bytes
+//   B look_up(B, const uint8_t (&)[16])
+//   B operand<bits>(B codes)                      codes in the form that multiply_add wants
+//   bool kSignedBytes                             operand<8> is code - 128: no zero to subtract
+//   P no_products(), multiply_add<bits>(P, B operand, B inputs)   adds products within each quad
+//   int safe_products(bits)                       how many multiply_add cannot overflow a P
+//   I widen(P), plus(I, I), minus(I, I), repeat_shifted<n>(const int32_t*) (2^n times it)
+//   F to_float(I)
+//   bool kSplitSigns, magnitude, sign_mask, multiply_split, split_start, load_ints, store_ints
+//                                                 see bytes_avx2.inl; whole_signs.inl for the others
+//   I add_products(I, B codes, B inputs)          for codes of seven bits, as fast as can be
+//   void opaque(V&)                               the compiler forgets what it knows of the value
+//   TileShape kBlockTile                          the tile of the block product
+//
+// clang-format on
 //
 // Nothing here includes a standard header: whatever is inline in one would become a weak symbol
 // compiled for this instruction set, and the linker might pick it for every caller.
