@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compares fewbits' tokens with PyPI's `tokenizers` and with stock llama.cpp on 10,000 random texts for real vocabularies:
+"""Compares fewbits' tokens with PyPI's `tokenizers` and with stock llama.cpp on 10,000 random texts for real
+vocabularies:
 
   the reference model and stories260K as Hugging Face folders, and the GGUF files that fewbits makes of them;
   Llama 3, Qwen2 and GPT-2 from the vocabulary files in FEWBITS_PEERS_DIR/models (of llama-cpp-python's source package).
@@ -41,7 +42,8 @@ def compare(args, name, model, tokenizer):
     command = [args.fewbits.parent / "model_test", "--gtest_filter=TokenizerInterop.*", "--gtest_brief=1"]
     if subprocess.run(command, env=environment, check=False).returncode != 0:
         raise SystemExit(f"{name}: fewbits and tokenizers differ")
-    print(f"{name}: {len(cases)} texts, {sum(len(case['ids']) for case in cases)} tokens, all equal to tokenizers", flush=True)
+    count = sum(len(case["ids"]) for case in cases)
+    print(f"{name}: {len(cases)} texts, {count} tokens, all equal to tokenizers", flush=True)
 
 
 def compare_with_llama(args, name, folder):
@@ -54,8 +56,8 @@ def compare_with_llama(args, name, folder):
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
     texts = [text for text in random_texts.random_texts(COUNT, seed=8) if text and "\0" not in text]
-    # SmolLM2 has no token for the bytes F1 and F2, with which only planes without characters begin. Such a byte vanishes,
-    # and then llama.cpp alone keeps its neighbours from merging.
+    # SmolLM2 has no token for the bytes F1 and F2, with which only planes without characters begin. Such a byte
+    # vanishes, and then llama.cpp alone keeps its neighbours from merging.
     texts = [text for text in texts if not any(0x40000 <= ord(character) < 0xC0000 for character in text)]
     for text in texts:
         want = tokenizer.encode(text, add_special_tokens=False).ids

@@ -142,7 +142,7 @@ void build_byte_level(const Metadata& metadata, std::string_view where, Tokenize
   Bpe::Options options;
   options.byte_level = true;
   options.ignore_merges = name.ignore_merges;
-  parts.model = Bpe::from_merges(parts.vocabulary, read_merges(metadata, where), options, where);
+  parts.set_model(Bpe::from_merges(parts.vocabulary, read_merges(metadata, where), options, where));
   std::vector<DecoderStep> decode;
   decode.emplace_back(DecodeByteLevel{});
   parts.decoder = Decoder(std::move(decode), {});
@@ -161,7 +161,7 @@ void build_sentence_piece(const Metadata& metadata, TokenizerParts& parts) {
   Bpe::Options options;
   options.byte_fallback = true;
   options.unknown = parts.unknown;
-  parts.model = Bpe::from_scores(parts.vocabulary, options);
+  parts.set_model(Bpe::from_scores(parts.vocabulary, options));
   std::vector<DecoderStep> text_steps;
   if (prefix) text_steps.emplace_back(DecodeStrip{" ", 1, 0});
   std::vector<DecoderStep> token_steps;

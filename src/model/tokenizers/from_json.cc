@@ -145,7 +145,7 @@ void read_model(const Json& model, std::string_view where, TokenizerParts& parts
       throw Error(fmt::format("{}: unk_token '{}' is not in the vocabulary", where, unknown));
     }
   }
-  parts.model = Bpe::from_merges(parts.vocabulary, read_merges(model, where), options, where);
+  parts.set_model(Bpe::from_merges(parts.vocabulary, read_merges(model, where), options, where));
 }
 
 void add_token_search(std::vector<AddedJson> added, std::string_view where, TokenizerParts& parts) {

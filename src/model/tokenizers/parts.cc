@@ -53,7 +53,7 @@ void finish_tokenizer(TokenizerParts& parts) {
   parts.end_tokens.erase(repeated, parts.end_tokens.end());
 
   const auto on_bytes = [](const auto& step) { return works_on_bytes(step); };
-  parts.keeps_invalid_bytes = parts.model->options().byte_fallback &&
+  parts.keeps_invalid_bytes = parts.bpe != nullptr && parts.bpe->options().byte_fallback &&
                               std::ranges::all_of(parts.normalizer.steps(), on_bytes) &&
                               std::ranges::all_of(parts.pre_tokenizer.steps(), on_bytes);
 }

@@ -30,7 +30,8 @@ struct TokenizerParts {
   Normalizer normalizer;
   AddedTokens normalized_tokens;  ///< found in the normalized text
   PreTokenizer pre_tokenizer;
-  std::unique_ptr<const Bpe> model;
+  std::unique_ptr<const TokenModel> model;
+  const Bpe* bpe = nullptr;  ///< the model, where it is BPE
   Decoder decoder;
   std::vector<Token> prefix;  ///< what the model wants in front of a text, mostly BOS
   std::vector<Token> suffix;
@@ -42,6 +43,11 @@ struct TokenizerParts {
   bool keeps_invalid_bytes =
       false;             ///< no part needs valid UTF-8, and the model can spell any byte
   std::string gguf_pre;  ///< tokenizer.ggml.pre of the GGUF it came from; "": from elsewhere
+
+  void set_model(std::unique_ptr<const Bpe> merging) {
+    bpe = merging.get();
+    model = std::move(merging);
+  }
 
   TokenizerParts() = default;
   TokenizerParts(const TokenizerParts&) = delete;

@@ -41,7 +41,7 @@ std::optional<std::vector<std::string>> expressions_of(const PreTokenizer& pre_t
 std::string pre_name_of(const TokenizerParts& parts) {
   if (!parts.gguf_pre.empty()) return parts.gguf_pre;
   const auto expressions = expressions_of(parts.pre_tokenizer);
-  const bool ignore_merges = parts.model->options().ignore_merges;
+  const bool ignore_merges = parts.bpe->options().ignore_merges;
   const PreName* name = expressions ? name_of_expressions(*expressions, ignore_merges) : nullptr;
   if (name != nullptr) return std::string(name->name);
   std::vector<std::string> known;
@@ -66,7 +66,7 @@ void check_normalizer(const Normalizer& normalizer) {
 
 std::vector<std::string> merges_of(const TokenizerParts& parts) {
   std::vector<std::string> merges;
-  for (const MergeTable::Entry& merge : parts.model->merges().entries()) {
+  for (const MergeTable::Entry& merge : parts.bpe->merges().entries()) {
     const std::string& left = parts.vocabulary[merge.left].text;
     merges.push_back(left + ' ' + parts.vocabulary[merge.right].text);
     if (merges.back().find(' ', 1) != left.size()) {
@@ -134,7 +134,7 @@ SpaceMarks marks_of(const TokenizerParts& parts) {
 /// the rank of the first merge that makes it. What no merge makes goes last.
 std::vector<VocabularyEntry> scored_entries(const TokenizerParts& parts) {
   std::vector<VocabularyEntry> entries = parts.vocabulary.entries();
-  const auto merges = parts.model->merges().entries();
+  const auto merges = parts.bpe->merges().entries();
   for (VocabularyEntry& entry : entries) entry.score = 0;
   for (const MergeTable::Entry& merge : merges) {
     float& score = entries[static_cast<size_t>(merge.merge.merged)].score;
@@ -157,8 +157,8 @@ std::vector<VocabularyEntry> scored_entries(const TokenizerParts& parts) {
 
 /// Throws Error where scores would merge other pairs than the list does, or in another order.
 void check_scores(const TokenizerParts& parts, const Vocabulary& scored) {
-  const auto by_score = Bpe::from_scores(scored, parts.model->options());
-  const MergeTable& listed = parts.model->merges();
+  const auto by_score = Bpe::from_scores(scored, parts.bpe->options());
+  const MergeTable& listed = parts.bpe->merges();
   uint32_t rank = 0;
   for (const MergeTable::Entry& merge : listed.entries()) {
     const Merge* same = by_score->merges().find(merge.left, merge.right);
@@ -212,6 +212,7 @@ void write_special_tokens(const TokenizerParts& parts, Metadata& metadata) {
 }  // namespace
 
 void tokenizer_to_gguf(const TokenizerParts& parts, Metadata& metadata) {
+  check(parts.bpe != nullptr);
   if (parts.pre_tokenizer.byte_level()) {
     check_normalizer(parts.normalizer);
     metadata.set_string("tokenizer.ggml.model", "gpt2");

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the golden files beside it: small tokenizers of every kind, trained here on the licence of this repository, each
-with random texts and what PyPI's `tokenizers` makes of them.
+"""Makes the golden files beside it: small tokenizers of every kind, trained here on the licence of this repository,
+each with random texts and what PyPI's `tokenizers` makes of them.
 
     python3 make.py        needs tokenizers==0.23.3
 """
@@ -14,7 +14,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 HERE = pathlib.Path(__file__).parent
 TEXT = (HERE.parents[2] / "LICENSE").read_text() + " It's 1234 o'clock, we've 56 naïve cafés; they'll cost €7.\n" * 20
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 

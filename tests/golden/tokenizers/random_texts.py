@@ -9,8 +9,8 @@ CHARACTERS = (
     "éüñßàçøåæœšžłđ\u00a0\u2009\u3000\u2028\u0085\u180e\u200b\u0301\u0308中文日本語한국어кириллицаابتहिन्दी😀👍🏽🇩🇪\u1160ﬁﬆſİŉ²½Ⅷ٣"
 )
 PIECES = [
-    "it's", "I'LL", "we've", "don't", "the", " of", "  ", "\n\n", "\r\n", "1234567", "Hello", "▁", "<0x0A>", "<s>", "</s>",
-    "<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|endoftext|>", "<unk>", "   x", "naïve", "fooBar", "https://x.y/z?q=1",
+    "it's", "I'LL", "we've", "don't", "the", " of", "  ", "\n\n", "\r\n", "1234567", "Hello", "▁", "<0x0A>", "<s>",
+    "</s>", "<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|endoftext|>", "<unk>", "   x", "naïve", "fooBar", "https://x.y/z?q=1",
     "İstanbul", "'S", "'ſ", "<word>", "[left]", "[right]", "Ａ",
 ]
 LENGTHS = [1, 2, 5, 10, 20, 50]
