@@ -21,7 +21,9 @@ namespace fewbits {
 /// - the filters, tests and functions listed in templates/{filters,value_tests,functions}.cc.
 ///
 /// Anything else is an Error: call, extends, include, import, block, recursive loops, * and ** in
-/// calls, % on strings.
+/// calls, % on strings, half a surrogate pair in a string. Two texts differ from jinja2's: letters
+/// that grow in upper case (but for the German sharp s) stay as they are, and where jinja2 folds a
+/// constant that Python would refuse, such as 1[2:], this refuses.
 ///
 /// Templates come from strangers: nesting, steps and the bytes that a rendering makes are bounded.
 class ChatTemplate {

@@ -29,7 +29,7 @@ bool advance(Loop& loop) {
   Value item;
   if (!loop.ahead.empty()) {
     item = loop.ahead.front();
-    loop.ahead.erase(loop.ahead.begin());
+    loop.ahead.pop_front();
   } else if (!loop.next(item)) {
     return false;
   }

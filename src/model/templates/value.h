@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -74,7 +75,7 @@ struct Loop {
   int64_t index0 = -1;
   int64_t known_length = -1;  ///< without a filter the length is known at the start
   Value before, current;
-  std::vector<Value> ahead;  ///< items that loop.last, loop.nextitem or loop.length looked at early
+  std::deque<Value> ahead;  ///< items that loop.last, loop.nextitem or loop.length looked at early
 };
 
 struct MacroDefinition;
