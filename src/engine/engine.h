@@ -13,7 +13,7 @@
 namespace fewbits {
 
 struct EngineOptions {
-  PackOptions pack;
+  PackOptions pack = {};
   int64_t batch = 512;  ///< most tokens in one pass; longer inputs are cut
 };
 

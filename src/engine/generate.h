@@ -24,10 +24,10 @@ enum class StopReason {
 std::string_view stop_reason_text(StopReason reason);
 
 struct GenerateOptions {
-  SamplerOptions sampler;
+  SamplerOptions sampler = {};
   int64_t max_tokens = 256;
-  std::vector<std::string> stop_strings;  ///< end the text and are not part of it
-  TextCallback on_text;                   ///< gets the text piece by piece
+  std::vector<std::string> stop_strings = {};  ///< end the text and are not part of it
+  TextCallback on_text = {};                   ///< gets the text piece by piece
 };
 
 struct GenerateResult {

@@ -1,0 +1,212 @@
+#include "engine/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "base/error.h"
+#include "engine/naive_llama.h"
+#include "model/tiny_checkpoint.h"
+
+namespace fewbits {
+namespace {
+
+// Halves in the cache are good to 2^-11, and two layers of attention sum many of them: measured
+// 3e-4 of the largest logit.
+constexpr double kCacheRounding = 2e-3;
+// The same sums in another order, and whatever halves that flips.
+constexpr double kOrderRounding = 1e-3;
+
+std::vector<Token> random_tokens(const Model& model, int64_t count, unsigned seed = 3) {
+  std::mt19937 random(seed);
+  std::vector<Token> tokens;
+  for (int64_t i = 0; i < count; ++i) {
+    tokens.push_back(static_cast<Token>(random() % static_cast<unsigned>(model.config.vocabulary)));
+  }
+  return tokens;
+}
+
+/// Logits of all tokens, fed in passes of the given sizes.
+std::vector<float> all_logits(Engine& engine, const std::vector<Token>& tokens,
+                              const std::vector<int64_t>& pieces) {
+  KvCache cache(engine.config(), static_cast<int64_t>(tokens.size()));
+  std::vector<float> logits(tokens.size() * static_cast<size_t>(engine.config().vocabulary));
+  int64_t begin = 0;
+  for (const int64_t size : pieces) {
+    const std::span piece(tokens.data() + begin, static_cast<size_t>(size));
+    engine.logits(engine.forward(piece, cache, size), size,
+                  logits.data() + begin * engine.config().vocabulary);
+    begin += size;
+  }
+  EXPECT_EQ(cache.length(), static_cast<int64_t>(tokens.size()));
+  return logits;
+}
+
+std::vector<float> all_logits(Engine& engine, const std::vector<Token>& tokens) {
+  return all_logits(engine, tokens, {static_cast<int64_t>(tokens.size())});
+}
+
+/// Largest difference over largest magnitude.
+template <class A, class B>
+double relative_distance(const std::vector<A>& a, const std::vector<B>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double largest = 0, difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    largest = std::max(largest, std::abs(double{a[i]}));
+    difference = std::max(difference, std::abs(double{a[i]} - b[i]));
+  }
+  return difference / largest;
+}
+
+double distance_from_naive(const TinyCheckpoint& checkpoint, int64_t count) {
+  const Model model = open_model(checkpoint.write());
+  ThreadPool pool(2);
+  Engine engine(model, pool, {.batch = 16});
+  const std::vector<Token> tokens = random_tokens(model, count);
+  std::vector<double> naive;
+  for (const auto& row : NaiveLlama(checkpoint, model.config).logits(tokens)) {
+    naive.insert(naive.end(), row.begin(), row.end());
+  }
+  return relative_distance(naive, all_logits(engine, tokens));
+}
+
+TEST(Engine, AgreesWithTheNaiveForward) {
+  EXPECT_LT(distance_from_naive(TinyCheckpoint(), 40), kCacheRounding);
+}
+
+TEST(Engine, AgreesWithTheNaiveForwardWhereTied) {
+  TinyCheckpoint checkpoint;
+  checkpoint.tensors.erase("lm_head.weight");
+  EXPECT_LT(distance_from_naive(checkpoint, 9), kCacheRounding);
+}
+
+TEST(Engine, AgreesWithTheNaiveForwardWhereRopeIsScaled) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["rope_scaling"] = {{"type", "linear"}, {"factor", 2.5}};
+  EXPECT_LT(distance_from_naive(checkpoint, 33), kCacheRounding);
+  checkpoint.config["rope_scaling"] = {{"rope_type", "llama3"},
+                                       {"factor", 8.0},
+                                       {"low_freq_factor", 1.0},
+                                       {"high_freq_factor", 4.0},
+                                       {"original_max_position_embeddings", 64}};
+  EXPECT_LT(distance_from_naive(checkpoint, 33), kCacheRounding);
+}
+
+TEST(Engine, AgreesWithTheNaiveForwardForEveryGroupOfHeads) {
+  for (const int kv_heads : {1, 3, 6}) {
+    TinyCheckpoint checkpoint;
+    checkpoint.config["num_key_value_heads"] = kv_heads;
+    checkpoint.fill();
+    EXPECT_LT(distance_from_naive(checkpoint, 21), kCacheRounding) << kv_heads;
+  }
+}
+
+class TinyEngine : public testing::Test {
+ protected:
+  TinyCheckpoint checkpoint_;
+  Model model_ = open_model(checkpoint_.write());
+  ThreadPool pool_{2};
+};
+
+TEST_F(TinyEngine, GivesTheSameForOneTokenAtATimeAndForPieces) {
+  Engine engine(model_, pool_, {.batch = 8});
+  const std::vector<Token> tokens = random_tokens(model_, 30);
+  const std::vector<float> whole = all_logits(engine, tokens);
+  EXPECT_LT(relative_distance(whole, all_logits(engine, tokens, std::vector<int64_t>(30, 1))),
+            kOrderRounding);
+  EXPECT_LT(relative_distance(whole, all_logits(engine, tokens, {13, 1, 16})), kOrderRounding);
+}
+
+TEST_F(TinyEngine, GivesTheSameBitsForAnyNumberOfThreads) {
+  const std::vector<Token> tokens = random_tokens(model_, 100);
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 2, 7}) {
+    ThreadPool pool(threads);
+    Engine engine(model_, pool);
+    results.push_back(all_logits(engine, tokens));
+    results.push_back(all_logits(engine, tokens, std::vector<int64_t>(100, 1)));
+  }
+  for (size_t i = 2; i < results.size(); ++i) EXPECT_EQ(results[i], results[i % 2]);
+}
+
+TEST_F(TinyEngine, GoesOnAfterTruncation) {
+  Engine engine(model_, pool_);
+  const std::vector<Token> tokens = random_tokens(model_, 20), other = random_tokens(model_, 20, 8);
+  KvCache cache(model_.config, 20);
+  engine.forward(other, cache, 0);
+  cache.truncate(0);
+  engine.forward(std::span(tokens).first(12), cache, 0);
+  engine.forward(std::span(other).first(8), cache, 1);
+  cache.truncate(12);
+  const auto last = engine.forward(std::span(tokens).last(8), cache, 1);
+  EXPECT_THAT(cache.tokens(), testing::ElementsAreArray(tokens));
+  const std::vector<float> resumed(last.begin(), last.end());
+  KvCache fresh(model_.config, 20);
+  const auto again = engine.forward(tokens, fresh, 1);
+  EXPECT_LT(relative_distance(std::vector<float>(again.begin(), again.end()), resumed),
+            kOrderRounding);
+}
+
+TEST_F(TinyEngine, ReturnsTheLastRowsAcrossPasses) {
+  Engine engine(model_, pool_, {.batch = 8});
+  const std::vector<Token> tokens = random_tokens(model_, 21);
+  KvCache first(model_.config, 21), second(model_.config, 21);
+  const auto all = engine.forward(tokens, first, 21);
+  const std::vector<float> kept(all.end() - 10 * model_.config.hidden, all.end());
+  const auto last = engine.forward(tokens, second, 10);
+  EXPECT_THAT(kept, testing::ElementsAreArray(last));
+}
+
+TEST_F(TinyEngine, CountsTheBytesOfOneToken) {
+  const Engine engine(model_, pool_);
+  // All matrices but the embedding in F32, of which one row, and the norms.
+  const int64_t hidden = 48, ffn = 80, kv = 16;
+  const int64_t layer = 2 * hidden * hidden + 2 * kv * hidden + 3 * ffn * hidden + 2 * hidden;
+  const int64_t values = 2 * layer + hidden + hidden + model_.config.vocabulary * hidden;
+  EXPECT_GE(engine.weight_bytes(), 4 * values);
+  EXPECT_LT(engine.weight_bytes(), 4 * values * 5 / 4);  // panels may be padded
+}
+
+TEST_F(TinyEngine, ShowsAnObserverWhatEachMapIsFed) {
+  const LayerWeights weights = load_layer(model_, 0, {}, pool_);
+  RopeTable rope(rope_frequencies(model_.config, {}), 5);
+  rope.prepare(0, 5);
+  LayerBuffers buffers(model_.config, 5, pool_.threads());
+  std::vector<std::pair<Role, size_t>> seen;
+  const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
+    EXPECT_EQ(tokens, 5);
+    seen.emplace_back(site, input.size());
+  };
+  LayerContext context{model_.config, rope, buffers, pool_, &observer};
+  std::vector<float> hidden(5 * 48, 0.5f);
+  KvCache cache(model_.config, 5);
+  forward_layer(weights, hidden, cache.layer(0), context);
+  EXPECT_THAT(seen, testing::ElementsAre(std::pair(Role::kQuery, size_t{5 * 48}),
+                                         std::pair(Role::kAttentionOutput, size_t{5 * 48}),
+                                         std::pair(Role::kGate, size_t{5 * 48}),
+                                         std::pair(Role::kDown, size_t{5 * 80})));
+}
+
+TEST_F(TinyEngine, RefusesAContextThatNoMemoryHolds) {
+  EXPECT_THROW(KvCache(model_.config, int64_t{1} << 50), Error);
+  EXPECT_THROW(KvCache(model_.config, int64_t{1} << 62), Error);
+}
+
+TEST(Rope, TurnsByPositionTimesFrequency) {
+  ModelConfig config;
+  config.head_dim = 64;
+  config.rope_theta = 500000;
+  RopeTable table(rope_frequencies(config, {}), 3);
+  table.prepare(131070, 3);
+  for (int i = 0; i < 32; ++i) {
+    const double angle = 131072 * std::pow(500000, -i / 32.0);
+    EXPECT_NEAR(table.cosines(2)[i], std::cos(angle), 1e-6);
+    EXPECT_NEAR(table.sines(2)[i], std::sin(angle), 1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace fewbits
