@@ -1,0 +1,333 @@
+#include "model/model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <numbers>
+
+#include "base/error.h"
+#include "files/gguf.h"
+#include "model/tiny_checkpoint.h"
+#include "model/weights.h"
+
+namespace fewbits {
+namespace {
+
+using testing::HasSubstr;
+
+std::string error_of(const std::function<void()>& act) {
+  try {
+    act();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+std::string error_of(const TinyCheckpoint& checkpoint) {
+  const std::filesystem::path folder = checkpoint.write();
+  return error_of([&] { open_model(folder); });
+}
+
+TEST(Model, KnowsEverythingAboutAFolder) {
+  TinyCheckpoint checkpoint;
+  checkpoint.tokenizer_config["chat_template"] = "{{ messages }}";
+  const Model model = open_model(checkpoint.write());
+  EXPECT_EQ(model.architecture->name, "llama");
+  EXPECT_EQ(model.config.head_dim, 8);
+  EXPECT_EQ(model.config.kv_heads, 2);
+  EXPECT_FALSE(model.config.tied_embeddings);
+  EXPECT_EQ(model.chat_template, "{{ messages }}");
+  EXPECT_THAT(model.warnings, testing::IsEmpty());
+  ASSERT_EQ(model.weights.size(), 3u + 2 * 9);
+  EXPECT_EQ(model.weights[0].gguf_name, "token_embd.weight");
+  EXPECT_EQ(model.weights[1].gguf_name, "blk.0.attn_norm.weight");
+  EXPECT_EQ(model.weights.back().gguf_name, "output.weight");
+  EXPECT_EQ(model.find(Role::kDown, 1)->gguf_name, "blk.1.ffn_down.weight");
+  EXPECT_EQ(model.find(Role::kRopeFactors), nullptr);
+}
+
+TEST(Model, WritesTheMetadataThatLlamaCppReads) {
+  const TinyCheckpoint checkpoint;
+  const Model model = open_model(checkpoint.write());
+  const Metadata& metadata = model.metadata;
+  EXPECT_EQ(metadata.string("general.architecture"), "llama");
+  EXPECT_EQ(metadata.integer("llama.block_count"), 2);
+  EXPECT_EQ(metadata.integer("llama.embedding_length"), 48);
+  EXPECT_EQ(metadata.integer("llama.attention.head_count"), 6);
+  EXPECT_EQ(metadata.integer("llama.attention.head_count_kv"), 2);
+  EXPECT_EQ(metadata.integer("llama.rope.dimension_count"), 8);
+  EXPECT_EQ(metadata.number("llama.rope.freq_base"), 10000);
+  EXPECT_FALSE(metadata.has("llama.rope.scaling.type"));
+  const auto* tokens = metadata.strings("tokenizer.ggml.tokens");
+  ASSERT_NE(tokens, nullptr);
+  EXPECT_EQ(static_cast<int64_t>(tokens->size()), checkpoint.vocabulary());
+  EXPECT_EQ(tokens->back(), fmt::format("[PAD{}]", checkpoint.vocabulary() - 1));
+  EXPECT_EQ(metadata.integers("tokenizer.ggml.token_type")->size(), tokens->size());
+}
+
+TEST(Model, TiesWhereTheConfigSaysSoOrTheOutputIsMissing) {
+  TinyCheckpoint said;
+  said.config["tie_word_embeddings"] = true;
+  const Model ignoring = open_model(said.write());
+  EXPECT_TRUE(ignoring.config.tied_embeddings);
+  EXPECT_EQ(ignoring.find(Role::kOutput), nullptr);
+  EXPECT_THAT(ignoring.warnings, testing::ElementsAre(HasSubstr("'lm_head.weight' is ignored")));
+
+  TinyCheckpoint missing;
+  missing.tensors.erase("lm_head.weight");
+  EXPECT_TRUE(open_model(missing.write()).config.tied_embeddings);
+}
+
+TEST(Model, NamesTheTensorThatIsMissingMisshapenOrLeftOver) {
+  TinyCheckpoint missing;
+  missing.tensors.erase("model.layers.1.mlp.up_proj.weight");
+  EXPECT_THAT(error_of(missing),
+              HasSubstr("tensor 'model.layers.1.mlp.up_proj.weight' is missing"));
+
+  TinyCheckpoint misshapen;
+  misshapen.add("model.layers.0.self_attn.k_proj.weight", {24, 48}, 1);
+  EXPECT_THAT(error_of(misshapen), HasSubstr("'model.layers.0.self_attn.k_proj.weight' has shape "
+                                             "[24, 48], the config asks for [16, 48]"));
+
+  TinyCheckpoint left_over;
+  left_over.add("model.layers.0.self_attn.q_norm.weight", {8}, 1);
+  EXPECT_THAT(error_of(left_over),
+              HasSubstr("no place for tensor 'model.layers.0.self_attn.q_norm"));
+
+  TinyCheckpoint harmless;
+  harmless.add("model.layers.0.self_attn.rotary_emb.inv_freq", {4}, 1);
+  EXPECT_EQ(error_of(harmless), "");
+}
+
+struct BadConfig {
+  const char* key;
+  const char* value;  ///< JSON
+  const char* message;
+};
+
+class RefusedConfig : public testing::TestWithParam<BadConfig> {};
+
+TEST_P(RefusedConfig, InOneClearLine) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config[GetParam().key] = parse_json(GetParam().value, "test");
+  const std::string message = error_of(checkpoint);
+  EXPECT_THAT(message, HasSubstr(GetParam().message));
+  EXPECT_THAT(message, testing::StartsWith((checkpoint / "config.json").string()));
+  EXPECT_THAT(message, testing::Not(HasSubstr("\n")));
+}
+
+const BadConfig kBadConfigs[] = {
+    {"model_type", "\"foo\"", "'model_type: \"foo\"' is no known architecture"},
+    {"model_type", "\"foo\"", "known: llama, mistral"},
+    {"model_type", "7", "'model_type' must be a string"},
+    {"hidden_act", "\"gelu\"", "'hidden_act: \"gelu\"' is not supported for llama"},
+    {"attention_bias", "true", "'attention_bias: true' is not supported"},
+    {"quantization_config", "{\"quant_method\": \"awq\"}", "already quantized (awq)"},
+    {"num_attention_heads", "7", "no multiple of 7 attention heads"},
+    {"num_attention_heads", "0", "number of attention heads is 0"},
+    {"num_key_value_heads", "4", "6 attention heads do not share out 4 key/value heads"},
+    {"head_dim", "7", "head size 7 is odd"},
+    {"head_dim", "1000000000", "head size is 1000000000"},
+    {"hidden_size", "-48", "hidden size is -48"},
+    {"hidden_size", "9223372036854775806", "hidden size is 9223372036854775806"},
+    {"num_hidden_layers", "1e18", "'num_hidden_layers'"},
+    {"vocab_size", "4611686018427387904", "vocabulary size"},
+    {"vocab_size", "\"many\"", "'vocab_size' must be an integer"},
+    {"rms_norm_eps", "0", "RMS norm epsilon is 0"},
+    {"rope_theta", "-1", "RoPE theta is -1"},
+    {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 4}", "known: default, linear, llama3"},
+    {"rope_scaling", "{\"type\": \"linear\", \"factor\": 0}", "RoPE scaling factor is 0"},
+    {"rope_scaling", "{\"rope_type\": \"llama3\", \"low_freq_factor\": 4}", "must be above"},
+    {"rope_scaling", "[]", "'rope_scaling' must be an object"},
+    {"sliding_window", "-2", "sliding window is -2"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Model, RefusedConfig, testing::ValuesIn(kBadConfigs));
+
+TEST(Model, RefusesATokenizerThatIsTooLarge) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["vocab_size"] = checkpoint.vocabulary() - 3;
+  checkpoint.add("model.embed_tokens.weight", {checkpoint.vocabulary() - 3, 48}, 1);
+  checkpoint.add("lm_head.weight", {checkpoint.vocabulary() - 3, 48}, 1);
+  EXPECT_THAT(error_of(checkpoint), HasSubstr("tokens, the embedding only"));
+}
+
+TEST(Model, SaysWhatAFolderLacks) {
+  const TinyCheckpoint checkpoint;
+  const std::filesystem::path folder = checkpoint.write();
+  std::filesystem::remove(folder / "tokenizer.json");
+  EXPECT_THAT(error_of([&] { open_model(folder); }), HasSubstr("has no tokenizer.json"));
+  EXPECT_THAT(error_of([&] { open_model(folder / "config.json"); }), HasSubstr("name the folder"));
+  EXPECT_THAT(error_of([&] { open_model(folder / "nothing"); }), HasSubstr("no such file"));
+}
+
+TEST(Model, LimitsTheContextToASlidingWindow) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["model_type"] = "mistral";
+  checkpoint.config["sliding_window"] = 64;
+  const Model limited = open_model(checkpoint.write());
+  EXPECT_EQ(limited.config.context, 64);
+  EXPECT_THAT(limited.warnings, testing::ElementsAre(HasSubstr("64 tokens instead of 128")));
+  for (const char* window : {"null", "128"}) {
+    checkpoint.config["sliding_window"] = parse_json(window, "test");
+    const Model whole = open_model(checkpoint.write());
+    EXPECT_EQ(whole.config.context, 128);
+    EXPECT_THAT(whole.warnings, testing::IsEmpty());
+  }
+}
+
+TEST(Model, TakesTheChatTemplateThatTransformersTakes) {
+  TinyCheckpoint checkpoint;
+  checkpoint.tokenizer_config["chat_template"] = {{{"name", "tools"}, {"template", "T"}},
+                                                  {{"name", "default"}, {"template", "D"}}};
+  EXPECT_EQ(open_model(checkpoint.write()).chat_template, "D");
+  checkpoint.write_text("chat_template.json", R"({"chat_template": "J"})");
+  EXPECT_EQ(open_model(checkpoint.write()).chat_template, "J");
+  checkpoint.write_text("chat_template.jinja", "F");
+  const Model model = open_model(checkpoint.write());
+  EXPECT_EQ(model.chat_template, "F");
+  EXPECT_EQ(model.metadata.string("tokenizer.chat_template"), "F");
+}
+
+TEST(Model, StopsAtTheTokensOfTheGenerationConfig) {
+  const TinyCheckpoint checkpoint;
+  checkpoint.write_text("generation_config.json", R"({"eos_token_id": [2, 9, 99999999]})");
+  const Model model = open_model(checkpoint.write());
+  EXPECT_TRUE(model.ends_generation(9));
+  EXPECT_TRUE(model.ends_generation(2));
+  EXPECT_FALSE(model.ends_generation(10));
+}
+
+/// Hugging Face's _compute_llama3_parameters, step by step, in its own order.
+double llama3_frequency(double inv_freq, const RopeScaling& scaling) {
+  const double original = static_cast<double>(scaling.original_context);
+  const double wavelength = 2 * std::numbers::pi / inv_freq;
+  if (wavelength < original / scaling.high_frequency_factor) return inv_freq;
+  if (wavelength > original / scaling.low_frequency_factor) return inv_freq / scaling.factor;
+  const double smooth = (original / wavelength - scaling.low_frequency_factor) /
+                        (scaling.high_frequency_factor - scaling.low_frequency_factor);
+  return (1 - smooth) * inv_freq / scaling.factor + smooth * inv_freq;
+}
+
+TEST(Model, StretchesFrequenciesAsLlama3Does) {
+  ModelConfig config;
+  config.head_dim = 128;
+  config.rope_theta = 500000;
+  config.rope_scaling = {RopeScaling::Kind::kLlama3, 8, 1, 4, 8192};
+  const std::vector<float> factors = llama3_rope_factors(config);
+  ASSERT_EQ(factors.size(), 64u);
+  for (size_t i = 0; i < factors.size(); ++i) {
+    const double inv_freq = std::pow(500000, -static_cast<double>(i) / 64);
+    EXPECT_NEAR(inv_freq / factors[i] / llama3_frequency(inv_freq, config.rope_scaling), 1, 1e-6);
+  }
+  EXPECT_EQ(factors.front(), 1);
+  EXPECT_EQ(factors.back(), 8);
+}
+
+TEST(Model, DerivesRopeFactorsForGguf) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["rope_scaling"] = {{"rope_type", "llama3"},
+                                       {"factor", 8.0},
+                                       {"low_freq_factor", 1.0},
+                                       {"high_freq_factor", 4.0},
+                                       {"original_max_position_embeddings", 64}};
+  const Model model = open_model(checkpoint.write());
+  const Weight* weight = model.find(Role::kRopeFactors);
+  ASSERT_NE(weight, nullptr);
+  EXPECT_EQ(weight->gguf_name, "rope_freqs.weight");
+  EXPECT_EQ(weight->tensor->view.shape, Shape{4});
+  EXPECT_EQ(weight->tensor->view.bytes.size(), 16u);
+  weight->tensor->file->drop(weight->tensor->view.bytes);  // must do nothing
+}
+
+TEST(Weights, InterleavingPairsTheHalvesOfEachHead) {
+  EXPECT_EQ(interleaved_rows(2, 4, false), (std::vector<int32_t>{0, 2, 1, 3, 4, 6, 5, 7}));
+  const auto there = interleaved_rows(3, 10, false), back = interleaved_rows(3, 10, true);
+  for (size_t i = 0; i < there.size(); ++i) {
+    EXPECT_EQ(back[static_cast<size_t>(there[i])], static_cast<int32_t>(i));
+  }
+}
+
+/// Writes every weight in its own format, in GGUF's row order.
+void write_as_gguf(const Model& model, const std::filesystem::path& path) {
+  std::vector<PlannedTensor> planned;
+  for (const Weight& weight : model.weights) {
+    planned.push_back({weight.gguf_name, weight.tensor->view.format, weight.tensor->view.shape});
+  }
+  GgufWriter writer(path, model.metadata, planned);
+  for (const Weight& weight : model.weights) {
+    for (int64_t row = 0; row < weight.tensor->view.rows(); ++row) {
+      const auto index = static_cast<size_t>(row);
+      writer.append(
+          weight.tensor->view.row(weight.gguf_rows.empty() ? row : weight.gguf_rows[index]));
+    }
+  }
+  writer.commit();
+}
+
+TEST(Model, ReadsBackWhatItGaveToGguf) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}};
+  checkpoint.config["tie_word_embeddings"] = true;
+  checkpoint.tensors.erase("lm_head.weight");
+  const Model model = open_model(checkpoint.write());
+  write_as_gguf(model, checkpoint / "model.gguf");
+  const Model again = open_model(checkpoint / "model.gguf");
+  EXPECT_TRUE(again.config.tied_embeddings);
+  EXPECT_EQ(again.config.rope_scaling.kind, RopeScaling::Kind::kLinear);
+  EXPECT_EQ(again.config.rope_scaling.factor, 2);
+  EXPECT_EQ(again.config.vocabulary, model.config.vocabulary);
+  EXPECT_EQ(again.metadata.entries().size(), model.metadata.entries().size());
+  ASSERT_EQ(again.weights.size(), model.weights.size());
+  for (size_t i = 0; i < model.weights.size(); ++i) {
+    const Weight &before = model.weights[i], &after = again.weights[i];
+    EXPECT_EQ(before.gguf_name, after.gguf_name);
+    for (int64_t row = 0; row < before.tensor->view.rows(); ++row) {
+      const auto index = static_cast<size_t>(row);
+      const int64_t stored = after.stored_rows.empty() ? row : after.stored_rows[index];
+      EXPECT_TRUE(std::ranges::equal(before.tensor->view.row(row), after.tensor->view.row(stored)));
+    }
+  }
+}
+
+TEST(Model, RefusesGgufKeysItCannotHonour) {
+  const TinyCheckpoint checkpoint;
+  Model model = open_model(checkpoint.write());
+  const Metadata good = model.metadata;
+  const auto error_with = [&](const std::function<void(Metadata&)>& change) {
+    model.metadata = good;
+    change(model.metadata);
+    write_as_gguf(model, checkpoint / "model.gguf");
+    return error_of([&] { open_model(checkpoint / "model.gguf"); });
+  };
+  EXPECT_EQ(error_with([](Metadata&) {}), "");
+  EXPECT_THAT(error_with([](Metadata& m) { m.set_string("general.architecture", "rwkv"); }),
+              HasSubstr("'general.architecture: \"rwkv\"' is no known architecture"));
+  EXPECT_THAT(error_with([](Metadata& m) { m.erase("llama.block_count"); }),
+              HasSubstr("metadata key 'llama.block_count' is missing"));
+  EXPECT_THAT(error_with([](Metadata& m) { m.set_uint32("llama.expert_count", 8); }),
+              HasSubstr("'llama.expert_count' is 8"));
+  EXPECT_THAT(error_with([](Metadata& m) { m.set_uint32("llama.rope.dimension_count", 4); }),
+              HasSubstr("'llama.rope.dimension_count' is 4"));
+  EXPECT_THAT(error_with([](Metadata& m) { m.set_string("llama.rope.scaling.type", "yarn"); }),
+              HasSubstr("'llama.rope.scaling.type' is 'yarn'"));
+  EXPECT_THAT(error_with([](Metadata& m) { m.set_uint32("llama.attention.head_count", 12); }),
+              HasSubstr("the config asks for"));
+}
+
+TEST(Architectures, AreSortedAndWhole) {
+  std::string_view previous;
+  for (const Architecture* architecture : architectures()) {
+    EXPECT_LT(previous, architecture->name);
+    previous = architecture->name;
+    EXPECT_FALSE(architecture->model_types.empty());
+    EXPECT_EQ(architecture->tensors.front().role, Role::kEmbedding);
+    EXPECT_EQ(architecture->tensors.back().role, Role::kOutput);
+  }
+}
+
+}  // namespace
+}  // namespace fewbits
