@@ -2,8 +2,8 @@
 
 using F = __m256;
 constexpr int kLanes = 8;
-constexpr TileShape kFloatTile = {.tokens = 6,
-                                  .panels = 1};  // 12 sums, 2 rows, 1 input: 15 of 16 registers
+// 12 sums, 2 rows, 1 input: 15 of 16 registers
+constexpr TileShape kFloatTile = {.tokens = 6, .panels = 1};
 
 inline F load(const float* in) {
   return _mm256_loadu_ps(in);

@@ -6,8 +6,8 @@ using I = int32_t __attribute__((vector_size(16)));
 using U = uint32_t __attribute__((vector_size(16)));
 using Halves = uint16_t __attribute__((vector_size(8)));
 constexpr int kLanes = 4;
-constexpr TileShape kFloatTile = {.tokens = 2,
-                                  .panels = 1};  // 8 sums, 4 rows, 1 input: 13 of 16 registers
+// 8 sums, 4 rows, 1 input: 13 of 16 registers
+constexpr TileShape kFloatTile = {.tokens = 2, .panels = 1};
 
 inline F load(const float* in) {
   F value;

@@ -8,7 +8,8 @@
 //   F load(const float*), store(float*, F), broadcast(float)    unaligned
 //   F load_half(const uint16_t*), store_half(uint16_t*, F)      IEEE halves, to nearest even
 //   F load_bfloat(const uint16_t*)
-//   F load_signed(const int8_t*), load_unsigned, load_low_nibbles, load_high_nibbles(const uint8_t*)
+//   F load_signed(const int8_t*)
+//   F load_unsigned, load_low_nibbles, load_high_nibbles(const uint8_t*)
 //   void store_int8(int8_t*, F)                   integral values from -128 to 127
 //   F fma(a, b, c)                                a * b + c, fused where the machine can
 //   F maximum(a, b), minimum(a, b)                b where either is NaN
@@ -32,7 +33,7 @@
 //   I widen(P), plus(I, I), minus(I, I), repeat_shifted<n>(const int32_t*) (2^n times it)
 //   F to_float(I)
 //   bool kSplitSigns, magnitude, sign_mask, multiply_split, split_start, load_ints, store_ints
-//                                                 see bytes_avx2.inl; whole_signs.inl for the others
+//                                                 see bytes_avx2.inl; others: whole_signs.inl
 //   I add_products(I, B codes, B inputs)          for codes of seven bits, as fast as can be
 //   void opaque(V&)                               the compiler forgets what it knows of the value
 //   TileShape kBlockTile                          the tile of the block product

@@ -1,7 +1,8 @@
-# Each object file of an instruction set defines one global symbol, its table, and no weak one: a weak symbol compiled for
-# AVX-512 could be the one that the linker keeps for every processor.
+# Each object file of an instruction set defines one global symbol, its table, and no weak one: a
+# weak symbol compiled for AVX-512 could be the one that the linker keeps for every processor.
 foreach(object ${OBJECTS})
-  execute_process(COMMAND ${NM} --extern-only --defined-only ${object} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
+  execute_process(COMMAND ${NM} --extern-only --defined-only ${object}
+                  OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
   if(failed)
     message(FATAL_ERROR "nm cannot read ${object}")
   endif()
