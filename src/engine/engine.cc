@@ -103,11 +103,12 @@ void Engine::Impl::load(PackOptions pack) {
   const PackOptions lookup{.repack = false, .float_math = pack.float_math};
   const Weight& table = weight_of(model, Role::kEmbedding);
   embedding = load_matrix(table, config.tied_embeddings ? pack : lookup, pool);
+  // The largest first: while it is packed, its source pages are in memory too.
+  if (!config.tied_embeddings) output = load_matrix(weight_of(model, Role::kOutput), pack, pool);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     layers.push_back(load_layer(model, layer, pack, pool));
   }
   output_norm = load_vector(weight_of(model, Role::kOutputNorm));
-  if (!config.tied_embeddings) output = load_matrix(weight_of(model, Role::kOutput), pack, pool);
 }
 
 void Engine::Impl::embed(std::span<const Token> tokens) {
