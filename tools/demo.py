@@ -125,6 +125,8 @@ def main():
     parser.add_argument("--chunks", type=int, default=6)
     parser.add_argument("--into", type=pathlib.Path)
     args = parser.parse_args()
+    if args.chunks < 2:
+        parser.error("--chunks: an interval needs at least 2")
 
     begin = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
