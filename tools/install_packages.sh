@@ -69,42 +69,31 @@ make_environment() {
   echo "$with_dependencies $alone" >"$folder/installed"
 }
 
-# The wheel of stock llama.cpp, compiled once for the machine (minutes) and kept outside the tree. It is compiled for AVX2
-# as Debian's own builds would be, not for the processor at hand: the same peer on every machine, and its AMX path crashes
-# on some. pip's own cache must not answer: it would give a wheel made with other flags.
-llama_wheel() {
-  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/fewbits source=$1 wheel
-  mkdir -p "$cache"
-  if ! compgen -G "$cache/llama_cpp_python-*.whl" >/dev/null; then
+# Stock llama.cpp: its source package, and the wheel of it, compiled once for the machine (minutes), are kept outside the
+# tree. It is compiled for AVX2, not for the processor at hand: the same peer on every machine, and its AMX path crashes on
+# some. pip's own cache must not answer: it would give a wheel made with other flags.
+install_llama() {
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/fewbits pip=(build/peers/bin/pip --disable-pip-version-check -q)
+  [ ! -e build/peers/llama ] || return 0
+  mkdir -p "$cache" build/peers-data
+  if [ ! -e "$cache/$llama.complete" ]; then
+    rm -rf "$cache/part"
+    "${pip[@]}" download --no-deps --no-binary :all: -d "$cache/part" "$llama"
     CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) \
-      build/peers/bin/pip wheel -q --disable-pip-version-check --no-cache-dir --no-deps -w "$cache/part" "$source"
-    mv "$cache"/part/*.whl "$cache/"
+      "${pip[@]}" wheel --no-cache-dir --no-deps -w "$cache/part" "$cache"/part/*.tar.gz
+    mv "$cache"/part/* "$cache/"
+    touch "$cache/$llama.complete"
   fi
-  wheel=("$cache"/llama_cpp_python-*.whl)
-  echo "${wheel[0]}"
-}
-
-# The source package of llama-cpp-python, for its vocabularies and chat templates: build/peers-data/models.
-llama_source() {
-  mkdir -p build/peers-data
-  local source
-  if ! compgen -G "build/peers-data/*.tar.gz" >/dev/null; then
-    build/peers/bin/pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d build/peers-data "$llama" >&2
-  fi
-  source=(build/peers-data/*.tar.gz)
-  tar --extract --gzip --file "${source[0]}" --directory build/peers-data --strip-components=3 --wildcards \
-    '*/vendor/llama.cpp/models/ggml-vocab-*' '*/vendor/llama.cpp/models/templates/*'
-  echo "${source[0]}"
+  "${pip[@]}" install "$cache"/llama_cpp_python-*.whl
+  # Vocabularies and chat templates, to build/peers-data/models.
+  tar --extract --gzip --file "$(echo "$cache"/llama_cpp_python-*.tar.gz)" --directory build/peers-data \
+    --strip-components=3 --wildcards '*/vendor/llama.cpp/models/ggml-vocab-*' '*/vendor/llama.cpp/models/templates/*'
+  touch build/peers/llama
 }
 
 install_peers() {
-  local source wheel
   make_environment build/peers "$peers" "$model"
-  [ ! -e build/peers/llama ] || return 0
-  source=$(llama_source)
-  wheel=$(llama_wheel "$source")
-  build/peers/bin/pip install -q --disable-pip-version-check "$wheel"
-  touch build/peers/llama
+  install_llama
 }
 
 # The text comes out of its package without being installed: Debian's container images drop /usr/share/doc.
