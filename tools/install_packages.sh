@@ -69,9 +69,9 @@ make_environment() {
   echo "$with_dependencies $alone" >"$folder/installed"
 }
 
-# Stock llama.cpp: its source package, and the wheel of it, compiled once for the machine (minutes), are kept outside the
-# tree. It is compiled for AVX2, not for the processor at hand: the same peer on every machine, and its AMX path crashes on
-# some. pip's own cache must not answer: it would give a wheel made with other flags.
+# Stock llama.cpp: its source package, and the wheel of it, compiled once for the machine (minutes), are kept outside
+# the tree. It is compiled for AVX2, not for the processor at hand: the same peer on every machine, and its AMX path
+# crashes on some. pip's own cache must not answer: it would give a wheel made with other flags.
 install_llama() {
   local cache=${XDG_CACHE_HOME:-$HOME/.cache}/fewbits pip=(build/peers/bin/pip --disable-pip-version-check -q)
   [ ! -e build/peers/llama ] || return 0

@@ -14,7 +14,8 @@ import sys
 import common
 
 FILE_TYPES = {
-    "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q3_K_L": 13,
+    "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9,
+    "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q3_K_L": 13,
     "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "Q2_K_S": 21, "IQ4_NL": 25, "IQ4_XS": 30,
     "BF16": 32,
 }
@@ -51,7 +52,9 @@ def check_mix(fewbits, source, work, mix):
     theirs, ours = tensors_of(theirs_path), tensors_of(ours_path)
     formats, contents = compare(ours, theirs, mix)
     ok = not formats and not contents
-    detail = "same formats and bytes" if ok else f"formats differ: {formats[:4]}; bytes differ: {len(contents)} {contents[:4]}"
+    detail = "same formats and bytes"
+    if not ok:
+        detail = f"formats differ: {formats[:4]}; bytes differ: {len(contents)} {contents[:4]}"
     print(f"{source.stem:<12} {mix:<8} {len(ours)} tensors, {detail}", flush=True)
     return ok
 
