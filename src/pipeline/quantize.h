@@ -21,10 +21,10 @@ namespace fewbits {
 struct QuantizeOptions {
   std::string to;     ///< a mix (mix.h)
   bool pure = false;  ///< the mix's base format for every matrix, embedding and output included
-  std::vector<std::pair<std::string, std::string>>
-      tensor_formats;            ///< glob on GGUF names, format; the last match counts
-  std::string output_format;     ///< of the output layer; "" as the mix says
-  std::string embedding_format;  ///< of the token embedding; "" as the mix says
+  std::vector<std::pair<std::string, std::string>> tensor_formats =
+      {};                             ///< glob on GGUF names, format; the last match counts
+  std::string output_format = {};     ///< of the output layer; "" as the mix says
+  std::string embedding_format = {};  ///< of the token embedding; "" as the mix says
 };
 
 struct PlannedWeight {

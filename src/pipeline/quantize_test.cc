@@ -1,0 +1,217 @@
+#include "pipeline/quantize.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+
+#include "base/error.h"
+#include "calibrate/samples.h"
+#include "engine/engine.h"
+#include "evaluate/evaluate.h"
+#include "model/tiny_checkpoint.h"
+#include "pipeline/calibrated_layers.h"
+#include "pipeline/tensor_statistics.h"
+
+namespace fewbits {
+namespace {
+
+std::string bytes_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+QuantizeResult quantize_to(const TinyCheckpoint& checkpoint, const QuantizeOptions& options,
+                           const std::filesystem::path& out, int threads = 2) {
+  const Model model = open_model(checkpoint.write());
+  ThreadPool pool(threads);
+  return run_quantize(model, plan_quantize(model, options), {}, out, pool);
+}
+
+/// 64 wide, so that rows are whole blocks of 32.
+void widen(TinyCheckpoint& checkpoint) {
+  checkpoint.config["hidden_size"] = 64;
+  checkpoint.config["num_attention_heads"] = 4;
+  checkpoint.config["intermediate_size"] = 96;
+  checkpoint.fill();
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Quantize, FloatOutputKeepsEveryValueAndItsRow) {
+  TinyCheckpoint checkpoint;
+  const auto out = checkpoint / "out.gguf";
+  const QuantizeResult result = quantize_to(checkpoint, {.to = "F32"}, out);
+  EXPECT_EQ(result.relative_error, 0);
+  EXPECT_EQ(result.bytes_out, static_cast<int64_t>(std::filesystem::file_size(out)));
+  const Model source = open_model(checkpoint / ""), copy = open_model(out);
+  ASSERT_EQ(source.weights.size(), copy.weights.size());
+  ThreadPool pool(1);
+  for (const Weight& weight : source.weights) {
+    const Weight* other = copy.find(weight.role, weight.layer);
+    ASSERT_NE(other, nullptr) << weight.gguf_name;
+    EXPECT_EQ(tensor_statistics(*other, &weight, pool).relative_error, 0) << weight.gguf_name;
+  }
+}
+
+TEST(Quantize, SameBytesForAnyThreadCount) {
+  TinyCheckpoint checkpoint;
+  widen(checkpoint);
+  for (const char* to : {"Q8_0", "Q4_K_M", "IQ4_NL"}) {
+    std::vector<std::string> files;
+    for (const int threads : {1, 2, 7}) {
+      quantize_to(checkpoint, {.to = to}, checkpoint / "out.gguf", threads);
+      files.push_back(bytes_of(checkpoint / "out.gguf"));
+    }
+    EXPECT_EQ(files[0], files[1]) << to;
+    EXPECT_EQ(files[0], files[2]) << to;
+  }
+}
+
+TEST(Quantize, FormatsByNameOutputAndEmbedding) {
+  TinyCheckpoint checkpoint;
+  widen(checkpoint);
+  const Model model = open_model(checkpoint.write());
+  const auto format_of = [&](const QuantizeOptions& options, Role role, int64_t layer) {
+    const QuantizePlan plan = plan_quantize(model, options);
+    const Weight* weight = model.find(role, layer);
+    const auto found = std::find_if(plan.weights.begin(), plan.weights.end(),
+                                    [&](const PlannedWeight& p) { return p.weight == weight; });
+    return found->format->name;
+  };
+  const QuantizeOptions globs{.to = "Q8_0",
+                              .tensor_formats = {{"blk.*.ffn_*", "Q5_0"}, {"blk.1.*down*", "F16"}}};
+  EXPECT_EQ(format_of(globs, Role::kUp, 1), "Q5_0");
+  EXPECT_EQ(format_of(globs, Role::kDown, 0), "Q5_0");
+  EXPECT_EQ(format_of(globs, Role::kDown, 1), "F16");
+  EXPECT_EQ(format_of(globs, Role::kQuery, 1), "Q8_0");
+  EXPECT_EQ(format_of(globs, Role::kMlpNorm, 1), "F32");
+  const QuantizeOptions ends{.to = "Q4_0", .output_format = "Q8_0", .embedding_format = "Q5_1"};
+  EXPECT_EQ(format_of(ends, Role::kOutput, -1), "Q8_0");
+  EXPECT_EQ(format_of(ends, Role::kEmbedding, -1), "Q5_1");
+  EXPECT_EQ(format_of({.to = "Q4_0"}, Role::kOutput, -1), "Q8_0") << "64 columns: no Q6_K";
+  EXPECT_EQ(format_of({.to = "Q4_0", .pure = true}, Role::kOutput, -1), "Q4_0");
+}
+
+TEST(Quantize, RefusesWhatCannotWork) {
+  TinyCheckpoint checkpoint;
+  const Model model = open_model(checkpoint.write());
+  const auto plan = [&](const QuantizeOptions& options) {
+    return error_of([&] { plan_quantize(model, options); });
+  };
+  EXPECT_NE(
+      plan({.to = "Q8_0", .tensor_formats = {{"nothing*", "Q4_0"}}}).find("matches no tensor"),
+      std::string::npos);
+  EXPECT_NE(plan({.to = "Q8_0", .output_format = "Q7_0"}).find("--output"), std::string::npos);
+  EXPECT_NE(plan({.to = "Q7_0"}).find("known: "), std::string::npos);
+}
+
+TEST(Quantize, NamesWeightsThatAreNotFiniteOrTooLarge) {
+  for (const float value : {NAN, -INFINITY, 1e6f}) {
+    TinyCheckpoint checkpoint;
+    checkpoint.tensors["model.layers.1.mlp.up_proj.weight"].values[49] = value;
+    const auto out = checkpoint / "out.gguf";
+    const std::string error = error_of([&] { quantize_to(checkpoint, {.to = "F16"}, out); });
+    EXPECT_NE(error.find("'model.layers.1.mlp.up_proj.weight': row 1 column 1"), std::string::npos)
+        << error;
+    EXPECT_FALSE(std::filesystem::exists(out));
+  }
+}
+
+TEST(Quantize, WarnsWhereTheSourceIsAlreadyQuantized) {
+  TinyCheckpoint checkpoint;
+  widen(checkpoint);
+  const auto first = checkpoint / "first.gguf";
+  quantize_to(checkpoint, {.to = "Q5_0", .pure = true}, first);
+  const Model model = open_model(first);
+  const QuantizePlan plan = plan_quantize(model, {.to = "Q4_0", .pure = true});
+  ASSERT_FALSE(plan.warnings.empty());
+  EXPECT_NE(plan.warnings.back().find("already quantized: Q5_0"), std::string::npos);
+  EXPECT_TRUE(plan_quantize(model, {.to = "Q5_0", .pure = true}).warnings.empty());
+}
+
+TEST(Quantize, TheSameFormatIsCopiedByteForByte) {
+  TinyCheckpoint checkpoint;
+  widen(checkpoint);
+  const auto first = checkpoint / "first.gguf", second = checkpoint / "second.gguf";
+  quantize_to(checkpoint, {.to = "Q4_1", .pure = true}, first);
+  const Model model = open_model(first);
+  ThreadPool pool(2);
+  run_quantize(model, plan_quantize(model, {.to = "Q4_1", .pure = true}), {}, second, pool);
+  EXPECT_EQ(bytes_of(first), bytes_of(second));
+}
+
+/// KL divergence of a file from the checkpoint it was made of, on random text.
+double divergence(const TinyCheckpoint& checkpoint, const std::filesystem::path& file) {
+  const Model model = open_model(file), reference = open_model(checkpoint / "");
+  ThreadPool pool(2);
+  std::string text;
+  std::mt19937 random(5);
+  for (int i = 0; i < 2000; ++i) text += static_cast<char>('a' + random() % 26);
+  const PerplexityResult result =
+      evaluate_text({.model = &model, .reference = &reference, .pool = &pool}, text,
+                    {.context = 64, .every_position = true});
+  return result.comparison->kl_mean.value;
+}
+
+class Calibrated : public testing::Test {
+ protected:
+  void SetUp() override {
+    widen(checkpoint_);
+    std::mt19937 random(9);
+    std::ofstream text(checkpoint_ / "calibration.txt");
+    for (int i = 0; i < 9000; ++i) text << static_cast<char>('a' + random() % 26);
+  }
+
+  void quantize(const std::filesystem::path& out, int threads) {
+    const Model model = open_model(checkpoint_.write());
+    const QuantizePlan plan =
+        plan_quantize(model, {.to = "Q4_0", .pure = true, .output_format = "Q8_0"});
+    ThreadPool pool(threads);
+    const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
+    CalibratedEncoder encoder(model, plan, take_samples(model.tokenizer, texts, {64, 128}), pool);
+    QuantizeRun run;
+    run.encoder = [&](const PlannedWeight& planned) { return encoder.encode(planned); };
+    run_quantize(model, plan, run, out, pool);
+  }
+
+  TinyCheckpoint checkpoint_;
+};
+
+TEST_F(Calibrated, LosesLessThanRoundingToNearest) {
+  const auto nearest = checkpoint_ / "nearest.gguf", calibrated = checkpoint_ / "calibrated.gguf";
+  quantize_to(checkpoint_, {.to = "Q4_0", .pure = true, .output_format = "Q8_0"}, nearest);
+  quantize(calibrated, 2);
+  EXPECT_EQ(std::filesystem::file_size(nearest), std::filesystem::file_size(calibrated));
+  EXPECT_LT(divergence(checkpoint_, calibrated), divergence(checkpoint_, nearest));
+}
+
+TEST_F(Calibrated, SameBytesForAnyThreadCount) {
+  std::vector<std::string> files;
+  for (const int threads : {1, 2, 7}) {
+    quantize(checkpoint_ / "out.gguf", threads);
+    files.push_back(bytes_of(checkpoint_ / "out.gguf"));
+  }
+  EXPECT_EQ(files[0], files[1]);
+  EXPECT_EQ(files[0], files[2]);
+}
+
+TEST_F(Calibrated, TooLittleTextIsRefused) {
+  std::ofstream(checkpoint_ / "short.txt") << "a few words";
+  const Model model = open_model(checkpoint_.write());
+  const std::vector<std::filesystem::path> texts = {checkpoint_ / "short.txt"};
+  EXPECT_NE(error_of([&] { take_samples(model.tokenizer, texts, {}); }).find("at least 512"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace fewbits
