@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <limits>
 #include <new>
 
 #include "base/checked_math.h"
@@ -12,16 +11,18 @@
 namespace fewbits {
 namespace {
 
+constexpr int64_t kMostHalves = int64_t{1} << 38;  // 512 GiB of keys: no machine has them
+
 /// Not zeroed: the system hands out pages only when a position is first written.
 std::unique_ptr<uint16_t[]> reserve(std::optional<int64_t> count, int64_t capacity) {
-  constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 4;
-  if (count && *count <= kMost) {
+  if (count && *count <= kMostHalves) {
     try {
       return std::make_unique_for_overwrite<uint16_t[]>(static_cast<size_t>(*count));
     } catch (const std::bad_alloc&) {  // said below, in words
     }
   }
-  const std::string size = count && *count <= kMost ? human_bytes(4 * *count) : "absurdly much";
+  const std::string size =
+      count && *count <= kMostHalves ? human_bytes(4 * *count) : "over a terabyte";
   throw Error(
       fmt::format("no memory for a context of {} tokens ({} of keys and values); use a shorter one",
                   capacity, size));
