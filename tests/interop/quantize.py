@@ -20,8 +20,8 @@ FILE_TYPES = {
     "BF16": 32,
 }
 # At 576 wide the K-quants fall back to 32-value types, so a few of their mixes are enough there.
-NARROW = ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K_M", "Q4_K_M", "Q6_K"]
-WIDE = ["Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ4_XS"]
+NARROW = ["F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q3_K_M", "Q4_K_M"]
+WIDE = ["Q2_K", "Q2_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q5_K_M", "Q6_K", "IQ4_XS"]
 
 
 def quantize_by_llama_cpp(source, target, file_type):
