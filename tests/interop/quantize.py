@@ -16,12 +16,13 @@ import common
 FILE_TYPES = {
     "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9,
     "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q3_K_L": 13,
-    "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "Q2_K_S": 21, "IQ4_NL": 25, "IQ4_XS": 30,
+    "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30,
     "BF16": 32,
 }
+# Q2_K_S is left out: llama.cpp refuses it without importance weights.
 # At 576 wide the K-quants fall back to 32-value types, so a few of their mixes are enough there.
 NARROW = ["F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q3_K_M", "Q4_K_M"]
-WIDE = ["Q2_K", "Q2_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q5_K_M", "Q6_K", "IQ4_XS"]
+WIDE = ["Q2_K", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q5_K_M", "Q6_K", "IQ4_XS"]
 
 
 def quantize_by_llama_cpp(source, target, file_type):
