@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -49,37 +50,38 @@ def make_text(path):
     return path
 
 
-def measure_speed(model, text):
-    """Tokens per second: the median of three runs, for reading the prompt and for writing."""
+def speeds_of(models, text):
+    """(prefill, decode) in tokens per second of each: medians of rounds in which every model has its turn, so that
+    what else the machine does meets them alike."""
     prompt = text.read_text(encoding="utf-8")[:PROMPT_CHARACTERS]
-    runs = [fewbits("run", model, prompt, "--tokens", 48, "--temperature", 0) for _ in range(3)]
-    return [sorted(run[f"{part}_tokens_per_second"] for run in runs)[1] for part in ("prefill", "decode")]
+    rounds = [[fewbits("run", model, prompt, "--tokens", 48, "--temperature", 0) for model in models]
+              for _ in range(3)]
+    return [[statistics.median(run[f"{part}_tokens_per_second"] for run in runs) for part in ("prefill", "decode")]
+            for runs in zip(*rounds)]
 
 
-def row_of(name, model, parameters, text, quality):
-    prefill, decode = measure_speed(model, text)
+def row_of(model, parameters, speed, quality):
     size = model.stat().st_size
     loss = ["", ""]
     if "kl_mean" in quality:
         loss = ["{kl_mean:.4f} ({kl_low:.4f} to {kl_high:.4f})".format(**quality),
                 f"{100 * quality['top1_agreement']:.1f} %"]
-    return [name, f"{size / 1e6:.0f} MB", f"{8 * size / parameters:.2f}", f"{prefill:.0f}", f"{decode:.0f}",
-            f"{quality['perplexity']:.2f}", *loss]
+    return [model.stem.removeprefix("smollm2-"), f"{size / 1e6:.0f} MB", f"{8 * size / parameters:.2f}",
+            f"{speed[0]:.0f}", f"{speed[1]:.0f}", f"{quality['perplexity']:.2f}", *loss]
 
 
 def measure(original, text, chunks):
-    """The rows of the table, printed as they come."""
-    parameters = fewbits("inspect", original)["parameters"]
-    windows = ["--text", text, "--chunks", chunks]
-    rows = [row_of("F16", original, parameters, text, fewbits("eval", original, *windows))]
-    print_row(COLUMNS)
-    print_row(rows[0])
+    """The rows of the table."""
+    models, windows = [original], ["--text", text, "--chunks", chunks]
+    qualities = [fewbits("eval", original, *windows)]
     for name in FORMATS:
-        model = WORK / f"smollm2-{name}.gguf"
-        fewbits("quantize", original, model, "--to", name)
-        rows.append(row_of(name, model, parameters, text, fewbits("eval", model, "--against", original, *windows)))
-        print_row(rows[-1])
-    return rows
+        print(f"quantizing to {name}, measuring its loss", flush=True)
+        models.append(WORK / f"smollm2-{name}.gguf")
+        fewbits("quantize", original, models[-1], "--to", name)
+        qualities.append(fewbits("eval", models[-1], "--against", original, *windows))
+    print("measuring speed\n", flush=True)
+    parameters = fewbits("inspect", original)["parameters"]
+    return [row_of(model, parameters, *rest) for model, *rest in zip(models, speeds_of(models, text), qualities)]
 
 
 def print_row(cells):
@@ -135,6 +137,8 @@ def main():
     fewbits("quantize", packaged_model(), original, "--to", "F16")
     print(describe(args.chunks) + "\n")
     rows = measure(original, text, args.chunks)
+    for row in [COLUMNS, *rows]:
+        print_row(row)
     table = markdown(rows, args.chunks)
     (WORK / "table.md").write_text(table, encoding="utf-8")
     if args.into:
