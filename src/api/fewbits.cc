@@ -29,9 +29,7 @@ EvaluateReport report_of(const PerplexityResult& result) {
 }  // namespace
 
 QuantizeReport quantize(const QuantizeRequest& request) {
-  if (same_file(request.model, request.out)) {
-    throw Error(request.out.string() + ": the output is the input; give another name");
-  }
+  check_output(request.model, request.out);
   const Model model = open_model(request.model);
   const QuantizePlan plan = plan_quantize(model, {.to = request.to,
                                                   .tensor_formats = request.tensor_formats,

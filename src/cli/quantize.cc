@@ -72,27 +72,11 @@ void print_plan(const QuantizePlan& plan, bool json) {
   print_json({{"bytes_out", plan.bytes_out}, {"tensors", tensors}});
 }
 
-/// The output must be no file that the source consists of: quantizing reads while it writes, and
-/// the rename would then replace a shard of the model.
-void refuse_bad_output(const QuantizeArguments& arguments) {
-  const std::filesystem::path in(arguments.in), out(arguments.out);
-  if (lower_ascii(out.extension().string()) != ".gguf") {
-    throw Error(fmt::format("{}: only GGUF files are written; give a name that ends in .gguf",
-                            arguments.out));
-  }
-  bool same = same_file(in, out);
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(in, ignored))
-    same |= same_file(entry.path(), out);
-  if (same)
-    throw Error(fmt::format("{}: the output is the input; give another name", arguments.out));
-}
-
 void quantize(QuantizeArguments& arguments) {
   const Stopwatch clock;
   split_tensor_formats(arguments);
   mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
-  refuse_bad_output(arguments);
+  check_output(arguments.in, arguments.out);
   const Model model = open_model(arguments.in);
   const QuantizePlan plan = plan_quantize(model, arguments.options);
   warn_all(model.warnings);

@@ -288,8 +288,26 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options) {
   return plan;
 }
 
+void check_output(const std::filesystem::path& model, const std::filesystem::path& out) {
+  if (lower_ascii(out.extension().string()) != ".gguf") {
+    throw Error(fmt::format("{}: only GGUF files are written; give a name that ends in .gguf",
+                            out.string()));
+  }
+  bool same = same_file(model, out);
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(model, ignored)) {
+    // A folder is no source of GGUF files: one in it is an earlier output and may be replaced.
+    const bool source = entry.path().extension() != ".gguf";
+    same |= source && same_file(entry.path(), out);
+  }
+  if (same) {
+    throw Error(fmt::format("{}: the output is the input; give another name", out.string()));
+  }
+}
+
 QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
                             const std::filesystem::path& out, ThreadPool& pool) {
+  check_output(model.path, out);
   GgufWriter writer(out, plan.metadata, plan.tensors());
   QuantizeResult result;
   result.bytes_in = model.store.file_bytes();

@@ -73,6 +73,11 @@ struct QuantizeRun {
   QuantizeProgress progress = {};
 };
 
+/// Throws Error where `out` cannot be written from `model`: a name that does not end in .gguf, or a
+/// file that the source consists of. Quantizing reads while it writes, and the rename would then
+/// replace a shard of the model. run_quantize asks too; ask before opening a large model.
+void check_output(const std::filesystem::path& model, const std::filesystem::path& out);
+
 /// Throws Error where a weight is NaN, infinite or too large for its format (tensor, row and column
 /// named). The file appears under its name only when it is whole.
 QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,

@@ -127,6 +127,20 @@ TEST(Quantize, NamesWeightsThatAreNotFiniteOrTooLarge) {
   }
 }
 
+TEST(Quantize, NoShardOfTheSourceIsReplaced) {
+  TinyCheckpoint checkpoint;
+  checkpoint.write();
+  const auto link = checkpoint / "link.gguf";
+  std::filesystem::create_symlink("model.safetensors", link);
+  const std::string before = bytes_of(checkpoint / "model.safetensors");
+  EXPECT_NE(error_of([&] { quantize_to(checkpoint, {.to = "F16"}, link); }).find("is the input"),
+            std::string::npos);
+  const auto shard = checkpoint / "model.safetensors";
+  EXPECT_NE(error_of([&] { quantize_to(checkpoint, {.to = "F16"}, shard); }).find(".gguf"),
+            std::string::npos);
+  EXPECT_EQ(bytes_of(shard), before);
+}
+
 TEST(Quantize, WarnsWhereTheSourceIsAlreadyQuantized) {
   TinyCheckpoint checkpoint;
   widen(checkpoint);
