@@ -271,8 +271,8 @@ void RowBatch::refit_block(int64_t row, int64_t block) {
   }
 }
 
+/// The gradient is kept up to date, so the error costs one pass over it and no product.
 double RowBatch::error() {
-  start_descent();
   double sum = 0;
   for (size_t i = 0; i < values_.size(); ++i) {
     sum += (double{values_[i]} - weights_[i]) * gradient_[i];

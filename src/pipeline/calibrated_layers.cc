@@ -106,7 +106,9 @@ void CalibratedLayers::embed() {
 
 const Format* CalibratedLayers::rounded_format(const Weight& weight) const {
   const Format* format = formats_.at(&weight);
-  return format->is_float() || weight.tensor->view.shape.size() < 2 ? nullptr : format;
+  const TensorView& view = weight.tensor->view;
+  const bool copied = format == view.format;  // run_quantize keeps such bytes as they are
+  return copied || format->is_float() || view.shape.size() < 2 ? nullptr : format;
 }
 
 void CalibratedLayers::encode_layer(int64_t layer) {
