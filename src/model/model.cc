@@ -96,11 +96,6 @@ Metadata describe(const Model& model) {
   metadata.set_string("general.type", "model");
   metadata.set_string("general.name", folder.filename().string());
   write_config(*model.architecture, model.config, metadata);
-  model.tokenizer.write_gguf(metadata);
-  pad_vocabulary(metadata, model.config.vocabulary);
-  if (!model.chat_template.empty()) {
-    metadata.set_string("tokenizer.chat_template", model.chat_template);
-  }
   return metadata;
 }
 
@@ -196,6 +191,17 @@ bool Model::ends_generation(Token token) const {
   const bool known = token >= 0 && token < tokenizer.size();
   return (known && tokenizer.ends_generation(token)) ||
          std::ranges::find(stop_tokens, token) != stop_tokens.end();
+}
+
+Metadata gguf_metadata(const Model& model) {
+  Metadata metadata = model.metadata;
+  if (metadata.has("tokenizer.ggml.model")) return metadata;
+  model.tokenizer.write_gguf(metadata);
+  pad_vocabulary(metadata, model.config.vocabulary);
+  if (!model.chat_template.empty()) {
+    metadata.set_string("tokenizer.chat_template", model.chat_template);
+  }
+  return metadata;
 }
 
 Model open_model(const std::filesystem::path& path) {

@@ -43,7 +43,9 @@ struct Model {
   std::vector<std::unique_ptr<DerivedTensor>> derived;
   const Architecture* architecture = nullptr;
   ModelConfig config;
-  Metadata metadata;  ///< as a GGUF of this model carries it, complete whatever the source was
+  /// Of a GGUF: all of it. Of a folder: what a GGUF would say, but for the tokenizer
+  /// and chat template; see gguf_metadata.
+  Metadata metadata;
   Tokenizer tokenizer;
   std::string chat_template;  ///< "" where the model has none
   std::vector<Token>
@@ -60,5 +62,9 @@ struct Model {
 /// Opens a Hugging Face folder or a .gguf file. Throws Error where a tensor is missing, left over,
 /// or has a shape that contradicts the config.
 Model open_model(const std::filesystem::path& path);
+
+/// What a GGUF of this model carries, complete whatever the source was. Throws Error where GGUF
+/// cannot hold the model's tokenizer: such a model runs and is evaluated, but not written.
+Metadata gguf_metadata(const Model& model);
 
 }  // namespace fewbits

@@ -52,7 +52,7 @@ TEST(Model, KnowsEverythingAboutAFolder) {
 TEST(Model, WritesTheMetadataThatLlamaCppReads) {
   const TinyCheckpoint checkpoint;
   const Model model = open_model(checkpoint.write());
-  const Metadata& metadata = model.metadata;
+  const Metadata metadata = gguf_metadata(model);
   EXPECT_EQ(metadata.string("general.architecture"), "llama");
   EXPECT_EQ(metadata.integer("llama.block_count"), 2);
   EXPECT_EQ(metadata.integer("llama.embedding_length"), 48);
@@ -189,7 +189,7 @@ TEST(Model, TakesTheChatTemplateThatTransformersTakes) {
   checkpoint.write_text("chat_template.jinja", "F");
   const Model model = open_model(checkpoint.write());
   EXPECT_EQ(model.chat_template, "F");
-  EXPECT_EQ(model.metadata.string("tokenizer.chat_template"), "F");
+  EXPECT_EQ(gguf_metadata(model).string("tokenizer.chat_template"), "F");
 }
 
 TEST(Model, StopsAtTheTokensOfTheGenerationConfig) {
@@ -257,7 +257,7 @@ void write_as_gguf(const Model& model, const std::filesystem::path& path) {
   for (const Weight& weight : model.weights) {
     planned.push_back({weight.gguf_name, weight.tensor->view.format, weight.tensor->view.shape});
   }
-  GgufWriter writer(path, model.metadata, planned);
+  GgufWriter writer(path, gguf_metadata(model), planned);
   for (const Weight& weight : model.weights) {
     for (int64_t row = 0; row < weight.tensor->view.rows(); ++row) {
       const auto index = static_cast<size_t>(row);
@@ -280,7 +280,7 @@ TEST(Model, ReadsBackWhatItGaveToGguf) {
   EXPECT_EQ(again.config.rope_scaling.kind, RopeScaling::Kind::kLinear);
   EXPECT_EQ(again.config.rope_scaling.factor, 2);
   EXPECT_EQ(again.config.vocabulary, model.config.vocabulary);
-  EXPECT_EQ(again.metadata.entries().size(), model.metadata.entries().size());
+  EXPECT_EQ(again.metadata.entries().size(), gguf_metadata(model).entries().size());
   ASSERT_EQ(again.weights.size(), model.weights.size());
   for (size_t i = 0; i < model.weights.size(); ++i) {
     const Weight &before = model.weights[i], &after = again.weights[i];

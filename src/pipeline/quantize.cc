@@ -281,7 +281,7 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options) {
         "start from the 16-bit model where you can",
         model.path.string(), formats));
   }
-  plan.metadata = model.metadata;
+  plan.metadata = gguf_metadata(model);
   plan.metadata.set_uint32("general.file_type", choice.mix().file_type);
   plan.metadata.set_uint32("general.quantization_version", kQuantizationVersion);
   plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());

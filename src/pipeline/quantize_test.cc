@@ -102,6 +102,15 @@ TEST(Quantize, FormatsByNameOutputAndEmbedding) {
   EXPECT_EQ(format_of({.to = "Q4_0", .pure = true}, Role::kOutput, -1), "Q4_0");
 }
 
+TEST(Quantize, WhatGgufCannotHoldIsRefusedHereAndOpensAllTheSame) {
+  TinyCheckpoint checkpoint;
+  checkpoint.tokenizer["normalizer"] = {{"type", "Lowercase"}};
+  const Model model = open_model(checkpoint.write());
+  EXPECT_FALSE(model.tokenizer.encode("A").empty());
+  const std::string error = error_of([&] { plan_quantize(model, {.to = "Q8_0"}); });
+  EXPECT_NE(error.find("GGUF cannot hold this normalizer"), std::string::npos) << error;
+}
+
 TEST(Quantize, RefusesWhatCannotWork) {
   TinyCheckpoint checkpoint;
   const Model model = open_model(checkpoint.write());
