@@ -176,9 +176,11 @@ TEST_F(TinyEngine, ShowsAnObserverWhatEachMapIsFed) {
   rope.prepare(0, 5);
   LayerBuffers buffers(model_.config, 5, pool_.threads());
   std::vector<std::pair<Role, size_t>> seen;
+  Role last = Role::kDown;
   const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
     EXPECT_EQ(tokens, 5);
     seen.emplace_back(site, input.size());
+    return site != last;
   };
   LayerContext context{model_.config, rope, buffers, pool_, &observer};
   std::vector<float> hidden(5 * 48, 0.5f);
@@ -188,6 +190,12 @@ TEST_F(TinyEngine, ShowsAnObserverWhatEachMapIsFed) {
                                          std::pair(Role::kAttentionOutput, size_t{5 * 48}),
                                          std::pair(Role::kGate, size_t{5 * 48}),
                                          std::pair(Role::kDown, size_t{5 * 80})));
+  seen.clear();
+  last = Role::kAttentionOutput;
+  std::fill(hidden.begin(), hidden.end(), 0.5f);
+  forward_layer(weights, hidden, cache.layer(0), context);
+  EXPECT_EQ(seen.size(), 2u);
+  EXPECT_THAT(hidden, testing::Each(0.5f));
 }
 
 TEST_F(TinyEngine, RefusesAContextThatNoMemoryHolds) {

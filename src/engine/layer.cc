@@ -32,29 +32,32 @@ class LayerPass {
     check(cache.length + tokens_ <= cache.capacity);
   }
 
-  void attention() {
+  /// As does mlp(): false where the observer wants no more.
+  bool attention() {
     norm(weights_.attention_norm);
-    feed(Role::kQuery, buffers_.normed, config_.hidden);
+    if (!feed(Role::kQuery, buffers_.normed, config_.hidden)) return false;
     multiply_into({{&weights_.query, buffers_.query.data(), query_width_},
                    {&weights_.key, buffers_.key.data(), kv_width_},
                    {&weights_.value, buffers_.value.data(), kv_width_}});
     rotate_and_store();
     buffers_.attention.run(buffers_.query.data(), tokens_, cache_, buffers_.mixed.data(),
                            context_.pool);
-    feed(Role::kAttentionOutput, buffers_.mixed, query_width_);
+    if (!feed(Role::kAttentionOutput, buffers_.mixed, query_width_)) return false;
     multiply_into({{&weights_.attention_output, buffers_.branch.data(), config_.hidden}});
     add_branch();
+    return true;
   }
 
-  void mlp() {
+  bool mlp() {
     norm(weights_.mlp_norm);
-    feed(Role::kGate, buffers_.normed, config_.hidden);
+    if (!feed(Role::kGate, buffers_.normed, config_.hidden)) return false;
     multiply_into({{&weights_.gate, buffers_.gate.data(), config_.ffn},
                    {&weights_.up, buffers_.up.data(), config_.ffn}});
     activate();
-    feed(Role::kDown, buffers_.gate, config_.ffn);
+    if (!feed(Role::kDown, buffers_.gate, config_.ffn)) return false;
     multiply_into({{&weights_.down, buffers_.branch.data(), config_.hidden}});
     add_branch();
+    return true;
   }
 
  private:
@@ -67,10 +70,11 @@ class LayerPass {
     });
   }
 
-  void feed(Role site, const std::vector<float>& values, int64_t columns) {
+  bool feed(Role site, const std::vector<float>& values, int64_t columns) {
     const std::span input(values.data(), static_cast<size_t>(tokens_ * columns));
-    if (context_.observer != nullptr) (*context_.observer)(site, input, tokens_);
+    if (context_.observer != nullptr && !(*context_.observer)(site, input, tokens_)) return false;
     buffers_.input.assign(input.data(), tokens_, columns);
+    return true;
   }
 
   void multiply_into(std::initializer_list<MatrixProduct> products) {
@@ -141,8 +145,7 @@ LayerBuffers::LayerBuffers(const ModelConfig& config, int64_t most_tokens, int t
 void forward_layer(const LayerWeights& weights, std::span<float> hidden, const LayerCache& cache,
                    LayerContext& context) {
   LayerPass pass(weights, hidden, cache, context);
-  pass.attention();
-  pass.mlp();
+  if (pass.attention()) pass.mlp();
 }
 
 }  // namespace fewbits

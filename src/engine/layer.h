@@ -28,8 +28,9 @@ struct LayerWeights {
 
 /// Sees the input of each linear map, [tokens][columns], before it is multiplied. Maps with one
 /// input are reported once: kQuery for query, key and value, kAttentionOutput, kGate for gate and
-/// up, kDown.
-using SiteObserver = std::function<void(Role site, std::span<const float> input, int64_t tokens)>;
+/// up, kDown. False: nothing behind this site is of interest; the pass ends there, and the hidden
+/// states are left as they were when the site was reached.
+using SiteObserver = std::function<bool(Role site, std::span<const float> input, int64_t tokens)>;
 
 /// What lies between the steps of a layer, allocated once and used by all layers in turn.
 struct LayerBuffers {

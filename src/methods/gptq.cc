@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <vector>
 
 #include "base/error.h"
@@ -21,6 +22,10 @@ size_t at(int64_t i) {
   return static_cast<size_t>(i);
 }
 
+int int_of(int64_t i) {
+  return static_cast<int>(i);
+}
+
 /// The level nearest to `level`, as its code.
 uint8_t nearest_code(const Format& format, float level) {
   const auto levels = format.levels;
@@ -34,11 +39,6 @@ uint8_t nearest_code(const Format& format, float level) {
     code += level > 0.5f * static_cast<float>(levels[next - 1] + levels[next]);
   }
   return static_cast<uint8_t>(code);
-}
-
-/// y[0..count) += a * x[0..count)
-void add_scaled(float a, const float* x, int64_t count, float* y) {
-  for (int64_t i = 0; i < count; ++i) y[i] += a * x[i];
 }
 
 /// A few rows on their way from weights to codes. All arrays are [rows][columns] in original column
@@ -75,8 +75,16 @@ class RowBatch {
   void round_columns(int64_t begin, int64_t end, std::vector<float>& open,
                      std::vector<float>& lost);
   int64_t descend_row(int64_t row);
-  void refit_block(int64_t row, int64_t block);
-  bool wanted_grids(int64_t row, int64_t block, Grid* wanted);
+  struct SubBlock {
+    const float *levels, *products, *ones, *gradient;
+    int64_t size;
+  };
+  void multiply(const float* left, int64_t count, const float* h, float* out) const;
+  void wanted_grids(int64_t block);
+  bool has_offset(int64_t row, int64_t block);
+  static void improve_grid(const SubBlock& block, bool offset, Grid& wanted);
+  void try_grids(int64_t row, int64_t block, float* step);
+  void accept_grids(int64_t row, int64_t block, float* step, const float* product);
   const float* hessian_row(int64_t column) const {
     return hessian_.matrix.data() + column * columns_;
   }
@@ -89,6 +97,7 @@ class RowBatch {
   std::vector<Grid> grids_;
   std::vector<uint8_t> codes_;
   std::vector<float> values_;    ///< of the codes
+  std::vector<Grid> wanted_;     ///< of one block: [rows][sub-blocks]
   std::vector<float> gradient_;  ///< (q - w) H, kept up to date through the descent
 };
 
@@ -127,10 +136,10 @@ void RowBatch::round_in_order() {
     const int64_t end = std::min(begin + kColumnsPerBlock, columns_);
     round_columns(begin, end, open, lost);
     if (end == columns_) break;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(rows_),
-                static_cast<int>(columns_ - end), static_cast<int>(end - begin), -1.0f, lost.data(),
-                static_cast<int>(kColumnsPerBlock), hessian_.update.data() + begin * columns_ + end,
-                static_cast<int>(columns_), 1.0f, open.data() + end, static_cast<int>(columns_));
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_ - end),
+                int_of(end - begin), -1.0f, lost.data(), int_of(kColumnsPerBlock),
+                hessian_.update.data() + begin * columns_ + end, int_of(columns_), 1.0f,
+                open.data() + end, int_of(columns_));
   }
 }
 
@@ -141,12 +150,14 @@ void RowBatch::round_columns(int64_t begin, int64_t end, std::vector<float>& ope
     const float* update = hessian_.update.data() + i * columns_;
     const int64_t column = hessian_.order[at(i)];
     for (int64_t row = 0; row < rows_; ++row) {
-      float* weights = open.data() + row * columns_;
-      set_code(row, column, weights[i]);
-      const float error = (weights[i] - values_[at(row * columns_ + column)]) / update[i];
-      lost[at(row * kColumnsPerBlock + i - begin)] = error;
-      add_scaled(-error, update + i + 1, end - i - 1, weights + i + 1);
+      const float weight = open[at(row * columns_ + i)];
+      set_code(row, column, weight);
+      lost[at(row * kColumnsPerBlock + i - begin)] =
+          (weight - values_[at(row * columns_ + column)]) / update[i];
     }
+    if (i + 1 == end) break;
+    cblas_sger(CblasRowMajor, int_of(rows_), int_of(end - i - 1), -1.0f, lost.data() + (i - begin),
+               int_of(kColumnsPerBlock), update + i + 1, 1, open.data() + i + 1, int_of(columns_));
   }
 }
 
@@ -154,10 +165,9 @@ void RowBatch::start_descent() {
   gradient_.resize(values_.size());
   std::vector<float> difference(values_.size());
   for (size_t i = 0; i < values_.size(); ++i) difference[i] = values_[i] - weights_[i];
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(rows_),
-              static_cast<int>(columns_), static_cast<int>(columns_), 1.0f, difference.data(),
-              static_cast<int>(columns_), hessian_.matrix.data(), static_cast<int>(columns_), 0.0f,
-              gradient_.data(), static_cast<int>(columns_));
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_),
+              int_of(columns_), 1.0f, difference.data(), int_of(columns_), hessian_.matrix.data(),
+              int_of(columns_), 0.0f, gradient_.data(), int_of(columns_));
 }
 
 /// One pass over all codes; false when none moved.
@@ -182,92 +192,123 @@ int64_t RowBatch::descend_row(int64_t row) {
       values_[at(row * columns_ + column)] = old_value;
       continue;
     }
-    add_scaled(step, hessian_row(column), columns_, gradient);
+    cblas_saxpy(int_of(columns_), step, hessian_row(column), 1, gradient, 1);
     ++moves;
   }
   return moves;
 }
 
+/// Moves every block to better parameters where they, as they can be stored, lower the error. All
+/// rows of a block together, so that what they change in the gradient is one product.
 void RowBatch::refit_scales() {
-  for (int64_t row = 0; row < rows_; ++row) {
-    for (int64_t block = 0; block < blocks_; ++block) refit_block(row, block);
+  const int64_t size = format_.block_values;
+  std::vector<float> steps(at(rows_ * size)), products(steps.size());
+  for (int64_t block = 0; block < blocks_; ++block) {
+    wanted_grids(block);
+    for (int64_t row = 0; row < rows_; ++row) try_grids(row, block, steps.data() + row * size);
+    const float* h = hessian_row(block * size);
+    multiply(steps.data(), size, h + block * size, products.data());
+    for (int64_t row = 0; row < rows_; ++row) {
+      accept_grids(row, block, steps.data() + row * size, products.data() + row * size);
+    }
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_),
+                int_of(size), 1.0f, steps.data(), int_of(size), h, int_of(columns_), 1.0f,
+                gradient_.data(), int_of(columns_));
   }
 }
 
-/// The grids that would be best for the codes as they are, each sub-block by itself; false where
-/// nothing can be gained.
-bool RowBatch::wanted_grids(int64_t row, int64_t block, Grid* wanted) {
-  const int64_t size = format_.sub_block_values;
-  const int64_t first = block * format_.block_values;
-  bool has_offset = false, any = false;
-  for (int64_t s = 0; s < format_.sub_blocks(); ++s)
-    has_offset |= grid(row, first + s * size).offset != 0;
-  for (int64_t s = 0; s < format_.sub_blocks(); ++s) {
-    const int64_t column = first + s * size;
-    const uint8_t* codes = codes_.data() + row * columns_ + column;
-    const float* gradient = gradient_.data() + row * columns_ + column;
-    double vhv = 0, vh1 = 0, ohv1 = 0, vg = 0, og = 0;  // v: levels, 1: ones, g: gradient
+/// out [rows][count] = left [rows][count] * the square of H that begins at `h`.
+void RowBatch::multiply(const float* left, int64_t count, const float* h, float* out) const {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(count),
+              int_of(count), 1.0f, left, int_of(count), h, int_of(columns_), 0.0f, out,
+              int_of(count));
+}
+
+/// The grids that would be best for the codes as they are, each sub-block by itself, into wanted_.
+void RowBatch::wanted_grids(int64_t block) {
+  const int64_t size = format_.sub_block_values, sub_blocks = format_.sub_blocks();
+  wanted_.resize(at(rows_ * sub_blocks));
+  std::vector<float> levels(at(rows_ * size)), products(levels.size()), ones(at(size));
+  for (int64_t s = 0; s < sub_blocks; ++s) {
+    const int64_t column = block * format_.block_values + s * size;
+    const float* h = hessian_row(column) + column;
     for (int64_t i = 0; i < size; ++i) {
-      const float* h = hessian_row(column + i) + column;
-      double hv = 0, h1 = 0;
-      for (int64_t j = 0; j < size; ++j) {
-        hv += double{h[j]} * format_.levels[codes[j]];
-        h1 += double{h[j]};
+      ones[at(i)] = std::accumulate(h + i * columns_, h + i * columns_ + size, 0.0f);
+      for (int64_t row = 0; row < rows_; ++row) {
+        const uint8_t code = codes_[at(row * columns_ + column + i)];
+        levels[at(row * size + i)] = static_cast<float>(format_.levels[code]);
       }
-      const double level = format_.levels[codes[i]];
-      vhv += level * hv;
-      vh1 += level * h1;
-      ohv1 += h1;
-      vg += level * gradient[i];
-      og += gradient[i];
     }
-    wanted[s] = grid(row, column);
-    if (vhv <= 0) continue;
-    double scale_step = -vg / vhv, offset_step = 0;
-    const double determinant = vhv * ohv1 - vh1 * vh1;
-    if (has_offset && determinant > 1e-9 * vhv * ohv1) {
-      scale_step = (-vg * ohv1 + og * vh1) / determinant;
-      offset_step = (-og * vhv + vg * vh1) / determinant;
+    multiply(levels.data(), size, h, products.data());
+    for (int64_t row = 0; row < rows_; ++row) {
+      Grid& wanted = wanted_[at(row * sub_blocks + s)];
+      wanted = grid(row, column);
+      improve_grid({levels.data() + row * size, products.data() + row * size, ones.data(),
+                    gradient_.data() + row * columns_ + column, size},
+                   has_offset(row, block), wanted);
     }
-    wanted[s].scale += static_cast<float>(scale_step);
-    wanted[s].offset += static_cast<float>(offset_step);
-    any = true;
   }
-  return any;
 }
 
-/// Moves a block to better parameters where they, as they can be stored, lower the error.
-void RowBatch::refit_block(int64_t row, int64_t block) {
-  std::array<Grid, kMaxSubBlocks> wanted;
-  if (!wanted_grids(row, block, wanted.data())) return;
+bool RowBatch::has_offset(int64_t row, int64_t block) {
+  const Grid* grids = &grid(row, block * format_.block_values);
+  return std::any_of(grids, grids + format_.sub_blocks(), [](Grid g) { return g.offset != 0; });
+}
+
+/// Least squares for scale and offset of one sub-block.
+void RowBatch::improve_grid(const SubBlock& block, bool offset, Grid& wanted) {
+  double vhv = 0, vh1 = 0, ohv1 = 0, vg = 0, og = 0;  // v: levels, 1: ones, g: gradient
+  for (int64_t i = 0; i < block.size; ++i) {
+    const double level = block.levels[i];
+    vhv += level * block.products[i];
+    vh1 += level * block.ones[i];
+    ohv1 += block.ones[i];
+    vg += level * block.gradient[i];
+    og += block.gradient[i];
+  }
+  if (vhv <= 0) return;
+  double scale_step = -vg / vhv, offset_step = 0;
+  const double determinant = vhv * ohv1 - vh1 * vh1;
+  if (offset && determinant > 1e-9 * vhv * ohv1) {
+    scale_step = (-vg * ohv1 + og * vh1) / determinant;
+    offset_step = (-og * vhv + vg * vh1) / determinant;
+  }
+  wanted.scale += static_cast<float>(scale_step);
+  wanted.offset += static_cast<float>(offset_step);
+}
+
+/// What would change with the wanted grids as they can be stored: `step` [block_values].
+void RowBatch::try_grids(int64_t row, int64_t block, float* step) {
   const int64_t first = block * format_.block_values, size = format_.sub_block_values;
   BlockParameters parameters = parameters_[at(row * blocks_ + block)];
-  format_.snap(wanted.data(), parameters);
   std::array<Grid, kMaxSubBlocks> snapped;
+  format_.snap(&wanted_[at(row * format_.sub_blocks())], parameters);
   format_.grids(parameters, snapped.data());
-
-  std::array<float, kMaxBlockValues> values, step;
-  double change = 0;
-  float* gradient = gradient_.data() + row * columns_;
   const uint8_t* codes = codes_.data() + row * columns_ + first;
   for (int64_t i = 0; i < format_.block_values; ++i) {
     const Grid g = snapped[at(i / size)];
-    values[at(i)] = g.scale * static_cast<float>(format_.levels[codes[i]]) + g.offset;
-    step[at(i)] = values[at(i)] - values_[at(row * columns_ + first + i)];
-    change += 2.0 * step[at(i)] * gradient[first + i];
+    step[i] = g.scale * static_cast<float>(format_.levels[codes[i]]) + g.offset -
+              values_[at(row * columns_ + first + i)];
   }
+}
+
+/// Takes the step where it lowers the error; clears it where not. `product` is step * H.
+void RowBatch::accept_grids(int64_t row, int64_t block, float* step, const float* product) {
+  const int64_t first = block * format_.block_values;
+  const float* gradient = gradient_.data() + row * columns_ + first;
+  double change = 0;
   for (int64_t i = 0; i < format_.block_values; ++i) {
-    const float* h = hessian_row(first + i) + first;
-    float sum = 0;
-    for (int64_t j = 0; j < format_.block_values; ++j) sum += h[j] * step[at(j)];
-    change += double{sum} * step[at(i)];
+    change += double{step[i]} * (2.0 * gradient[i] + product[i]);
   }
-  if (change >= 0) return;
-  parameters_[at(row * blocks_ + block)] = parameters;
-  std::copy_n(snapped.data(), format_.sub_blocks(), &grid(row, first));
-  std::copy_n(values.data(), format_.block_values, &values_[at(row * columns_ + first)]);
+  if (!(change < 0)) {
+    std::fill_n(step, format_.block_values, 0.0f);
+    return;
+  }
+  BlockParameters& parameters = parameters_[at(row * blocks_ + block)];
+  format_.snap(&wanted_[at(row * format_.sub_blocks())], parameters);
+  format_.grids(parameters, &grid(row, first));
   for (int64_t i = 0; i < format_.block_values; ++i) {
-    add_scaled(step[at(i)], hessian_row(first + i), columns_, gradient);
+    values_[at(row * columns_ + first + i)] += step[i];
   }
 }
 

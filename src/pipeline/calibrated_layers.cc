@@ -126,6 +126,7 @@ CalibratedLayers::Grams CalibratedLayers::gather(const LayerWeights& weights) {
   const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
     const int64_t columns = static_cast<int64_t>(input.size()) / tokens;
     grams.try_emplace(site, columns).first->second.add(input.data(), tokens, pool_);
+    return site != Role::kDown;
   };
   run_samples(weights, &observer, false);
   return grams;
