@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "base/error.h"
 
@@ -18,6 +20,7 @@ constexpr double kSecondsBetweenBars = 0.1;
 constexpr double kSecondsBetweenLines = 10;
 constexpr size_t kWarningsShown = 5;
 constexpr int kBarWidth = 24;
+constexpr int64_t kKibibyte = 1024;  // the unit in which Linux counts a process's memory
 
 std::string duration(double seconds) {
   const auto whole = static_cast<int64_t>(seconds + 0.5);
@@ -50,9 +53,15 @@ void print_json(const Json& json) {
 }
 
 int64_t peak_memory_bytes() {
+  // Not getrusage first: its peak is inherited from the process that started this one.
+  std::ifstream status("/proc/self/status");
+  constexpr std::string_view kKey = "VmHWM:";
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(kKey)) return std::atoll(line.c_str() + kKey.size()) * kKibibyte;
+  }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;  // Linux counts in KiB
+  return int64_t{usage.ru_maxrss} * kKibibyte;
 }
 
 double Stopwatch::seconds() const {
