@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <functional>
@@ -16,7 +15,9 @@
 #include <vector>
 
 #include "base/half.h"
+#include "base/timing.h"
 #include "kernels/kernel_table.h"
+#include "kernels/machine_limits.h"
 #include "kernels/matmul.h"
 
 namespace fewbits {
@@ -30,55 +31,9 @@ struct Options {
   std::vector<std::string> formats;
 };
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// Seconds of the fastest run; runs for about half a second.
 double best_seconds(const std::function<void()>& run) {
-  double best = 1e30;
-  const double end = now() + 0.4;
-  for (int i = 0; i < 3 || now() < end; ++i) {
-    const double start = now();
-    run();
-    best = std::min(best, now() - start);
-  }
-  return best;
-}
-
-struct Limits {
-  double read_bytes, int8_operations, float_operations;  ///< per second, all threads
-};
-
-double operations_per_second(ThreadPool& pool, double (*probe)(int64_t, float*)) {
-  constexpr int64_t kRounds = 200000;
-  double operations = 0;
-  const double seconds = best_seconds([&] {
-    pool.run(pool.threads(), [&](int64_t task, int) {
-      float sink;
-      const double done = probe(kRounds, &sink);
-      if (task == 0) operations = done * pool.threads();
-    });
-  });
-  return operations / seconds;
-}
-
-double bytes_per_second(ThreadPool& pool) {
-  constexpr int64_t kBytes = int64_t{1} << 30;
-  constexpr int64_t kTask = int64_t{1} << 20;
-  const std::vector<uint8_t> data(kBytes, 1);
-  const double seconds = best_seconds([&] {
-    pool.run(kBytes / kTask, [&](int64_t task, int) {
-      float sink;
-      kernels().probe_read(data.data() + task * kTask, kTask, &sink);
-    });
-  });
-  return static_cast<double>(kBytes) / seconds;
-}
-
-Limits measure_limits(ThreadPool& pool) {
-  return {bytes_per_second(pool), operations_per_second(pool, kernels().probe_int8),
-          operations_per_second(pool, kernels().probe_fma)};
+  return fewbits::best_seconds(3, 0.4, run);
 }
 
 std::vector<float> normal_values(int64_t count) {
@@ -106,7 +61,7 @@ std::vector<PackedMatrix> make_matrices(const Format& format, const Options& opt
   return matrices;
 }
 
-void measure_decode(const Format& format, const Options& options, const Limits& limits,
+void measure_decode(const Format& format, const Options& options, const MachineLimits& limits,
                     ThreadPool& pool) {
   const auto matrices = make_matrices(format, options, int64_t{1} << 30, pool);
   const auto inputs = normal_values(options.columns);
@@ -124,7 +79,7 @@ void measure_decode(const Format& format, const Options& options, const Limits& 
              bytes / seconds * 1e-9, 100 * bytes / seconds / limits.read_bytes);
 }
 
-void measure_prefill(const Format& format, const Options& options, const Limits& limits,
+void measure_prefill(const Format& format, const Options& options, const MachineLimits& limits,
                      ThreadPool& pool) {
   const auto matrices = make_matrices(format, options, 1, pool);
   const auto inputs = normal_values(options.tokens * options.columns);
@@ -143,7 +98,8 @@ void measure_prefill(const Format& format, const Options& options, const Limits&
 }
 
 /// One layer's attention: 8 key/value heads of 128, 4 queries of each, `keys` cached.
-void measure_attention(int64_t keys, int64_t tokens, const Limits& limits, ThreadPool& pool) {
+void measure_attention(int64_t keys, int64_t tokens, const MachineLimits& limits,
+                       ThreadPool& pool) {
   constexpr int64_t kHeads = 8, kDim = 128, kGroup = 4;
   const int64_t queries = kGroup * tokens;
   const std::vector<uint16_t> cache(static_cast<size_t>(kHeads * keys * kDim),
@@ -194,7 +150,7 @@ Options parse(int argc, char** argv) {
 
 void run(const Options& options) {
   ThreadPool pool(options.threads);
-  const Limits limits = measure_limits(pool);
+  const MachineLimits limits = measure_machine_limits(pool);
   fmt::print(
       "{} with {} threads: read {:.1f} GB/s, int8 {:.1f} GOP/s, FMA {:.1f} GFLOP/s; {} x {}\n",
       kernels().name, pool.threads(), limits.read_bytes * 1e-9, limits.int8_operations * 1e-9,

@@ -6,6 +6,7 @@
 // go to stdout, progress and warnings to stderr.
 namespace fewbits::cli {
 
+void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);

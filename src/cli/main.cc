@@ -25,6 +25,7 @@ int run(int argc, char** argv) {
                "fewbits");
   app.require_subcommand(1);
   app.set_version_flag("--version", [] { return fewbits::cli::version_text(); });
+  fewbits::cli::add_bench(app);
   fewbits::cli::add_chat(app);
   fewbits::cli::add_eval(app);
   fewbits::cli::add_inspect(app);
