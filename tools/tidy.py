@@ -304,10 +304,13 @@ FILE_RULES = [check_layers, check_sizes, check_shape, check_leftovers, check_pre
 # --- rules on the whole ---------------------------------------------------------------------------
 
 def check_registry(files, folder, kind):
-    """FOLDER/all.cc lists, sorted, each file of FOLDER that defines a KIND at namespace scope."""
+    """FOLDER/all.cc lists, sorted, each file of FOLDER that defines a KIND at namespace scope.
+
+    A file that defines a family is a namespace whose entries have names of their own.
+    """
     by_path = {file.path: file for file in files}
     registry = by_path.get(f"{folder}/all.cc")
-    definition = re.compile(rf"^(?:extern |constinit |constexpr |inline )*const {kind} \w+\s*=?\s*\{{", re.M)
+    definition = re.compile(rf"^(?:extern |constinit |constexpr |inline )*const {kind} \w+\s*(=?\s*\{{|=\s*\w+<)", re.M)
     defining = sorted(pathlib.PurePath(p).stem for p, file in by_path.items()
                       if pathlib.PurePath(p).parent.as_posix() == folder and p.endswith(".cc")
                       and not file.is_test and file is not registry and definition.search(file.code))
@@ -316,13 +319,15 @@ def check_registry(files, folder, kind):
             yield Finding(f"{folder}/all.cc", 1, f"missing, but {folder} has {', '.join(defining)}")
         return
     array = re.search(rf"const {kind}\s*\*[^;{{]*\{{(.*?)\}};", registry.code, re.S)
-    listed = re.findall(r"&(\w+)", array.group(1)) if array else []
+    entries = re.findall(r"&(\w+)(?:::(\w+))?", array.group(1)) if array else []
+    listed = [file for file, _ in entries]
+    names = [file if name in ("", kind.lower()) else name for file, name in entries]
     for name in sorted(set(defining) - set(listed)):
         yield Finding(registry.path, 1, f"{name} is not listed")
     for name in sorted(set(listed) - set(defining)):
         yield Finding(registry.path, 1, f"{name} is listed but {folder}/{name}.cc does not define it")
-    if listed != sorted(listed):
-        yield Finding(registry.path, 1, f"not sorted: {', '.join(listed)}")
+    if names != sorted(names):
+        yield Finding(registry.path, 1, f"not sorted: {', '.join(names)}")
 
 
 def check_cmake_options(files):

@@ -78,6 +78,7 @@ std::vector<PlannedTensor> random_tensors() {
   std::vector<PlannedTensor> tensors;
   for (const auto& name : *gen::arbitrary<std::set<std::string>>()) {
     const Format* format = formats()[*gen::inRange<size_t>(0, formats().size())];
+    if (format->gguf_type < 0) continue;
     Shape shape(*gen::inRange<size_t>(format->block_values == 1 ? 0 : 1, 5));
     for (int64_t& size : shape) size = *gen::inRange<int64_t>(0, 4);
     if (!shape.empty()) shape.back() *= format->block_values;

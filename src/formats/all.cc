@@ -7,7 +7,7 @@
 
 namespace fewbits {
 
-// Each in the file of its name.
+// Each in the file of its name, or that of its family.
 namespace bf16 {
 extern const Format format;
 }
@@ -17,6 +17,35 @@ extern const Format format;
 namespace f32 {
 extern const Format format;
 }
+namespace ints {
+extern const Format int2_g128;
+extern const Format int2_g128_asym;
+extern const Format int2_g32;
+extern const Format int2_g64;
+extern const Format int2_g64_asym;
+extern const Format int3_channel;
+extern const Format int3_g128;
+extern const Format int3_g128_asym;
+extern const Format int3_g32;
+extern const Format int4_channel;
+extern const Format int4_channel_asym;
+extern const Format int4_g128;
+extern const Format int4_g128_asym;
+extern const Format int4_g32;
+extern const Format int4_g32_asym;
+extern const Format int4_g32_narrow;
+extern const Format int4_g64;
+extern const Format int4_g64_asym;
+extern const Format int4_tensor;
+extern const Format int8_channel;
+extern const Format int8_channel_asym;
+extern const Format int8_channel_narrow;
+extern const Format int8_g128;
+extern const Format int8_g128_asym;
+extern const Format int8_g32;
+extern const Format int8_tensor;
+extern const Format int8_tensor_asym;
+}  // namespace ints
 namespace iq4_nl {
 extern const Format format;
 }
@@ -56,10 +85,49 @@ extern const Format format;
 
 namespace {
 
-constexpr std::array<const Format*, 15> kFormats = {
-    &bf16::format, &f16::format,  &f32::format,  &iq4_nl::format, &iq4_xs::format,
-    &q2_k::format, &q3_k::format, &q4_0::format, &q4_1::format,   &q4_k::format,
-    &q5_0::format, &q5_1::format, &q5_k::format, &q6_k::format,   &q8_0::format,
+constexpr std::array<const Format*, 42> kFormats = {
+    &bf16::format,
+    &f16::format,
+    &f32::format,
+    &ints::int2_g128,
+    &ints::int2_g128_asym,
+    &ints::int2_g32,
+    &ints::int2_g64,
+    &ints::int2_g64_asym,
+    &ints::int3_channel,
+    &ints::int3_g128,
+    &ints::int3_g128_asym,
+    &ints::int3_g32,
+    &ints::int4_channel,
+    &ints::int4_channel_asym,
+    &ints::int4_g128,
+    &ints::int4_g128_asym,
+    &ints::int4_g32,
+    &ints::int4_g32_asym,
+    &ints::int4_g32_narrow,
+    &ints::int4_g64,
+    &ints::int4_g64_asym,
+    &ints::int4_tensor,
+    &ints::int8_channel,
+    &ints::int8_channel_asym,
+    &ints::int8_channel_narrow,
+    &ints::int8_g128,
+    &ints::int8_g128_asym,
+    &ints::int8_g32,
+    &ints::int8_tensor,
+    &ints::int8_tensor_asym,
+    &iq4_nl::format,
+    &iq4_xs::format,
+    &q2_k::format,
+    &q3_k::format,
+    &q4_0::format,
+    &q4_1::format,
+    &q4_k::format,
+    &q5_0::format,
+    &q5_1::format,
+    &q5_k::format,
+    &q6_k::format,
+    &q8_0::format,
 };
 
 }  // namespace

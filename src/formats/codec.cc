@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "formats/format.h"
@@ -7,9 +9,20 @@
 namespace fewbits {
 namespace {
 
-/// True where code and level differ by a constant, so that no table is needed.
 bool is_uniform(const Format& format) {
-  return format.levels.back() - format.levels.front() + 1 == static_cast<int>(format.levels.size());
+  return format.bounds.empty();
+}
+
+Outer load_outer(const Format& format, const std::byte* row) {
+  Outer outer;
+  if (format.outer_bytes >= 4) std::memcpy(&outer.scale, row, 4);
+  if (format.outer_bytes >= 8) std::memcpy(&outer.zero, row + 4, 4);
+  return outer;
+}
+
+void store_outer(const Format& format, const Outer& outer, std::byte* row) {
+  if (format.outer_bytes >= 4) std::memcpy(row, &outer.scale, 4);
+  if (format.outer_bytes >= 8) std::memcpy(row + 4, &outer.zero, 4);
 }
 
 /// Float value -> nearest integer, ties to even, for |value| < 2^22. Unlike nearbyint, it
@@ -19,8 +32,8 @@ inline float round_to_even(float value) {
   return (value + kShifter) - kShifter;
 }
 
-void decode_block(const Format& format, const std::byte* block, float* out) {
-  BlockParameters parameters;
+void decode_block(const Format& format, const Outer& outer, const std::byte* block, float* out) {
+  BlockParameters parameters{.outer = outer};
   std::array<uint8_t, kMaxBlockValues> codes;
   std::array<Grid, kMaxSubBlocks> grids;
   format.unpack(block, parameters, codes.data());
@@ -74,7 +87,7 @@ void improve_block(const Format& format, const float* values, const float* weigh
   if (!format.encode_reference) return format.pack(block.parameters, block.codes.data(), out);
   const double error = weighted_error(values, block.decoded.data(), weights, format.block_values);
   std::array<float, kMaxBlockValues> reference;
-  decode_block(format, out, reference.data());
+  decode_block(format, block.parameters.outer, out, reference.data());
   const double limit = weighted_error(values, reference.data(), weights, format.block_values);
   // Not a number where the reference overflows: then ours is better.
   if (!(error >= limit)) format.pack(block.parameters, block.codes.data(), out);
@@ -82,7 +95,7 @@ void improve_block(const Format& format, const float* values, const float* weigh
 
 /// Blocks are searched in groups as large as four that share a search, or one super-block.
 void improve_row(const Format& format, const float* row, int64_t columns, const float* importance,
-                 std::byte* out) {
+                 const Outer& outer, std::byte* out) {
   constexpr int64_t kGroup = 8;
   std::array<BlockParameters, kGroup> parameters;
   const int64_t blocks = columns / format.block_values;
@@ -90,6 +103,7 @@ void improve_row(const Format& format, const float* row, int64_t columns, const 
   for (int64_t first = 0; first < blocks; first += kGroup) {
     const int64_t count = std::min(kGroup, blocks - first);
     const int64_t at = first * format.block_values;
+    for (BlockParameters& each : parameters) each.outer = outer;
     format.fit_blocks(row + at, importance ? importance + at : nullptr, count, parameters.data());
     for (int64_t b = 0; b < count; ++b, out += format.block_bytes) {
       const int64_t start = at + b * format.block_values;
@@ -101,65 +115,135 @@ void improve_row(const Format& format, const float* row, int64_t columns, const 
 
 }  // namespace
 
+void TensorRange::add(const float* values, int64_t values_count) {
+  for (int64_t i = 0; i < values_count; ++i) {
+    low = std::min(low, values[i]);
+    high = std::max(high, values[i]);
+    sum_magnitudes += std::abs(static_cast<double>(values[i]));
+  }
+  count += values_count;
+}
+
+void TensorRange::add(const TensorRange& other) {
+  low = std::min(low, other.low);
+  high = std::max(high, other.high);
+  sum_magnitudes += other.sum_magnitudes;
+  count += other.count;
+}
+
 int64_t row_bytes(const Format& format, int64_t columns) {
   check(columns >= 0 && columns % format.block_values == 0);
-  return columns / format.block_values * format.block_bytes;
+  return format.outer_bytes + columns / format.block_values * format.block_bytes;
 }
 
 void decode(const Format& format, const std::byte* bytes, int64_t count, float* out) {
   check(count % format.block_values == 0);
   if (format.is_float()) return format.decode_floats(bytes, count, out);
+  const Outer outer = load_outer(format, bytes);
+  bytes += format.outer_bytes;
   for (int64_t i = 0; i < count; i += format.block_values, bytes += format.block_bytes) {
-    decode_block(format, bytes, out + i);
+    decode_block(format, outer, bytes, out + i);
   }
 }
 
+void decode_rows(const Format& format, const std::byte* bytes, int64_t rows, int64_t columns,
+                 float* out) {
+  const int64_t stride = row_bytes(format, columns);
+  for (int64_t row = 0; row < rows; ++row, bytes += stride, out += columns) {
+    decode(format, bytes, columns, out);
+  }
+}
+
+Outer outer_of_row(const Format& format, const float* values, const float* weights, int64_t columns,
+                   const Outer* tensor) {
+  Outer outer;
+  if (format.sharing == Sharing::kRow) format.fit_row(values, weights, columns, outer);
+  if (format.sharing == Sharing::kTensor) {
+    check(tensor != nullptr);
+    outer = *tensor;
+  }
+  return outer;
+}
+
 void encode_rows(const Format& format, const float* values, int64_t rows, int64_t columns,
-                 const float* importance, Search search, std::byte* out) {
+                 const float* importance, Search search, std::byte* out, const Outer* outer) {
   const int64_t stride = row_bytes(format, columns);
   if (format.is_float()) return format.encode_floats(values, rows * columns, out);
+  Outer own;
+  if (format.sharing == Sharing::kTensor && outer == nullptr) {
+    TensorRange range;
+    range.add(values, rows * columns);
+    format.fit_tensor(range, own);
+    outer = &own;
+  }
   for (int64_t row = 0; row < rows; ++row, values += columns, out += stride) {
     if (format.encode_reference) format.encode_reference(values, columns, importance, out);
-    if (search == Search::kBest || !format.encode_reference)
-      improve_row(format, values, columns, importance, out);
+    if (search == Search::kReference && format.encode_reference) continue;
+    const Outer of_row = outer_of_row(format, values, importance, columns, outer);
+    store_outer(format, of_row, out);
+    improve_row(format, values, columns, importance, of_row, out + format.outer_bytes);
   }
+}
+
+void pack_row(const Format& format, const BlockParameters* parameters, const uint8_t* codes,
+              int64_t columns, std::byte* out) {
+  check(columns > 0 && columns % format.block_values == 0);
+  store_outer(format, parameters->outer, out);
+  out += format.outer_bytes;
+  for (int64_t i = 0; i < columns; i += format.block_values, out += format.block_bytes) {
+    format.pack(*parameters++, codes + i, out);
+  }
+}
+
+uint8_t nearest_code(const Format& format, float level) {
+  if (is_uniform(format)) {
+    const float first = format.levels.front();
+    const float low = format.levels[format.lowest_code];
+    const float clamped = std::min(format.levels.back(), std::max(low, level));
+    return static_cast<uint8_t>(static_cast<int>(round_to_even(clamped) - first));
+  }
+  // A NaN lies above no bound.
+  const float* bounds = format.bounds.data();
+  size_t at = 0, left = format.bounds.size();
+  while (left > 16) {
+    const size_t half = left / 2;
+    at = level > bounds[at + half - 1] ? at + half : at;
+    left -= half;
+  }
+  size_t above = at;
+  for (size_t i = 0; i < left; ++i) above += level > bounds[at + i];
+  return format.ascending[above];
 }
 
 void round_to_grid(const Format& format, Grid grid, const float* values, int64_t count,
                    uint8_t* codes) {
   const float inverse = grid.scale == 0 ? 0.0f : 1.0f / grid.scale;
-  const auto low = static_cast<float>(format.levels.front());
-  const auto high = static_cast<float>(format.levels.back());
-  if (is_uniform(format)) {
+  if (!is_uniform(format)) {
     for (int64_t i = 0; i < count; ++i) {
-      // In this order NaN becomes the lowest level.
-      const float level = std::min(high, std::max(low, (values[i] - grid.offset) * inverse));
-      codes[i] = static_cast<uint8_t>(static_cast<int>(round_to_even(level) - low));
+      codes[i] = nearest_code(format, (values[i] - grid.offset) * inverse);
     }
     return;
   }
-  const auto levels = format.levels;
+  const float first = format.levels.front(), low = format.levels[format.lowest_code];
+  const float high = format.levels.back();
   for (int64_t i = 0; i < count; ++i) {
-    const float level = (values[i] - grid.offset) * inverse;
-    int code = 0;
-    for (size_t next = 1; next < levels.size(); ++next) {
-      code += level > 0.5f * static_cast<float>(levels[next - 1] + levels[next]);
-    }
-    codes[i] = static_cast<uint8_t>(code);
+    // In this order NaN becomes the lowest level.
+    const float level = std::min(high, std::max(low, (values[i] - grid.offset) * inverse));
+    codes[i] = static_cast<uint8_t>(static_cast<int>(round_to_even(level) - first));
   }
 }
 
 void values_of_codes(const Format& format, Grid grid, const uint8_t* codes, int64_t count,
                      float* values) {
   if (is_uniform(format)) {
-    const int first = format.levels.front();
+    const auto first = static_cast<int>(format.levels.front());
     for (int64_t i = 0; i < count; ++i) {
       values[i] = grid.scale * static_cast<float>(codes[i] + first) + grid.offset;
     }
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
-    values[i] = grid.scale * static_cast<float>(format.levels[codes[i]]) + grid.offset;
+    values[i] = grid.scale * format.levels[codes[i]] + grid.offset;
   }
 }
 

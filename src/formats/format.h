@@ -25,13 +25,30 @@ namespace fewbits {
 inline constexpr int kMaxBlockValues = 256;
 inline constexpr int kMaxSubBlocks = 16;
 
+/// What shares the outer parameters, those that stand before the blocks of a row.
+enum class Sharing {
+  kBlock,   ///< there are none
+  kRow,     ///< one output channel of a matrix
+  kTensor,  ///< all rows, with the same bytes before each
+};
+
+struct Outer {
+  float scale = 1;
+  float zero = 0;  ///< the integer level that stands for 0; only where outer_bytes is 8
+
+  bool operator==(const Outer&) const = default;
+};
+
 /// What a block stores besides codes, each field exactly as wide as it is stored: nothing is
 /// rounded after `fit`.
 struct BlockParameters {
-  uint16_t scale = 0;                                ///< half bits: d
-  uint16_t minimum = 0;                              ///< half bits: m or dmin
-  std::array<int8_t, kMaxSubBlocks> sub_scale{};     ///< integer multiples of d
-  std::array<uint8_t, kMaxSubBlocks> sub_minimum{};  ///< integer multiples of dmin
+  uint16_t scale = 0;    ///< bits of d: a half, or an exponent (E8M0)
+  uint16_t minimum = 0;  ///< half bits: m or dmin
+  /// Integer multiples of d, or bits of a small float (E4M3).
+  std::array<int8_t, kMaxSubBlocks> sub_scale{};
+  /// Integer multiples of dmin, or zero points.
+  std::array<uint8_t, kMaxSubBlocks> sub_minimum{};
+  Outer outer = {};  ///< of the row; given to fit_blocks, snap and unpack, changed by none
 
   bool operator==(const BlockParameters&) const = default;
 };
@@ -42,15 +59,47 @@ struct Grid {
   float offset = 0;
 };
 
+/// What a tensor's outer parameters are made from.
+struct TensorRange {
+  float low = 0;   ///< the least value, 0 where none is negative
+  float high = 0;  ///< the greatest, 0 where none is positive
+  double sum_magnitudes = 0;
+  int64_t count = 0;
+
+  void add(const float* values, int64_t values_count);
+  void add(const TensorRange& other);
+};
+
 struct Format {
   std::string_view name;  ///< as users type it and as GGUF tools print it: "Q4_K"
   int32_t gguf_type;      ///< ggml's type id; -1 where GGUF has none
   int32_t block_values;   ///< values in a block; rows are whole blocks
   int32_t block_bytes;
-  int32_t sub_block_values;        ///< values that share a grid; divides block_values
-  std::span<const int8_t> levels;  ///< level of each code, ascending; empty for the float formats
+  int32_t sub_block_values;  ///< values that share a grid; divides block_values
+  /// Level of each code; NaN or infinite where a code stands for no number. Consecutive integers
+  /// where `bounds` is empty. Empty itself for the float formats.
+  std::span<const float> levels;
   /// Relative mean square error on N(0,1) data that the best search does not exceed.
   double gaussian_error;
+
+  // Only where the levels are no consecutive integers. bounds[i], ascending: above it the code
+  // ascending[i + 1] is nearer than ascending[i], at it or below it is not. Ties have been decided
+  // by making the bound a little smaller.
+  std::span<const float> bounds = {};
+  std::span<const uint8_t> ascending = {};
+  uint8_t lowest_code = 0;  ///< integers only: codes below are never given (narrow range)
+
+  Sharing sharing = Sharing::kBlock;
+  int32_t outer_bytes = 0;  ///< 4: a float scale before the blocks of a row; 8: and a float zero
+  /// False where several bit patterns stand for one block: unpack then undoes pack, but not the
+  /// reverse.
+  bool one_pattern = true;
+
+  /// Outer parameters of a row (Sharing::kRow) under the same error as fit_blocks.
+  void (*fit_row)(const float* values, const float* weights, int64_t columns,
+                  Outer& outer) = nullptr;
+  /// Outer parameters of a tensor (Sharing::kTensor).
+  void (*fit_tensor)(const TensorRange& range, Outer& outer) = nullptr;
 
   /// Best parameters for consecutive blocks under sum weights[i] * error[i]^2. Null weights are all
   /// the same: as long as nothing is known of a layer's input, that is the expected error of its
@@ -84,10 +133,11 @@ struct Format {
 
   bool is_float() const { return levels.empty(); }
   int32_t sub_blocks() const { return block_values / sub_block_values; }
+  /// Without outer parameters.
   double bits_per_value() const { return 8.0 * block_bytes / block_values; }
 };
 
-/// All formats, sorted by name.
+/// All formats, sorted by name without regard to case.
 std::span<const Format* const> formats();
 
 /// Null where there is none. Names compare without regard to case.
@@ -97,11 +147,17 @@ const Format* find_format_by_gguf_type(int64_t gguf_type);
 /// find_format, or Error that lists the known.
 const Format& format_named(std::string_view name);
 
-/// Bytes of a row of `columns` values. REQUIRES: columns is a multiple of block_values.
+/// Bytes of a row of `columns` values, outer parameters included. REQUIRES: columns is a multiple
+/// of block_values.
 int64_t row_bytes(const Format& format, int64_t columns);
 
-/// Bit-exact with the reference decoder. REQUIRES: count is a multiple of block_values.
+/// Decodes one row, or any number of rows where the format has no outer parameters. Bit-exact with
+/// the reference decoder. REQUIRES: count is a multiple of block_values.
 void decode(const Format& format, const std::byte* bytes, int64_t count, float* out);
+
+/// Decodes `rows` rows of `columns` values of any format.
+void decode_rows(const Format& format, const std::byte* bytes, int64_t rows, int64_t columns,
+                 float* out);
 
 enum class Search {
   kReference,  ///< the reference implementation's bytes
@@ -110,10 +166,24 @@ enum class Search {
 
 /// Encodes `rows` rows of `columns` values. `importance`, if not null, has one positive weight for
 /// each column (mean square of the layer's input, as llama.cpp's imatrix). The bytes of a row
-/// depend on nothing else. REQUIRES: all values finite (NaN and infinity give arbitrary bytes),
-/// columns whole blocks.
+/// depend on nothing else, but on `outer` where a tensor shares parameters: these, or, where it is
+/// null, those of the given rows. REQUIRES: all values finite (NaN and infinity give arbitrary
+/// bytes), columns whole blocks.
 void encode_rows(const Format& format, const float* values, int64_t rows, int64_t columns,
-                 const float* importance, Search search, std::byte* out);
+                 const float* importance, Search search, std::byte* out,
+                 const Outer* outer = nullptr);
+
+/// The outer parameters of a row; `tensor` where its tensor shares them, nothing where there are
+/// none.
+Outer outer_of_row(const Format& format, const float* values, const float* weights, int64_t columns,
+                   const Outer* tensor);
+
+/// The bytes of a row from the parameters of its blocks and its codes.
+void pack_row(const Format& format, const BlockParameters* parameters, const uint8_t* codes,
+              int64_t columns, std::byte* out);
+
+/// Code of the level nearest to `level`; of the lowest for NaN.
+uint8_t nearest_code(const Format& format, float level);
 
 // Codes on a given grid, for whoever picks codes itself. `count` values share the grid.
 void round_to_grid(const Format& format, Grid grid, const float* values, int64_t count,

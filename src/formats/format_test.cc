@@ -11,6 +11,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "base/text.h"
 
 // What every format must do, whichever it is.
 namespace fewbits {
@@ -58,17 +59,25 @@ std::vector<std::byte> encode(const Format& format, const std::vector<float>& va
   return bytes;
 }
 
-std::vector<float> decoded(const Format& format, const std::vector<std::byte>& bytes,
-                           size_t count) {
+Outer outer_of(const Format& format, const std::vector<float>& values) {
+  Outer outer;
+  TensorRange range;
+  range.add(values.data(), std::ssize(values));
+  if (format.fit_tensor) format.fit_tensor(range, outer);
+  return outer_of_row(format, values.data(), nullptr, std::ssize(values), &outer);
+}
+
+std::vector<float> decoded(const Format& format, const std::vector<std::byte>& bytes, size_t count,
+                           int64_t columns) {
   std::vector<float> values(count);
-  decode(format, bytes.data(), static_cast<int64_t>(count), values.data());
+  decode_rows(format, bytes.data(), static_cast<int64_t>(count) / columns, columns, values.data());
   return values;
 }
 
 std::vector<float> round_trip(const Format& format, const std::vector<float>& values,
                               Search search = Search::kBest) {
-  const auto columns = static_cast<int64_t>(values.size());
-  return decoded(format, encode(format, values, columns, nullptr, search), values.size());
+  const auto columns = std::min<int64_t>(4096, std::ssize(values));
+  return decoded(format, encode(format, values, columns, nullptr, search), values.size(), columns);
 }
 
 double squared_error(const float* values, const float* stored, const float* weights,
@@ -84,10 +93,10 @@ double squared_error(const float* values, const float* stored, const float* weig
 // --- the registry --------------------------------------------------------------------------------
 
 TEST(Formats, AreSortedAndFound) {
-  std::string_view last;
+  std::string last;
   for (const Format* format : formats()) {
-    EXPECT_LT(last, format->name);
-    last = format->name;
+    EXPECT_LT(last, lower_ascii(format->name));
+    last = lower_ascii(format->name);
     EXPECT_EQ(find_format(format->name), format);
     if (format->gguf_type >= 0) {
       EXPECT_EQ(find_format_by_gguf_type(format->gguf_type), format);
@@ -117,8 +126,12 @@ TEST(Formats, KeepTheirPromisesAboutSizes) {
     EXPECT_LE(format->block_values, kMaxBlockValues);
     EXPECT_LE(format->sub_blocks(), kMaxSubBlocks);
     EXPECT_EQ(format->block_values % format->sub_block_values, 0);
-    EXPECT_TRUE(std::is_sorted(format->levels.begin(), format->levels.end()));
-    EXPECT_EQ(row_bytes(*format, 3 * format->block_values), 3 * format->block_bytes);
+    EXPECT_TRUE(std::is_sorted(format->bounds.begin(), format->bounds.end()));
+    EXPECT_EQ(row_bytes(*format, 3 * format->block_values),
+              format->outer_bytes + 3 * format->block_bytes);
+    EXPECT_EQ(format->outer_bytes > 0, format->sharing != Sharing::kBlock);
+    EXPECT_EQ(format->fit_row != nullptr, format->sharing == Sharing::kRow);
+    EXPECT_EQ(format->fit_tensor != nullptr, format->sharing == Sharing::kTensor);
   }
 }
 
@@ -131,6 +144,7 @@ TEST(FormatsDeathTest, RowsAreWholeBlocks) {
 
 TEST(Formats, PackUndoesUnpack) {
   for (const Format* format : quantized_formats()) {
+    if (!format->one_pattern) continue;
     SCOPED_TRACE(format->name);
     const bool ok = rc::check([&] {
       const auto bytes = *rc::gen::container<std::vector<uint8_t>>(
@@ -151,7 +165,7 @@ TEST(Formats, UnpackUndoesPack) {
   for (const Format* format : quantized_formats()) {
     SCOPED_TRACE(format->name);
     const auto values = odd_values(format->block_values, 3);
-    BlockParameters parameters, again;
+    BlockParameters parameters{.outer = outer_of(*format, values)}, again = parameters;
     format->fit(values.data(), nullptr, parameters);
     std::vector<uint8_t> codes(values.size()), codes_again(values.size());
     for (uint8_t& code : codes) code = static_cast<uint8_t>(random() % format->levels.size());
@@ -169,19 +183,23 @@ TEST(Formats, RoundUndoesValue) {
   for (const Format* format : quantized_formats()) {
     SCOPED_TRACE(format->name);
     const auto block = normal(format->block_values, 4);
-    BlockParameters parameters;
+    BlockParameters parameters{.outer = outer_of(*format, block)};
     format->fit(block.data(), nullptr, parameters);
     std::array<Grid, kMaxSubBlocks> grids;
     format->grids(parameters, grids.data());
-    std::vector<uint8_t> codes(format->levels.size()), again(codes.size());
-    std::vector<float> values(codes.size());
-    for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i);
+    std::vector<uint8_t> codes;
+    for (size_t i = format->lowest_code; i < format->levels.size(); ++i) {
+      if (std::isfinite(format->levels[i])) codes.push_back(static_cast<uint8_t>(i));
+    }
+    std::vector<uint8_t> again(codes.size());
+    std::vector<float> values(codes.size()), values_again(codes.size());
     for (int s = 0; s < format->sub_blocks(); ++s) {
       const Grid grid = grids[static_cast<size_t>(s)];
       ASSERT_NE(grid.scale, 0);
       values_of_codes(*format, grid, codes.data(), std::ssize(codes), values.data());
       round_to_grid(*format, grid, values.data(), std::ssize(codes), again.data());
-      EXPECT_EQ(again, codes);
+      values_of_codes(*format, grid, again.data(), std::ssize(again), values_again.data());
+      EXPECT_EQ(values_again, values);  // values, not codes: 0 may have two
     }
   }
 }
@@ -195,7 +213,8 @@ TEST(Formats, RoundPicksTheNearestLevel) {
     round_to_grid(*format, grid, values.data(), std::ssize(values), codes.data());
     for (size_t i = 0; i < values.size(); ++i) {
       float least = INFINITY;
-      for (const int8_t level : format->levels) {
+      for (size_t code = format->lowest_code; code < format->levels.size(); ++code) {
+        const float level = format->levels[code];
         least = std::min(least, std::abs(grid.scale * level + grid.offset - values[i]));
       }
       float stored;
@@ -205,11 +224,39 @@ TEST(Formats, RoundPicksTheNearestLevel) {
   }
 }
 
+/// Not so the powers of two.
+bool stores_any_scale(const Format& format) {
+  return !format.name.starts_with("mx") && !format.name.starts_with("MX");
+}
+
+bool is_integer_offset(const Format& format) {
+  return format.name.ends_with("_asym");
+}
+
+TEST(Formats, SnapKeepsWhatIsStored) {
+  for (const Format* format : quantized_formats()) {
+    SCOPED_TRACE(format->name);
+    const auto block = odd_values(format->block_values, 16);
+    BlockParameters parameters{.outer = outer_of(*format, block)};
+    format->fit(block.data(), nullptr, parameters);
+    BlockParameters again{.outer = parameters.outer};
+    std::array<Grid, kMaxSubBlocks> grids, grids_again;
+    format->grids(parameters, grids.data());
+    format->snap(grids.data(), again);
+    format->grids(again, grids_again.data());
+    for (size_t s = 0; s < static_cast<size_t>(format->sub_blocks()); ++s) {
+      EXPECT_FLOAT_EQ(grids_again[s].scale, grids[s].scale);
+      EXPECT_FLOAT_EQ(grids_again[s].offset, grids[s].offset);
+    }
+  }
+}
+
 TEST(Formats, SnapStaysWithinHalfAStepOfEachScale) {
   std::mt19937 random(6);
   std::uniform_real_distribution<float> scale(0.01f, 1.0f);
   for (const Format* format : quantized_formats()) {
     SCOPED_TRACE(format->name);
+    if (format->sharing != Sharing::kBlock || !stores_any_scale(*format)) continue;
     std::array<Grid, kMaxSubBlocks> wanted, stored;
     for (Grid& grid : wanted) grid = {scale(random), -scale(random)};
     BlockParameters parameters;
@@ -220,7 +267,9 @@ TEST(Formats, SnapStaysWithinHalfAStepOfEachScale) {
     for (size_t s = 0; s < static_cast<size_t>(format->sub_blocks()); ++s) {
       EXPECT_NEAR(stored[s].scale, wanted[s].scale, tolerance);
       if (stored[s].offset == 0) continue;  // a format without offsets
-      EXPECT_NEAR(stored[s].offset, wanted[s].offset, tolerance);
+      const float step = is_integer_offset(*format) ? 0.51f * stored[s].scale : tolerance;
+      if (wanted[s].offset < -stored[s].scale * format->levels.back()) continue;
+      EXPECT_NEAR(stored[s].offset, wanted[s].offset, step);
     }
   }
 }
@@ -250,9 +299,10 @@ TEST(Encode, IsNeverWorseThanTheReference) {
       const float* weights = weighted ? importance.data() : nullptr;
       SCOPED_TRACE(format->name);
       const auto best = decoded(*format, encode(*format, values, kColumns, weights, Search::kBest),
-                                values.size());
-      const auto reference = decoded(
-          *format, encode(*format, values, kColumns, weights, Search::kReference), values.size());
+                                values.size(), kColumns);
+      const auto reference =
+          decoded(*format, encode(*format, values, kColumns, weights, Search::kReference),
+                  values.size(), kColumns);
       for (int64_t i = 0; i < std::ssize(values); i += format->block_values) {
         const float* w = weights ? weights + i % kColumns : nullptr;
         const int64_t n = format->block_values;
@@ -278,12 +328,45 @@ uint64_t digest_of(const std::vector<std::byte>& bytes) {
 // Compilers and machines must agree on every bit. A changed search changes these on purpose.
 TEST(Encode, GivesTheSameBytesEverywhere) {
   const std::map<std::string_view, uint64_t> expected = {
-      {"IQ4_NL", 0x2478ce0e5211d5c5u}, {"IQ4_XS", 0x6bd5515346caf03fu},
-      {"Q2_K", 0x11448f1b832fbdfeu},   {"Q3_K", 0x05245148fc9878acu},
-      {"Q4_0", 0x94665b19c6b31db4u},   {"Q4_1", 0x8dfc5d3da03df693u},
-      {"Q4_K", 0x9e2520ad7cd856dcu},   {"Q5_0", 0x48984bb293605f85u},
-      {"Q5_1", 0x9a4e4decd1a78ad8u},   {"Q5_K", 0x570b95a870854fe2u},
-      {"Q6_K", 0x5e69ba91c0b55be7u},   {"Q8_0", 0x8d3493efbc7cced3u},
+      {"IQ4_NL", 0x2478ce0e5211d5c5u},
+      {"IQ4_XS", 0x6bd5515346caf03fu},
+      {"Q2_K", 0x11448f1b832fbdfeu},
+      {"Q3_K", 0x05245148fc9878acu},
+      {"Q4_0", 0x94665b19c6b31db4u},
+      {"Q4_1", 0x8dfc5d3da03df693u},
+      {"Q4_K", 0x9e2520ad7cd856dcu},
+      {"Q5_0", 0x48984bb293605f85u},
+      {"Q5_1", 0x9a4e4decd1a78ad8u},
+      {"Q5_K", 0x570b95a870854fe2u},
+      {"Q6_K", 0x5e69ba91c0b55be7u},
+      {"Q8_0", 0x8d3493efbc7cced3u},
+      {"int2_g128", 0x5ca6e3552d61fcf3u},
+      {"int2_g128_asym", 0xf8c71672923db2cdu},
+      {"int2_g32", 0x25fbaefe74bafbd7u},
+      {"int2_g64", 0x612769ba047be295u},
+      {"int2_g64_asym", 0x6934deaa072551e7u},
+      {"int3_channel", 0x5e4b1ae1e97233c7u},
+      {"int3_g128", 0xe5ea0d39f4f56c4bu},
+      {"int3_g128_asym", 0x5700226ce5898208u},
+      {"int3_g32", 0xcb56a551ab0b0fd2u},
+      {"int4_channel", 0xd5481a0a71bc0b0cu},
+      {"int4_channel_asym", 0xfc249fd83bf6e0afu},
+      {"int4_g128", 0xc1a4e7fa35bf45bcu},
+      {"int4_g128_asym", 0xde9bea7bfefe2555u},
+      {"int4_g32", 0x54d010ad4718a155u},
+      {"int4_g32_asym", 0x1fe74c9a7eef09c4u},
+      {"int4_g32_narrow", 0xf6eb81aee60bd3e3u},
+      {"int4_g64", 0xcd3ec5267c9ff26au},
+      {"int4_g64_asym", 0x85df54b5a4f7a3e9u},
+      {"int4_tensor", 0x69fa58251638e750u},
+      {"int8_channel", 0xdbe935d102d915d2u},
+      {"int8_channel_asym", 0x4dfa5255d63471d8u},
+      {"int8_channel_narrow", 0x8925d7b44cffff68u},
+      {"int8_g128", 0xfa6b802437a6bc95u},
+      {"int8_g128_asym", 0x8e6a59dea3ca0ed2u},
+      {"int8_g32", 0xaa7383bbbb40df2au},
+      {"int8_tensor", 0x8a1265e942bf26acu},
+      {"int8_tensor_asym", 0x705b271765c13e63u},
   };
   // Integers scaled: the standard's normal distribution is not the same everywhere.
   std::mt19937 random(14);
@@ -294,13 +377,17 @@ TEST(Encode, GivesTheSameBytesEverywhere) {
   for (const Format* format : quantized_formats()) {
     const auto bytes = encode(*format, values, 256, nullptr, Search::kBest);
     const auto known = expected.find(format->name);
-    ASSERT_NE(known, expected.end()) << format->name << ": 0x" << std::hex << digest_of(bytes);
+    if (known == expected.end()) {
+      ADD_FAILURE() << "{\"" << format->name << "\", 0x" << std::hex << digest_of(bytes) << "u},";
+      continue;
+    }
     EXPECT_EQ(digest_of(bytes), known->second) << format->name;
   }
 }
 
 TEST(Encode, ABlockDoesNotDependOnItsNeighbours) {
   for (const Format* format : formats()) {
+    if (format->sharing != Sharing::kBlock) continue;
     SCOPED_TRACE(format->name);
     const int64_t blocks = 7;
     const auto values = odd_values(blocks * format->block_values, 10);
@@ -323,7 +410,7 @@ TEST(Encode, AConstantIsAlmostExact) {
   for (const Format* format : formats()) {
     for (const float constant : {0.37f, -0.37f, 1234.5f}) {
       for (const float value : round_trip(*format, std::vector<float>(256, constant))) {
-        ASSERT_NEAR(value / constant, 1, 0.01) << format->name;
+        ASSERT_NEAR(value / constant, 1, stores_any_scale(*format) ? 0.01 : 0.15) << format->name;
       }
     }
   }
@@ -366,7 +453,7 @@ TEST(Encode, ZeroImportanceKeepsSaneValues) {
   for (const Format* format : quantized_formats()) {
     const auto bytes =
         encode(*format, values, std::ssize(values), importance.data(), Search::kBest);
-    for (const float value : decoded(*format, bytes, values.size())) {
+    for (const float value : decoded(*format, bytes, values.size(), std::ssize(values))) {
       ASSERT_LE(std::abs(value), 10) << format->name;
     }
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "formats/float4.h"
+#include "formats/levels.h"
 
 namespace fewbits {
 
@@ -11,6 +12,13 @@ namespace fewbits {
 /// is not symmetric and has no zero.
 inline constexpr std::array<int8_t, 16> kIq4Levels = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                       1,    13,   25,  38,  53,  69,  89,  113};
+
+inline constexpr auto kIq4FloatLevels = [] {
+  std::array<float, 16> levels{};
+  for (size_t i = 0; i < 16; ++i) levels[i] = static_cast<float>(kIq4Levels[i]);
+  return levels;
+}();
+inline constexpr auto kIq4Bounds = half_way(kIq4FloatLevels);
 
 /// The nearest of kIq4Levels, the higher of two equally near. Half-way points are multiples of 1/2,
 /// so the level is a function of floor(2 x) and comes from a table.

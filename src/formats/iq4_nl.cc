@@ -5,7 +5,7 @@
 #include "formats/iq4_levels.h"
 #include "formats/reference.h"
 #include "formats/reference_iq4.h"
-#include "formats/search_block32.h"
+#include "formats/search_blocks.h"
 
 // 32 values, 4 bits each, one half scale; value = d * level. The levels lie denser near zero, where
 // weights do.
@@ -47,7 +47,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 }
 
 constexpr float kStarts[] = {-137, -130, -123, -107.5f, 125, 118.7f, 113.5f, 108.4f};
-constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 2};
+constexpr search::ScaleSearch kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace
 
@@ -57,9 +57,11 @@ constinit const Format format = {
     .block_values = block32::kValues,
     .block_bytes = Layout::kBytes,
     .sub_block_values = block32::kValues,
-    .levels = kIq4Levels,
+    .levels = kIq4FloatLevels,
     .gaussian_error = 5.43e-3,
-    .fit_blocks = search::fit_scale32<Iq4Rounding, kSearch>,
+    .bounds = kIq4Bounds,
+    .ascending = kInOrder<16>,
+    .fit_blocks = search::fit_scale<32, Iq4Rounding, kSearch>,
     .grids = Layout::grids,
     .snap = Layout::snap,
     .pack = Layout::pack,

@@ -1,6 +1,6 @@
 #include "formats/block32.h"
 #include "formats/reference_block32.h"
-#include "formats/search_block32.h"
+#include "formats/search_blocks.h"
 
 // 32 values, 5 bits each, one half scale; value = d * (code - 16).
 namespace fewbits::q5_0 {
@@ -10,7 +10,7 @@ namespace {
 using Layout = block32::Layout<5, false>;
 
 constexpr float kStarts[] = {-16.7f, -16.3f, -16.0f, -15.7f, -14.8f, 15.2f, 14.1f, 13.0f};
-constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 2};
+constexpr search::ScaleSearch kSearch = {.starts = kStarts, .refinements = 2};
 
 }  // namespace
 
@@ -22,7 +22,7 @@ constinit const Format format = {
     .sub_block_values = block32::kValues,
     .levels = kConsecutive<-16, 15>,
     .gaussian_error = 1.617e-3,
-    .fit_blocks = search::fit_scale32<search::UniformRounding<-16, 15>, kSearch>,
+    .fit_blocks = search::fit_scale<32, search::UniformRounding<-16, 15>, kSearch>,
     .grids = Layout::grids,
     .snap = Layout::snap,
     .pack = Layout::pack,

@@ -5,7 +5,7 @@
 #include "formats/bit_planes.h"
 #include "formats/format.h"
 #include "formats/levels.h"
-#include "formats/search_block32.h"
+#include "formats/search_blocks.h"
 
 // 32 values, 8 bits each, one half scale d; value = d * q, q from -128 to 127.
 //
@@ -56,7 +56,7 @@ void encode_reference(const float* row, int64_t columns, const float*, std::byte
 }
 
 constexpr float kStarts[] = {-128.35f, -127.9f, -126.0f, 127.0f, 125.0f, 124.0f};
-constexpr search::Scale32 kSearch = {.starts = kStarts, .refinements = 1};
+constexpr search::ScaleSearch kSearch = {.starts = kStarts, .refinements = 1};
 
 }  // namespace
 
@@ -68,7 +68,7 @@ constinit const Format format = {
     .sub_block_values = kValues,
     .levels = kConsecutive<-128, 127>,
     .gaussian_error = 2.29e-5,
-    .fit_blocks = search::fit_scale32<search::UniformRounding<-128, 127>, kSearch>,
+    .fit_blocks = search::fit_scale<32, search::UniformRounding<-128, 127>, kSearch>,
     .grids = grids,
     .snap = snap,
     .pack = pack,

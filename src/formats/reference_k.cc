@@ -82,8 +82,8 @@ void requantize_all(const Format& format, SuperBlock& block) {
   const int size = format.sub_block_values;
   const auto requantize_one = size == 32 ? requantize<32> : requantize<16>;
   for (int s = 0; s < format.sub_blocks(); ++s) {
-    requantize_one(block.values + s * size, grids[static_cast<size_t>(s)], 0, format.levels.back(),
-                   block.codes.data() + s * size);
+    requantize_one(block.values + s * size, grids[static_cast<size_t>(s)], 0,
+                   static_cast<int>(format.levels.back()), block.codes.data() + s * size);
   }
 }
 

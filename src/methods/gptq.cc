@@ -26,34 +26,20 @@ int int_of(int64_t i) {
   return static_cast<int>(i);
 }
 
-/// The level nearest to `level`, as its code.
-uint8_t nearest_code(const Format& format, float level) {
-  const auto levels = format.levels;
-  const int first = levels.front(), last = levels.back();
-  if (last - first + 1 == static_cast<int>(levels.size())) {
-    const float clamped = std::clamp(level, static_cast<float>(first), static_cast<float>(last));
-    return static_cast<uint8_t>(__builtin_lrintf(clamped) - first);
-  }
-  int code = 0;
-  for (size_t next = 1; next < levels.size(); ++next) {
-    code += level > 0.5f * static_cast<float>(levels[next - 1] + levels[next]);
-  }
-  return static_cast<uint8_t>(code);
-}
-
 /// A few rows on their way from weights to codes. All arrays are [rows][columns] in original column
 /// order.
 class RowBatch {
  public:
-  RowBatch(const Format& format, const float* weights, int64_t rows, const Hessian& hessian)
-      : format_(format),
-        hessian_(hessian),
+  RowBatch(const GptqProblem& problem, const float* weights, int64_t rows)
+      : format_(problem.format),
+        hessian_(problem.hessian),
+        outer_(problem.outer),
         weights_(weights),
         rows_(rows),
-        columns_(hessian.columns),
-        blocks_(columns_ / format.block_values),
+        columns_(hessian_.columns),
+        blocks_(columns_ / format_.block_values),
         parameters_(at(rows * blocks_)),
-        grids_(at(rows * columns_ / format.sub_block_values)),
+        grids_(at(rows * columns_ / format_.sub_block_values)),
         codes_(at(rows * columns_)),
         values_(at(rows * columns_)) {
     fit_parameters();
@@ -91,6 +77,7 @@ class RowBatch {
 
   const Format& format_;
   const Hessian& hessian_;
+  const Outer* outer_;
   const float* weights_;
   int64_t rows_, columns_, blocks_;
   std::vector<BlockParameters> parameters_;
@@ -105,9 +92,12 @@ void RowBatch::fit_parameters() {
   std::vector<float> importance(at(columns_));
   for (int64_t j = 0; j < columns_; ++j) importance[at(j)] = hessian_.diagonal(j);
   for (int64_t row = 0; row < rows_; ++row) {
+    const Outer outer =
+        outer_of_row(format_, weights_ + row * columns_, importance.data(), columns_, outer_);
     for (int64_t block = 0; block < blocks_; ++block) {
       const int64_t column = block * format_.block_values;
       BlockParameters& parameters = parameters_[at(row * blocks_ + block)];
+      parameters.outer = outer;
       format_.fit(weights_ + row * columns_ + column, importance.data() + column, parameters);
       format_.grids(parameters, &grid(row, column));
     }
@@ -119,8 +109,7 @@ void RowBatch::set_code(int64_t row, int64_t column, float wanted) {
   const float level = g.scale == 0 ? 0.0f : (wanted - g.offset) / g.scale;
   const uint8_t code = nearest_code(format_, level);
   codes_[at(row * columns_ + column)] = code;
-  values_[at(row * columns_ + column)] =
-      g.scale * static_cast<float>(format_.levels[code]) + g.offset;
+  values_[at(row * columns_ + column)] = g.scale * format_.levels[code] + g.offset;
 }
 
 void RowBatch::round_in_order() {
@@ -287,8 +276,8 @@ void RowBatch::try_grids(int64_t row, int64_t block, float* step) {
   const uint8_t* codes = codes_.data() + row * columns_ + first;
   for (int64_t i = 0; i < format_.block_values; ++i) {
     const Grid g = snapped[at(i / size)];
-    step[i] = g.scale * static_cast<float>(format_.levels[codes[i]]) + g.offset -
-              values_[at(row * columns_ + first + i)];
+    step[i] =
+        g.scale * format_.levels[codes[i]] + g.offset - values_[at(row * columns_ + first + i)];
   }
 }
 
@@ -322,20 +311,21 @@ double RowBatch::error() {
 }
 
 void RowBatch::pack(std::byte* out) const {
-  for (int64_t i = 0; i < rows_ * blocks_; ++i, out += format_.block_bytes) {
-    format_.pack(parameters_[at(i)], codes_.data() + i * format_.block_values, out);
+  for (int64_t row = 0; row < rows_; ++row, out += row_bytes(format_, columns_)) {
+    pack_row(format_, &parameters_[at(row * blocks_)], codes_.data() + row * columns_, columns_,
+             out);
   }
 }
 
 }  // namespace
 
 double gptq(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out) {
-  const auto& [format, hessian, options] = problem;
+  const auto& [format, hessian, options, outer] = problem;
   check(!format.is_float() && hessian.columns % format.block_values == 0);
   double error = 0;
   for (int64_t row = 0; row < rows; row += kRowsAtOnce) {
     const int64_t count = std::min(kRowsAtOnce, rows - row);
-    RowBatch batch(format, weights + row * hessian.columns, count, hessian);
+    RowBatch batch(problem, weights + row * hessian.columns, count);
     batch.round_in_order();
     batch.start_descent();
     for (int pass = 0; pass < options.descent_passes; ++pass) {

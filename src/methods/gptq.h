@@ -25,6 +25,7 @@ struct GptqProblem {
   const Format& format;  ///< a block format
   const Hessian& hessian;
   GptqOptions options = {};
+  const Outer* outer = nullptr;  ///< of the tensor, where all its rows share parameters
 };
 
 /// Rounds `rows` rows of `hessian.columns` weights and writes them as the format stores them.

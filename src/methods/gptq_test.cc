@@ -84,7 +84,7 @@ TEST_P(GptqTest, BeatsRoundingToNearestAndDescentBeatsPlain) {
   std::vector<std::byte> bytes(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
   std::vector<float> decoded(weights.size());
   const auto error_of_bytes = [&] {
-    decode(format, bytes.data(), kRows * kColumns, decoded.data());
+    decode_rows(format, bytes.data(), kRows, kColumns, decoded.data());
     return output_error(hessian, weights, decoded);
   };
   std::vector<float> importance(static_cast<size_t>(kColumns));
@@ -93,13 +93,17 @@ TEST_P(GptqTest, BeatsRoundingToNearestAndDescentBeatsPlain) {
               bytes.data());
   const double nearest = error_of_bytes();
 
+  Outer outer;
+  TensorRange range;
+  range.add(weights.data(), kRows * kColumns);
+  if (format.fit_tensor) format.fit_tensor(range, outer);
   const double said_plain =
-      gptq({format, hessian, {.descent_passes = 0}}, weights.data(), kRows, bytes.data());
+      gptq({format, hessian, {.descent_passes = 0}, &outer}, weights.data(), kRows, bytes.data());
   const double plain = error_of_bytes();
   EXPECT_NEAR(said_plain, plain, 2e-3 * plain);
   EXPECT_LT(plain, nearest);
 
-  gptq({format, hessian}, weights.data(), kRows, bytes.data());
+  gptq({format, hessian, {}, &outer}, weights.data(), kRows, bytes.data());
   const double polished = error_of_bytes();
   EXPECT_LT(polished, plain);
   RecordProperty("nearest_over_polished", std::to_string(nearest / polished));
