@@ -11,7 +11,7 @@ set_target_properties(fewbits_library PROPERTIES OUTPUT_NAME fewbits EXPORT_NAME
 target_include_directories(fewbits_library INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(fewbits_library INTERFACE cxx_std_20)
 target_link_libraries(fewbits_library INTERFACE
-  Threads::Threads fmt::fmt PkgConfig::OPENBLAS PkgConfig::PCRE2 PkgConfig::UTF8PROC)
+  Threads::Threads fmt::fmt PkgConfig::OPENBLAS PkgConfig::PCRE2 PkgConfig::UTF8PROC PkgConfig::CRYPTO)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/fewbits)
 install(TARGETS fewbits)

@@ -1,5 +1,6 @@
 #include "fewbits/fewbits.h"
 
+#include "base/version.h"
 #include "engine/generate.h"
 #include "evaluate/evaluate.h"
 #include "pipeline/quantize.h"
@@ -26,15 +27,28 @@ EvaluateReport report_of(const PerplexityResult& result) {
   return report;
 }
 
+/// What was asked for, as the file's certificate keeps it.
+Json recipe_of(const QuantizeRequest& request) {
+  Json recipe = {{"to", request.to}, {"search", "best"}};
+  if (!request.output_format.empty()) recipe["output"] = request.output_format;
+  if (!request.embedding_format.empty()) recipe["embedding"] = request.embedding_format;
+  for (const auto& [glob, format] : request.tensor_formats) {
+    recipe["tensor"].push_back(glob + "=" + format);
+  }
+  return recipe;
+}
+
 }  // namespace
 
 QuantizeReport quantize(const QuantizeRequest& request) {
   check_output(request.model, request.out);
   const Model model = open_model(request.model);
-  const QuantizePlan plan = plan_quantize(model, {.to = request.to,
-                                                  .tensor_formats = request.tensor_formats,
-                                                  .output_format = request.output_format,
-                                                  .embedding_format = request.embedding_format});
+  QuantizePlan plan = plan_quantize(model, {.to = request.to,
+                                            .tensor_formats = request.tensor_formats,
+                                            .output_format = request.output_format,
+                                            .embedding_format = request.embedding_format});
+  add_certificate(plan, hash_files(checkpoint_files(request.model), [](int64_t) {}),
+                  recipe_of(request), false);
   ThreadPool pool(request.threads);
   QuantizeRun run;
   if (request.progress) {
@@ -100,7 +114,7 @@ Generation Generator::generate(std::string_view prompt, const TextOptions& optio
 }
 
 std::string_view version() {
-  return FEWBITS_VERSION;
+  return program_version();
 }
 
 }  // namespace fewbits

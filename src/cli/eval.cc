@@ -21,6 +21,7 @@ struct EvalArguments {
   int threads = 0;
   bool json = false;
   bool float_math = false;
+  std::optional<double> most_divergence;
   PerplexityOptions options;
 };
 
@@ -100,15 +101,27 @@ class Evaluator {
   ThreadPool pool_;
 };
 
+/// So that scripts can stop at a model that lost too much.
+void refuse_loss(const EvalArguments& arguments, double divergence) {
+  if (!arguments.most_divergence || divergence <= *arguments.most_divergence) return;
+  throw Error(fmt::format("eval: the KL divergence is {:.4f}, more than --max-kl {}", divergence,
+                          *arguments.most_divergence));
+}
+
 void eval(EvalArguments& arguments) {
   if (arguments.text.empty() && arguments.tasks.empty()) {
     throw Error("eval: give --text FILE or --task FILE");
   }
+  if (arguments.most_divergence && (arguments.text.empty() || arguments.against.empty())) {
+    throw Error("eval: --max-kl needs --text and --against");
+  }
   arguments.options.protocol = protocol_named(arguments.protocol);
   Evaluator evaluator(arguments);
   Json json = Json::object();
+  double divergence = 0;
   if (!arguments.text.empty()) {
     const PerplexityResult result = evaluator.text();
+    if (result.comparison) divergence = result.comparison->kl_mean.value;
     if (arguments.json) {
       json = facts_of(result);
     } else {
@@ -124,6 +137,7 @@ void eval(EvalArguments& arguments) {
     }
   }
   if (arguments.json) print_json(json);
+  refuse_loss(arguments, divergence);
 }
 
 }  // namespace
@@ -149,6 +163,9 @@ void add_eval(CLI::App& app) {
                  "Score the first half of a window too");
   verb->add_option("--limit", arguments->limit, "Items of a task at most; 0: all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  verb->add_option("--max-kl", arguments->most_divergence,
+                   "Exit with 1 where the mean KL divergence is above this")
+      ->check(CLI::NonNegativeNumber);
   verb->add_flag("--float-math", arguments->float_math,
                  "Compute in float: shows what integer kernels add");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")

@@ -5,10 +5,13 @@
 #include <memory>
 #include <optional>
 
+#include "base/error.h"
+#include "base/interrupt.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "model/model.h"
+#include "pipeline/certificate.h"
 #include "pipeline/tensor_statistics.h"
 
 namespace fewbits::cli {
@@ -22,6 +25,8 @@ struct InspectArguments {
   bool stats = false;
   bool metadata = false;
   bool json = false;
+  bool verify = false;
+  std::string source;
   int threads = 0;
 };
 
@@ -84,6 +89,59 @@ void print_summary(const Model& model) {
   for (const auto& [name, total] : totals_by_format(model)) {
     print(fmt::format("  {:<12}  {} tensors, {:.1f} M values, {}\n", name, total.tensors,
                       static_cast<double>(total.values) / 1e6, human_bytes(total.bytes)));
+  }
+}
+
+/// One value of a certificate for people.
+std::string fact_text(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+/// The certificate for people: its tensors' errors stand in --json.
+void print_certificate(const Json& certificate) {
+  print("\ncertificate\n");
+  for (const auto& [key, value] : certificate.items()) {
+    if (key == "tensors" || key == "schema") continue;
+    if (key == "measured") {
+      print(fmt::format(
+          "  {:<16} KL divergence {:.4f} ({:.4f} to {:.4f}), perplexity {:.4f}, of the "
+          "source {:.4f}\n",
+          key, value.value("kl_mean", 0.0), value.value("kl_low", 0.0), value.value("kl_high", 0.0),
+          value.value("perplexity", 0.0), value.value("reference_perplexity", 0.0)));
+      continue;
+    }
+    if (key != "source") {
+      print(fmt::format("  {:<16} {}\n", key, fact_text(value)));
+      continue;
+    }
+    for (const Json& file : value) {
+      print(fmt::format("  {:<16} {} ({} bytes) {}\n", key, file.value("name", ""),
+                        file.value("bytes", int64_t{0}), file.value("sha256", "")));
+    }
+  }
+}
+
+/// Throws Error with the first thing that is not as the certificate says.
+void verify(const InspectArguments& arguments, const Model& model,
+            const std::optional<Json>& certificate) {
+  if (!certificate) {
+    throw Error(fmt::format("{}: carries no certificate to verify", arguments.model));
+  }
+  Progress progress("verify");
+  int64_t done = 0;
+  const auto on_bytes = [&](int64_t more) {
+    throw_if_interrupted();
+    progress.update(done += more, model.store.file_bytes(), "");
+  };
+  std::optional<std::vector<FileHash>> source;
+  if (!arguments.source.empty()) {
+    source = hash_files(checkpoint_files(arguments.source), on_bytes);
+  }
+  const auto problems =
+      verify_certificate(*certificate, model.store, source ? &*source : nullptr, on_bytes);
+  progress.finish();
+  if (!problems.empty()) {
+    throw Error(fmt::format("{}: {}", arguments.model, join(problems)));
   }
 }
 
@@ -162,9 +220,18 @@ Json to_json(const Model& model, Statistician& statistics) {
 void inspect(const InspectArguments& arguments) {
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
+  const auto certificate = read_certificate(model.store.metadata(), arguments.model);
+  if (arguments.verify) verify(arguments, model, certificate);
   Statistician statistics(arguments);
-  if (arguments.json) return print_json(to_json(model, statistics));
+  if (arguments.json) {
+    Json json = to_json(model, statistics);
+    if (certificate) json["certificate"] = *certificate;
+    if (arguments.verify) json["verified"] = true;
+    return print_json(json);
+  }
   print_summary(model);
+  if (certificate) print_certificate(*certificate);
+  if (arguments.verify) print("  verified         the tensors are the bytes that were certified\n");
   if (arguments.metadata) print_metadata(model);
   print_tensors(model, statistics);
 }
@@ -178,6 +245,10 @@ void add_inspect(CLI::App& app) {
   verb->add_flag("--stats", arguments->stats, "Minimum, maximum, RMS and outliers of each tensor");
   verb->add_option("--against", arguments->against,
                    "Another form of the model: adds each tensor's error to it");
+  verb->add_flag("--verify", arguments->verify,
+                 "Compute the certificate's hashes again; exit with 1 where they differ");
+  verb->add_option("--source", arguments->source,
+                   "With --verify: the model that the file was made from");
   verb->add_flag("--metadata", arguments->metadata, "Show the metadata too");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));

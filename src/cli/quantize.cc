@@ -7,11 +7,16 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/interrupt.h"
+#include "base/mapped_file.h"
 #include "base/text.h"
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "evaluate/evaluate.h"
+#include "kernels/kernel_table.h"
 #include "pipeline/calibrated_layers.h"
+#include "pipeline/certificate.h"
 #include "pipeline/mix.h"
 
 namespace fewbits::cli {
@@ -24,6 +29,8 @@ struct QuantizeArguments {
   int threads = 0;
   bool json = false;
   bool dry_run = false;
+  bool certificate = true;
+  std::string certify;                           // text to measure the loss on
   std::vector<std::filesystem::path> calibrate;  // texts
   SampleOptions samples;
   QuantizeOptions options;
@@ -72,17 +79,80 @@ void print_plan(const QuantizePlan& plan, bool json) {
   print_json({{"bytes_out", plan.bytes_out}, {"tensors", tensors}});
 }
 
+/// What was asked for, as the certificate keeps it.
+Json recipe_of(const QuantizeArguments& arguments) {
+  const QuantizeOptions& options = arguments.options;
+  Json recipe = {{"to", options.to}, {"search", arguments.search}};
+  if (options.pure) recipe["pure"] = true;
+  if (!options.output_format.empty()) recipe["output"] = options.output_format;
+  if (!options.embedding_format.empty()) recipe["embedding"] = options.embedding_format;
+  if (!arguments.tensors.empty()) recipe["tensor"] = arguments.tensors;
+  if (!arguments.calibrate.empty()) {
+    recipe["calibration"] = {{"texts", to_json(hash_files(arguments.calibrate, [](int64_t) {}))},
+                             {"samples", arguments.samples.count},
+                             {"sample_length", arguments.samples.length}};
+    recipe["instruction_set"] = kernels().name;
+  }
+  return recipe;
+}
+
+/// Text that the rounding was fitted to says too little about others.
+void warn_of_certifying_on_calibration(const QuantizeArguments& arguments) {
+  for (const std::filesystem::path& text : arguments.calibrate) {
+    if (!same_file(text, arguments.certify)) continue;
+    warn(
+        fmt::format("--certify {}: the model is calibrated on this text, and will look better on "
+                    "it than it is",
+                    arguments.certify));
+  }
+}
+
+/// Reads the whole source once, for its hashes.
+void add_certificate_of_source(const QuantizeArguments& arguments, int64_t bytes,
+                               QuantizePlan& plan) {
+  Progress progress("hashing the source");
+  int64_t done = 0;
+  const auto source = hash_files(checkpoint_files(arguments.in), [&](int64_t more) {
+    throw_if_interrupted();
+    progress.update(done += more, bytes, "");
+  });
+  add_certificate(plan, source, recipe_of(arguments), !arguments.certify.empty());
+}
+
+/// What the file that was written loses against its source, on the text to certify.
+Json measure_loss(const Model& source, const std::filesystem::path& file,
+                  const std::filesystem::path& text_file, ThreadPool& pool) {
+  const Model model = open_model(file);
+  const MappedFile text = MappedFile::open(text_file);
+  const std::string_view bytes(reinterpret_cast<const char*>(text.bytes().data()),
+                               text.bytes().size());
+  Progress progress("certify");
+  Json facts = facts_of(evaluate_text(
+      {.model = &model,
+       .reference = &source,
+       .pool = &pool,
+       .progress = [&](int64_t done, int64_t total) { progress.update(done, total); }},
+      bytes, {}));
+  facts["text"] = to_json(hash_files({text_file}, [](int64_t) {})).front();
+  facts["instruction_set"] = kernels().name;
+  return facts;
+}
+
 void quantize(QuantizeArguments& arguments) {
   const Stopwatch clock;
   split_tensor_formats(arguments);
   mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
   check_output(arguments.in, arguments.out);
   const Model model = open_model(arguments.in);
-  const QuantizePlan plan = plan_quantize(model, arguments.options);
+  QuantizePlan plan = plan_quantize(model, arguments.options);
   warn_all(model.warnings);
   warn_all(plan.warnings);
   if (arguments.dry_run) return print_plan(plan, arguments.json);
 
+  warn_of_certifying_on_calibration(arguments);
+  if (arguments.certificate) {
+    add_certificate_of_source(arguments, model.store.file_bytes(), plan);
+  }
   ThreadPool pool(arguments.threads);
   Progress progress("quantize");
   QuantizeRun run;
@@ -90,6 +160,12 @@ void quantize(QuantizeArguments& arguments) {
   run.progress = [&](int64_t done, int64_t total, const std::string& tensor) {
     progress.update(done, total, tensor);
   };
+  if (!arguments.certify.empty()) {
+    run.measure = [&](const std::filesystem::path& file) {
+      progress.finish();
+      return measure_loss(model, file, arguments.certify, pool);
+    };
+  }
   std::optional<CalibratedEncoder> calibrated;
   if (!arguments.calibrate.empty()) {
     calibrated.emplace(model, plan,
@@ -139,6 +215,10 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--sample-length", arguments->samples.length, "Tokens in each")
       ->check(CLI::Range(16, 1 << 16))
       ->capture_default_str();
+  verb->add_flag("!--no-certificate", arguments->certificate,
+                 "Do not write into the file what it was made of and what that cost");
+  verb->add_option("--certify", arguments->certify,
+                   "Text file: measure the loss on it, and write that into the file too");
   verb->add_flag("--dry-run", arguments->dry_run, "Print what would be written, and stop");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));

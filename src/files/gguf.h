@@ -54,6 +54,13 @@ class GgufWriter {
   /// REQUIRES: they end no later than that tensor.
   void append(std::span<const std::byte> bytes);
 
+  /// Gives the last entry of the metadata, a string, another value of the same length: what is
+  /// known only when all bytes are. REQUIRES: both.
+  void replace_last_string(std::string_view value);
+
+  /// Where the file can be read before `commit`. REQUIRES: every planned byte was appended.
+  const std::filesystem::path& temporary() const;
+
   /// REQUIRES: every planned byte was appended.
   void commit();
 
@@ -63,6 +70,8 @@ class GgufWriter {
   OutputFile file_;
   std::vector<PlannedTensor> tensors_;
   int64_t alignment_;
+  int64_t metadata_end_ = 0;  ///< offset behind the last entry
+  int64_t last_string_ = -1;  ///< bytes of the last entry's value; -1: no string
   size_t current_ = 0;
   int64_t left_in_current_ = 0;
 };

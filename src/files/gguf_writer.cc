@@ -42,6 +42,7 @@ class HeaderBytes {
     bytes_.resize(static_cast<size_t>(round_up(static_cast<int64_t>(bytes_.size()), alignment)));
   }
 
+  int64_t size() const { return std::ssize(bytes_); }
   std::string take() { return std::move(bytes_); }
 
  private:
@@ -128,10 +129,13 @@ void refuse_what_gguf_has_not(std::span<const PlannedTensor> tensors) {
   }
 }
 
-/// Everything before the first tensor's bytes, padding included. `data_bytes` is set to what
-/// follows.
-std::string header_of(const Metadata& metadata, std::span<const PlannedTensor> tensors,
-                      int64_t& data_bytes) {
+struct Header {
+  std::string bytes;         ///< everything before the first tensor's bytes, padding included
+  int64_t metadata_end = 0;  ///< offset behind the last entry
+  int64_t data_bytes = 0;    ///< of what follows
+};
+
+Header header_of(const Metadata& metadata, std::span<const PlannedTensor> tensors) {
   const int64_t alignment = gguf_alignment(metadata);
   refuse_what_gguf_has_not(tensors);
   HeaderBytes out;
@@ -140,19 +144,21 @@ std::string header_of(const Metadata& metadata, std::span<const PlannedTensor> t
   out.number(uint64_t{tensors.size()});
   out.number(uint64_t{metadata.entries().size()});
   put_metadata(out, metadata);
-  data_bytes = 0;
+  Header header;
+  header.metadata_end = out.size();
   for (const PlannedTensor& tensor : tensors) {
     out.string(tensor.name);
     out.integer<uint32_t>(static_cast<int64_t>(tensor.shape.size()));
     for (size_t i = tensor.shape.size(); i-- > 0;) out.integer<uint64_t>(tensor.shape[i]);
     out.integer<uint32_t>(tensor.format->gguf_type);
-    out.integer<uint64_t>(data_bytes);
-    const auto end = checked_add(data_bytes, planned_bytes(tensor));
+    out.integer<uint64_t>(header.data_bytes);
+    const auto end = checked_add(header.data_bytes, planned_bytes(tensor));
     if (!end || *end > INT64_MAX / 2) refuse(tensor, "the file would be larger than any disk");
-    data_bytes = round_up(*end, alignment);
+    header.data_bytes = round_up(*end, alignment);
   }
   out.pad(alignment);
-  return out.take();
+  header.bytes = out.take();
+  return header;
 }
 
 constexpr std::array<std::byte, 4096> kZeros{};
@@ -160,9 +166,8 @@ constexpr std::array<std::byte, 4096> kZeros{};
 }  // namespace
 
 int64_t gguf_file_bytes(const Metadata& metadata, std::span<const PlannedTensor> tensors) {
-  int64_t data_bytes = 0;
-  const auto header = header_of(metadata, tensors, data_bytes);
-  return static_cast<int64_t>(header.size()) + data_bytes;
+  const Header header = header_of(metadata, tensors);
+  return std::ssize(header.bytes) + header.data_bytes;
 }
 
 GgufWriter::GgufWriter(const std::filesystem::path& path, const Metadata& metadata,
@@ -170,9 +175,13 @@ GgufWriter::GgufWriter(const std::filesystem::path& path, const Metadata& metada
     : file_(path, gguf_file_bytes(metadata, tensors)),
       tensors_(std::move(tensors)),
       alignment_(gguf_alignment(metadata)) {
-  int64_t data_bytes = 0;
-  const std::string header = header_of(metadata, tensors_, data_bytes);
-  file_.append(std::as_bytes(std::span(header)));
+  const Header header = header_of(metadata, tensors_);
+  file_.append(std::as_bytes(std::span(header.bytes)));
+  metadata_end_ = header.metadata_end;
+  if (!metadata.entries().empty()) {
+    const auto* last = std::get_if<std::string>(&metadata.entries().back().value.value);
+    if (last != nullptr) last_string_ = std::ssize(*last);
+  }
   left_in_current_ = tensors_.empty() ? 0 : planned_bytes(tensors_.front());
   finish_tensors();
 }
@@ -182,6 +191,16 @@ void GgufWriter::append(std::span<const std::byte> bytes) {
   file_.append(bytes);
   left_in_current_ -= static_cast<int64_t>(bytes.size());
   finish_tensors();
+}
+
+void GgufWriter::replace_last_string(std::string_view value) {
+  check(std::ssize(value) == last_string_);
+  file_.overwrite(metadata_end_ - last_string_, std::as_bytes(std::span(value)));
+}
+
+const std::filesystem::path& GgufWriter::temporary() const {
+  check(current_ == tensors_.size());
+  return file_.temporary();
 }
 
 void GgufWriter::commit() {

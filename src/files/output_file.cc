@@ -215,6 +215,17 @@ void OutputFile::append(std::span<const std::byte> bytes) {
   }
 }
 
+void OutputFile::overwrite(int64_t offset, std::span<const std::byte> bytes) {
+  check(file_ >= 0 && offset >= 0 && offset + std::ssize(bytes) <= size_);
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(file_, bytes.data(), bytes.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_writing(errno);
+    offset += written;
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
 void OutputFile::commit() {
   check(file_ >= 0);
   if (::fsync(file_) != 0) fail_writing(errno);

@@ -32,6 +32,12 @@ class OutputFile {
   int64_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
 
+  /// Replaces bytes that were appended. REQUIRES: offset + bytes.size() <= size().
+  void overwrite(int64_t offset, std::span<const std::byte> bytes);
+
+  /// Where the bytes are until `commit`: everything appended can be read from there.
+  const std::filesystem::path& temporary() const { return temporary_; }
+
   /// Flushes, syncs file and folder, renames. Nothing may be appended after.
   void commit();
 

@@ -8,7 +8,10 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/sha256.h"
 #include "base/text.h"
+#include "base/version.h"
+#include "pipeline/certificate.h"
 #include "pipeline/mix.h"
 
 namespace fewbits {
@@ -258,6 +261,23 @@ double ratio(double part, double whole) {
   return whole > 0 ? part / whole : 0;
 }
 
+/// Four digits are enough to be told, and keep a certificate of a thousand tensors short.
+double rounded(double value) {
+  return std::stod(fmt::format("{:.3e}", value));
+}
+
+/// The plan's certificate with what is known when all tensors are written.
+Json completed(const QuantizePlan& plan, const QuantizeResult& result, std::string data_hash) {
+  Json certificate = plan.certificate;
+  certificate["bits_per_weight"] = rounded(result.bits_per_weight);
+  certificate["relative_error"] = rounded(result.relative_error);
+  for (size_t i = 0; i < result.tensors.size(); ++i) {
+    certificate["tensors"][i]["relative_error"] = rounded(result.tensors[i].relative_error);
+  }
+  certificate["data_sha256"] = std::move(data_hash);
+  return certificate;
+}
+
 }  // namespace
 
 std::vector<PlannedTensor> QuantizePlan::tensors() const {
@@ -282,10 +302,31 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options) {
         model.path.string(), formats));
   }
   plan.metadata = gguf_metadata(model);
+  plan.metadata.erase(kCertificateKey);  // the source's own, if it has one
   plan.metadata.set_uint32("general.file_type", choice.mix().file_type);
   plan.metadata.set_uint32("general.quantization_version", kQuantizationVersion);
   plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());
   return plan;
+}
+
+void add_certificate(QuantizePlan& plan, const std::vector<FileHash>& source, Json recipe,
+                     bool measured) {
+  constexpr double kWidestNumber = 1.234e-300;  // as text
+  Json& certificate = plan.certificate;
+  certificate = {{"schema", kCertificateSchema},     {"fewbits", program_version()},
+                 {"source", to_json(source)},        {"recipe", std::move(recipe)},
+                 {"bits_per_weight", kWidestNumber}, {"relative_error", kWidestNumber},
+                 {"tensors", Json::array()},         {"data_sha256", std::string(64, '0')}};
+  for (const auto& [weight, format] : plan.weights) {
+    certificate["tensors"].push_back({{"name", weight->gguf_name},
+                                      {"format", std::string(format->name)},
+                                      {"relative_error", kWidestNumber}});
+  }
+  if (measured) certificate["measured"] = nullptr;
+  const size_t length = certificate.dump().size() + (measured ? kMostMeasuredBytes : 0);
+  plan.metadata.erase(kCertificateKey);  // it is the last entry that can be filled in later
+  plan.metadata.set_string(kCertificateKey, std::string(length, ' '));
+  plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());
 }
 
 void check_output(const std::filesystem::path& model, const std::filesystem::path& out) {
@@ -312,6 +353,7 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
   QuantizeResult result;
   result.bytes_in = model.store.file_bytes();
   result.bytes_out = plan.bytes_out;
+  Sha256 hash;
   Sums all;
   int64_t values = 0, bytes_done = 0;
   for (const PlannedWeight& planned : plan.weights) {
@@ -323,6 +365,7 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
       throw_if_interrupted();
       const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), view.rows() - row));
       writer.append(band);
+      if (!plan.certificate.is_null()) hash.update(band);
       bytes += static_cast<int64_t>(band.size());
       bytes_done += static_cast<int64_t>(band.size());
       if (run.progress) run.progress(bytes_done, plan.bytes_out, planned.weight->gguf_name);
@@ -333,10 +376,15 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
     result.tensors.push_back({planned.weight->gguf_name, planned.format, bytes,
                               ratio(encoder.total().error, encoder.total().square)});
   }
-  writer.commit();
   result.bits_per_weight =
       8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
   result.relative_error = ratio(all.error, all.square);
+  if (!plan.certificate.is_null()) {
+    Json certificate = completed(plan, result, hash.finish());
+    if (run.measure) certificate["measured"] = run.measure(writer.temporary());
+    writer.replace_last_string(padded(certificate, plan.metadata.string(kCertificateKey)->size()));
+  }
+  writer.commit();
   return result;
 }
 

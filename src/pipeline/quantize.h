@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "base/thread_pool.h"
+#include "files/file_hash.h"
 #include "files/gguf.h"
 #include "formats/format.h"
 #include "model/model.h"
@@ -37,6 +39,7 @@ struct QuantizePlan {
   Metadata metadata;
   int64_t bytes_out = 0;
   std::vector<std::string> warnings;
+  Json certificate = {};  ///< what the file will say of itself (certificate.h); null: nothing
 
   std::vector<PlannedTensor> tensors() const;
 };
@@ -59,6 +62,11 @@ struct QuantizeResult {
 /// Decides every tensor's format and finds what cannot work before any work is done.
 QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options);
 
+/// Gives the file a certificate. `recipe` is what was asked for, `measured`: QuantizeRun::measure
+/// will tell what it cost.
+void add_certificate(QuantizePlan& plan, const std::vector<FileHash>& source, Json recipe,
+                     bool measured);
+
 using QuantizeProgress =
     std::function<void(int64_t bytes_done, int64_t bytes_total, const std::string& tensor)>;
 
@@ -71,7 +79,12 @@ struct QuantizeRun {
   Search search = Search::kBest;
   WeightEncoder encoder = {};
   QuantizeProgress progress = {};
+  /// For the certificate: facts about the finished file, which may be read at `path` although it
+  /// has not its name yet. At most kMostMeasuredBytes as text.
+  std::function<Json(const std::filesystem::path& path)> measure = {};
 };
+
+inline constexpr size_t kMostMeasuredBytes = 4096;
 
 /// Throws Error where `out` cannot be written from `model`: a name that does not end in .gguf, or a
 /// file that the source consists of. Quantizing reads while it writes, and the rename would then

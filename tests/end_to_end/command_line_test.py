@@ -90,6 +90,13 @@ class Facts(harness.Case):
         self.assertLess(facts["kl_max"], 1e-6)
         self.assertEqual(facts["top1_agreement"], 1)
 
+    def test_eval_stops_at_a_loss_that_is_too_large(self):
+        out = self.folder / "q.gguf"
+        self.fewbits("quantize", self.model, out, "--to", "Q2_K")
+        check = ("eval", out, "--against", self.model, "--text", self.text, "--chunks", 2, "--max-kl")
+        self.fewbits(*check, 100)
+        self.assertIn("--max-kl", self.fewbits(*check, 0, code=harness.THEIR_ERROR).stderr)
+
     def test_run(self):
         facts = self.fewbits("run", self.model, "the thin", "--tokens", 5, "--json").facts
         self.has(facts, "text prompt_tokens generated_tokens prefill_tokens_per_second decode_tokens_per_second")

@@ -1,4 +1,5 @@
 """What quantize writes: every mix, the same bytes for any thread count and source, in little memory."""
+import hashlib
 import json
 import re
 import subprocess
@@ -54,7 +55,9 @@ class Quantize(harness.Case):
         for other in outs[1:]:
             self.assertEqual(outs[0].tensors, other.tensors)
             self.assertEqual(outs[0].data(), other.data())
-        self.assertEqual(outs[1].bytes, outs[2].bytes)
+        for out in outs:
+            out.metadata.pop("fewbits.certificate")  # names the files of the source
+        self.assertEqual(outs[1].metadata, outs[2].metadata)
 
     def test_sixteen_bits_give_back_the_source(self):
         out = self.folder / "f16.gguf"
@@ -95,6 +98,54 @@ class Quantize(harness.Case):
         self.fewbits("quantize", self.model, out, "--to", "Q8_0")
         self.assertEqual(self.fewbits("inspect", out, "--json").facts["architecture"], "llama")
         self.assertEqual(self.files(), ["out.gguf", "tiny.gguf"])
+
+
+class Certificate(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model.TinyModel().write_gguf(self.folder / "tiny.gguf")
+        self.out = self.folder / "out.gguf"
+
+    def certificate(self, *options):
+        self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", *options)
+        return self.fewbits("inspect", self.out, "--json").facts.get("certificate")
+
+    def test_says_what_the_file_was_made_from_and_how(self):
+        certificate = self.certificate("--tensor", "*down*=Q8_0")
+        source = self.model.read_bytes()
+        self.assertEqual(certificate["source"], [{"name": "tiny.gguf", "bytes": len(source),
+                                                  "sha256": hashlib.sha256(source).hexdigest()}])
+        self.assertEqual(certificate["recipe"], {"to": "Q4_0", "search": "best", "tensor": ["*down*=Q8_0"]})
+        facts = self.fewbits("inspect", self.out, "--json").facts
+        self.assertEqual([tensor["format"] for tensor in certificate["tensors"]],
+                         [tensor["format"] for tensor in facts["tensors"]])
+
+    def test_can_be_left_out(self):
+        self.assertIsNone(self.certificate("--no-certificate"))
+
+    def test_of_the_source_is_not_handed_on(self):
+        self.certificate()
+        again = self.folder / "again.gguf"
+        self.fewbits("quantize", self.out, again, "--to", "Q8_0")
+        self.assertEqual(self.fewbits("inspect", again, "--json").facts["certificate"]["recipe"]["to"], "Q8_0")
+
+    def test_measures_the_loss_on_a_text(self):
+        text = self.folder / "text.txt"
+        text.write_text("the thin thing in the inn. " * 200)
+        measured = self.certificate("--certify", text)["measured"]
+        facts = self.fewbits("eval", self.out, "--against", self.model, "--text", text, "--json").facts
+        self.assertEqual({key: measured[key] for key in facts}, facts)
+
+    def test_verify_finds_one_changed_bit_and_another_source(self):
+        self.certificate()
+        facts = self.fewbits("inspect", self.out, "--verify", "--source", self.model, "--json").facts
+        self.assertTrue(facts["verified"])
+        other = tiny_model.TinyModel().write_gguf(self.folder / "other.gguf")
+        self.refused("inspect", self.out, "--verify", "--source", other, says=["tiny.gguf"])
+        data = bytearray(self.out.read_bytes())
+        data[-100] ^= 1
+        self.out.write_bytes(data)
+        self.refused("inspect", self.out, "--verify", says=["certified"])
 
 
 class Memory(harness.Case):

@@ -1,0 +1,9 @@
+#include "base/version.h"
+
+namespace fewbits {
+
+std::string_view program_version() {
+  return FEWBITS_VERSION;
+}
+
+}  // namespace fewbits
