@@ -5,6 +5,16 @@ if(FEWBITS_TESTS OR FEWBITS_FUZZ)
 endif()
 if(FEWBITS_TESTS)
   find_package(GTest REQUIRED)
+  # Tests alone know where the repository lies, and from one object: all others are the same in every checkout.
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/source_dir.cc @ONLY CONTENT [[
+#include "base/source_dir.h"
+
+std::filesystem::path fewbits::source_dir() {
+  return "@CMAKE_SOURCE_DIR@";
+}
+]])
+  add_library(fewbits_source_dir STATIC ${CMAKE_BINARY_DIR}/source_dir.cc)
+  target_include_directories(fewbits_source_dir PUBLIC ${CMAKE_SOURCE_DIR}/src)
 endif()
 
 set_property(GLOBAL PROPERTY fewbits_layers)
@@ -29,8 +39,7 @@ function(fewbits_layer name)
 
   if(FEWBITS_TESTS AND tests)
     add_executable(${name}_test ${tests})
-    target_link_libraries(${name}_test PRIVATE fewbits_${name} GTest::gmock GTest::gtest_main)
-    target_compile_definitions(${name}_test PRIVATE FEWBITS_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    target_link_libraries(${name}_test PRIVATE fewbits_${name} fewbits_source_dir GTest::gmock GTest::gtest_main)
     # RapidCheck's headers do not compile cleanly under -Wconversion; as a system header they need not.
     target_link_libraries(${name}_test PRIVATE rapidcheck)
     add_test(NAME ${name} COMMAND ${name}_test)

@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "base/source_dir.h"
 #include "model/tiny_checkpoint.h"
 
 namespace fewbits {
@@ -24,7 +25,7 @@ std::string read_text(const std::filesystem::path& path) {
 
 /// What the model says after BOS, greedily, and how it goes on after the first half of that.
 void expect_published_story(const Model& model, PackOptions pack, int threads) {
-  const std::filesystem::path golden = FEWBITS_SOURCE_DIR "/tests/golden/engine/stories260k.txt";
+  const std::filesystem::path golden = source_dir() / "tests/golden/engine/stories260k.txt";
   const std::string published = read_text(golden);
   ThreadPool pool(threads);
   Engine engine(model, pool, {.pack = pack});
@@ -43,7 +44,7 @@ void expect_published_story(const Model& model, PackOptions pack, int threads) {
 }
 
 TEST(Generate, TellsThePublishedStory) {
-  const std::filesystem::path folder = FEWBITS_SOURCE_DIR "/../shared/data/stories260k-f32";
+  const std::filesystem::path folder = source_dir() / "../shared/data/stories260k-f32";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no stories260K at " << folder;
   const Model model = open_model(folder);
   for (const int threads : {1, 3}) expect_published_story(model, {}, threads);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/source_dir.h"
 
 namespace fewbits {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-const std::filesystem::path kData = FEWBITS_SOURCE_DIR "/../shared/data";
+const std::filesystem::path kData = source_dir() / "../shared/data";
 
 /// stories260K: a real model of a quarter million parameters, which begins texts with BOS.
 class Evaluate : public ::testing::Test {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/source_dir.h"
 
 namespace fewbits {
 namespace {
@@ -104,7 +105,7 @@ struct DataSet {
 };
 
 TEST(Task, ReadsTheSharedData) {
-  const std::filesystem::path folder = FEWBITS_SOURCE_DIR "/../shared/data/mc-sets";
+  const std::filesystem::path folder = source_dir() / "../shared/data/mc-sets";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is missing";
   for (const DataSet& set : {DataSet{"piqa.jsonl", 1838, TaskKind::kChoices},
                              {"arc_easy.jsonl", 2376, TaskKind::kChoices},

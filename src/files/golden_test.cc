@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/source_dir.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "files/testing.h"
@@ -13,7 +14,7 @@ namespace fewbits {
 namespace {
 
 std::filesystem::path golden(std::string_view name) {
-  return std::filesystem::path(FEWBITS_SOURCE_DIR "/tests/golden/files") / name;
+  return source_dir() / "tests/golden/files" / name;
 }
 
 /// Byte i of tensor number k, as make.py has it.

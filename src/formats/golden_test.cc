@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/source_dir.h"
 #include "formats/format.h"
 
 // The files come from tests/golden/formats/make.py.
@@ -13,7 +14,7 @@ namespace {
 
 template <class T>
 std::vector<T> read_golden(const std::string& path) {
-  const auto full = std::filesystem::path(FEWBITS_SOURCE_DIR) / "tests/golden/formats" / path;
+  const auto full = source_dir() / "tests/golden/formats" / path;
   std::ifstream file(full, std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
   EXPECT_FALSE(bytes.empty()) << full;

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/source_dir.h"
 
 namespace fewbits {
 namespace {
@@ -43,7 +44,7 @@ void expect_equal_to_jinja2(const std::filesystem::path& cases) {
 }
 
 // What jinja2 made of the templates; tests/golden/templates/make_golden.py wrote it.
-const std::filesystem::path kGolden = FEWBITS_SOURCE_DIR "/tests/golden/templates";
+const std::filesystem::path kGolden = source_dir() / "tests/golden/templates";
 
 TEST(ChatTemplateGolden, conversations_equal_jinja2) {
   expect_equal_to_jinja2(kGolden / "conversations_cases.json");

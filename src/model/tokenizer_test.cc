@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/source_dir.h"
 #include "files/gguf.h"
 #include "model/tokenizers/utf8.h"
 
@@ -23,7 +24,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Special = Tokenizer::Special;
 
-const fs::path kSource = FEWBITS_SOURCE_DIR;
+const fs::path kSource = source_dir();
 
 std::string read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
