@@ -59,10 +59,10 @@ struct FormatTotal {
 std::map<std::string_view, FormatTotal> totals_by_format(const Model& model) {
   std::map<std::string_view, FormatTotal> totals;
   for (const Weight& weight : model.weights) {
-    FormatTotal& total = totals[weight.tensor->view.format->name];
+    FormatTotal& total = totals[weight.format().name];
     ++total.tensors;
-    total.values += weight.tensor->view.values();
-    total.bytes += static_cast<int64_t>(weight.tensor->view.bytes.size());
+    total.values += weight.values();
+    total.bytes += weight.stored_bytes();
   }
   return totals;
 }
@@ -181,9 +181,8 @@ void print_tensors(const Model& model, Statistician& statistics) {
     print(fmt::format(" {:>9} {:>9} {:>9} {:>9}", "min", "max", "rms", "outliers"));
   print(statistics.compares() ? " rel.error\n" : "\n");
   for (const Weight& weight : model.weights) {
-    const TensorView& view = weight.tensor->view;
-    print(fmt::format("{:<32} {:<14} {:<7} {:>9}", weight.gguf_name, shape_text(view.shape),
-                      view.format->name, human_bytes(static_cast<int64_t>(view.bytes.size()))));
+    print(fmt::format("{:<32} {:<14} {:<7} {:>9}", weight.gguf_name, shape_text(weight.shape),
+                      weight.format().name, human_bytes(weight.stored_bytes())));
     if (const auto stats = statistics(weight)) {
       print(fmt::format(" {:>9.3g} {:>9.3g} {:>9.3g} {:>8.4f}%", stats->minimum, stats->maximum,
                         stats->rms, 100 * stats->outlier_share));
@@ -196,11 +195,10 @@ void print_tensors(const Model& model, Statistician& statistics) {
 Json to_json(const Model& model, Statistician& statistics) {
   Json tensors = Json::array();
   for (const Weight& weight : model.weights) {
-    const TensorView& view = weight.tensor->view;
     Json tensor = {{"name", weight.gguf_name},
-                   {"shape", view.shape},
-                   {"format", std::string(view.format->name)},
-                   {"bytes", view.bytes.size()}};
+                   {"shape", weight.shape},
+                   {"format", std::string(weight.format().name)},
+                   {"bytes", weight.stored_bytes()}};
     if (const auto stats = statistics(weight)) {
       tensor.update({{"min", stats->minimum},
                      {"max", stats->maximum},

@@ -20,8 +20,7 @@ constexpr int64_t kQueriesPerTile = 64;
 
 /// `tokens` queries of the heads of one key/value head.
 struct Attention::Tile {
-  const float* queries;  ///< all queries of the pass
-  float* out;
+  const Pass& pass;
   int64_t kv_head;
   int64_t first_token;
   int64_t tokens;
@@ -32,7 +31,11 @@ Attention::Attention(const ModelConfig& config, int threads)
       head_dim_(config.head_dim),
       group_(config.heads / config.kv_heads),
       tokens_per_tile_(std::max<int64_t>(1, kQueriesPerTile / group_)),
-      scale_(static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)))),
+      scale_(static_cast<float>(config.attention_scale != 0
+                                    ? config.attention_scale
+                                    : 1 / std::sqrt(static_cast<double>(config.head_dim)))),
+      cap_(static_cast<float>(config.attention_cap)),
+      causal_(config.design.causal),
       buffers_(static_cast<size_t>(threads)) {
   const int64_t queries = tokens_per_tile_ * group_;
   for (Buffers& buffers : buffers_) {
@@ -43,8 +46,8 @@ Attention::Attention(const ModelConfig& config, int threads)
   }
 }
 
-void Attention::run(const float* queries, int64_t tokens, const LayerCache& cache, float* out,
-                    ThreadPool& pool) {
+void Attention::run(const Pass& pass, const LayerCache& cache, ThreadPool& pool) {
+  const int64_t tokens = pass.tokens;
   check(cache.length + tokens <= cache.capacity);
   const int64_t kv_heads = heads_ / group_;
   const int64_t tiles = divide_up(tokens, tokens_per_tile_);
@@ -52,8 +55,7 @@ void Attention::run(const float* queries, int64_t tokens, const LayerCache& cach
     // Last tokens first: they see the most keys, and long tasks at the end would leave threads
     // idle.
     const int64_t first = (tiles - 1 - index / kv_heads) * tokens_per_tile_;
-    const Tile tile{queries, out, index % kv_heads, first,
-                    std::min(tokens_per_tile_, tokens - first)};
+    const Tile tile{pass, index % kv_heads, first, std::min(tokens_per_tile_, tokens - first)};
     run_tile(tile, cache, buffers_[static_cast<size_t>(thread)]);
   };
   pool.run(tiles * kv_heads, std::ref(task));
@@ -64,11 +66,11 @@ void Attention::run_tile(const Tile& tile, const LayerCache& cache, Buffers& buf
   const int64_t stride = heads_ * head_dim_;
   const int64_t start = tile.first_token * stride + tile.kv_head * row;
   for (int64_t t = 0; t < tile.tokens; ++t) {
-    const float* source = tile.queries + start + t * stride;
+    const float* source = tile.pass.queries + start + t * stride;
     std::transform(source, source + row, buffers.queries.data() + t * row,
                    [this](float x) { return x * scale_; });
-    std::fill_n(buffers.visible.data() + t * group_, group_,
-                cache.length + tile.first_token + t + 1);
+    const int64_t seen = causal_ ? tile.first_token + t + 1 : tile.pass.tokens;
+    std::fill_n(buffers.visible.data() + t * group_, group_, cache.length + seen);
   }
   kernels().attend({.queries = buffers.queries.data(),
                     .keys = cache.key(tile.kv_head, 0),
@@ -77,9 +79,11 @@ void Attention::run_tile(const Tile& tile, const LayerCache& cache, Buffers& buf
                     .query_count = tile.tokens * group_,
                     .head_dim = head_dim_,
                     .out = buffers.out.data(),
-                    .scratch = buffers.scratch.data()});
+                    .scratch = buffers.scratch.data(),
+                    .window = tile.pass.window > 0 ? tile.pass.window : INT64_MAX,
+                    .cap = cap_});
   for (int64_t t = 0; t < tile.tokens; ++t) {
-    std::copy_n(buffers.out.data() + t * row, row, tile.out + start + t * stride);
+    std::copy_n(buffers.out.data() + t * row, row, tile.pass.out + start + t * stride);
   }
 }
 

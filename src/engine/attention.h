@@ -9,7 +9,7 @@
 
 namespace fewbits {
 
-/// Causal attention of one layer over its cache. Query heads that share a key/value head are served
+/// Attention of one layer over its cache. Query heads that share a key/value head are served
 /// together, so that each key and value is read and converted once for all of them.
 class Attention {
  public:
@@ -17,8 +17,13 @@ class Attention {
 
   /// `queries` and `out` are [tokens][heads][head_dim]; token t stands at cache.length + t, and the
   /// cache already holds the keys and values of all of them. `out` must not be `queries`.
-  void run(const float* queries, int64_t tokens, const LayerCache& cache, float* out,
-           ThreadPool& pool);
+  struct Pass {
+    const float* queries;
+    int64_t tokens;
+    int64_t window;  ///< tokens that each sees, its own included; 0: all
+    float* out;
+  };
+  void run(const Pass& pass, const LayerCache& cache, ThreadPool& pool);
 
  private:
   struct Buffers {
@@ -32,7 +37,9 @@ class Attention {
   int64_t head_dim_;
   int64_t group_;  ///< query heads of one key/value head
   int64_t tokens_per_tile_;
-  float scale_;                   ///< 1 / sqrt(head_dim)
+  float scale_;                   ///< of scores
+  float cap_;                     ///< of scores; 0: none
+  bool causal_;                   ///< else every token sees all of the pass
   std::vector<Buffers> buffers_;  ///< one for each thread
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "engine/embedder.h"
 #include "engine/parallel.h"
 #include "kernels/kernel_table.h"
 
@@ -20,49 +21,220 @@ const Weight& weight_of(const Model& model, Role role, int64_t layer = -1) {
   return *weight;
 }
 
-std::vector<float> load_vector(const Weight& weight) {
-  const TensorView& view = weight.tensor->view;
-  std::vector<float> values(static_cast<size_t>(view.values()));
-  decode(*view.format, view.bytes.data(), view.values(), values.data());
-  return values;
+/// A copy of some rows as they would be stored in our order. REQUIRES: a float format, whose packed
+/// form keeps nothing of the copy.
+std::vector<std::byte> copy_rows(const Weight& weight, int64_t begin, int64_t count) {
+  check(weight.format().is_float());
+  const int64_t size = weight.format().block_bytes;
+  std::vector<std::byte> bytes;
+  bytes.reserve(static_cast<size_t>(count * weight.columns() * size));
+  for (int64_t row = begin; row < begin + count; ++row) {
+    if (!weight.transposed) {
+      const auto stored = weight.row_bytes(row);
+      bytes.insert(bytes.end(), stored.begin(), stored.end());
+      continue;
+    }
+    for (int64_t i = 0; i < weight.columns(); ++i) {
+      const std::byte* value = weight.tensor->view.row(i).data() + row * size;
+      bytes.insert(bytes.end(), value, value + size);
+    }
+  }
+  return bytes;
 }
 
-PackedMatrix load_matrix(const Weight& weight, PackOptions options, ThreadPool& pool) {
+struct Rows {
+  int64_t begin, count;
+};
+
+/// Rows of a weight as a matrix of their own: a part of a fused matrix, one of many experts.
+PackedMatrix load_rows(const Weight& weight, Rows rows, PackOptions options, ThreadPool& pool) {
   throw_if_interrupted();
-  const StoredTensor& tensor = *weight.tensor;
-  PackedMatrix packed = PackedMatrix::pack(tensor.view, weight.stored_rows, options, pool);
-  if (options.repack) tensor.file->drop(tensor.view.bytes);
+  const bool whole = rows.begin == 0 && rows.count == weight.rows();
+  const Shape shape = {rows.count, weight.columns()};
+  if (weight.transposed || (!whole && !weight.stored_rows.empty())) {
+    const std::vector<std::byte> bytes = copy_rows(weight, rows.begin, rows.count);
+    options.repack = true;
+    return PackedMatrix::pack({&weight.format(), shape, bytes}, {}, options, pool);
+  }
+  const auto row_size = static_cast<size_t>(row_bytes(weight.format(), weight.columns()));
+  int64_t first = rows.begin;
+  const StoredTensor* tensor = weight.tensor;
+  if (!weight.parts.empty()) {
+    const int64_t rows_of_part = tensor->view.rows();
+    tensor = weight.parts[static_cast<size_t>(first / rows_of_part)];
+    first %= rows_of_part;
+    check(first + rows.count <= rows_of_part);
+  }
+  const auto bytes = tensor->view.bytes.subspan(static_cast<size_t>(first) * row_size,
+                                                static_cast<size_t>(rows.count) * row_size);
+  PackedMatrix packed =
+      PackedMatrix::pack({&weight.format(), shape, bytes}, weight.stored_rows, options, pool);
+  if (options.repack) tensor->file->drop(bytes);
   return packed;
 }
 
-int64_t bytes_read(const LayerWeights& layer) {
-  const auto norms = (layer.attention_norm.size() + layer.mlp_norm.size()) * sizeof(float);
-  return layer.query.bytes() + layer.key.bytes() + layer.value.bytes() +
-         layer.attention_output.bytes() + layer.gate.bytes() + layer.up.bytes() +
-         layer.down.bytes() + static_cast<int64_t>(norms);
+PackedMatrix load_matrix(const Weight& weight, PackOptions options, ThreadPool& pool) {
+  return load_rows(weight, {0, weight.rows()}, options, pool);
+}
+
+/// Reads one layer of a model.
+class LayerLoader {
+ public:
+  LayerLoader(const Model& model, int64_t layer, PackOptions options, ThreadPool& pool)
+      : model_(model), layer_(layer), options_(options), pool_(pool) {}
+
+  LayerWeights load() const {
+    LayerWeights weights;
+    load_vectors(weights);
+    load_attention(weights);
+    if (model_.find(Role::kRouter, layer_) != nullptr) {
+      load_experts(weights.experts);
+    } else {
+      load_mlp(weights);
+    }
+    const ModelConfig& config = model_.config;
+    weights.window = config.slides(layer_) ? config.sliding_window : 0;
+    return weights;
+  }
+
+ private:
+  void load_vectors(LayerWeights& weights) const {
+    using enum Role;
+    weights.attention_norm = load_norm(model_, kAttentionNorm, kAttentionNormBias, layer_);
+    weights.attention_post_norm =
+        load_norm(model_, kAttentionPostNorm, kAttentionPostNormBias, layer_);
+    weights.mlp_norm = load_norm(model_, kMlpNorm, kMlpNormBias, layer_);
+    weights.mlp_post_norm = load_norm(model_, kMlpPostNorm, kMlpPostNormBias, layer_);
+    weights.query_norm = vector(kQueryNorm);
+    weights.key_norm = vector(kKeyNorm);
+    weights.query_bias = vector(kQueryBias);
+    weights.key_bias = vector(kKeyBias);
+    weights.value_bias = vector(kValueBias);
+    weights.attention_output_bias = vector(kAttentionOutputBias);
+    weights.up_bias = vector(kUpBias);
+    weights.down_bias = vector(kDownBias);
+    split_bias(vector(kQueryKeyValueBias), weights);
+  }
+
+  void split_bias(const std::vector<float>& fused, LayerWeights& weights) const {
+    if (fused.empty()) return;
+    const auto key = fused.begin() + model_.config.heads * model_.config.head_dim;
+    const auto value = key + model_.config.kv_heads * model_.config.head_dim;
+    weights.query_bias.assign(fused.begin(), key);
+    weights.key_bias.assign(key, value);
+    weights.value_bias.assign(value, fused.end());
+  }
+
+  void load_attention(LayerWeights& weights) const {
+    for (const Role role :
+         {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue, Role::kAttentionOutput}) {
+      load_into(weights, role);
+    }
+  }
+
+  void load_mlp(LayerWeights& weights) const {
+    for (const Role role : {Role::kGateUp, Role::kGate, Role::kUp, Role::kDown}) {
+      load_into(weights, role);
+    }
+  }
+
+  void load_into(LayerWeights& weights, Role role) const {
+    const Weight* weight = model_.find(role, layer_);
+    if (weight == nullptr) return;
+    for (const MatrixPart& part : parts_of(*weight, model_.config, weights)) {
+      *part.matrix = load_rows(*weight, {part.begin, part.count}, options_, pool_);
+    }
+  }
+
+  void load_experts(ExpertWeights& experts) const {
+    const ModelConfig& config = model_.config;
+    experts.router = load_matrix(weight_of(model_, Role::kRouter, layer_), options_, pool_);
+    const auto load = [&](Role role, int64_t rows, std::vector<PackedMatrix>& matrices) {
+      const Weight& weight = weight_of(model_, role, layer_);
+      for (int64_t i = 0; i < config.experts; ++i) {
+        matrices.push_back(load_rows(weight, {i * rows, rows}, options_, pool_));
+      }
+    };
+    load(Role::kExpertGate, config.expert_ffn, experts.gate);
+    load(Role::kExpertUp, config.expert_ffn, experts.up);
+    load(Role::kExpertDown, config.hidden, experts.down);
+  }
+
+  std::vector<float> vector(Role role) const { return load_values(model_, role, layer_); }
+
+  const Model& model_;
+  int64_t layer_;
+  PackOptions options_;
+  ThreadPool& pool_;
+};
+
+int64_t bytes_of(std::span<const PackedMatrix> matrices) {
+  int64_t bytes = 0;
+  for (const PackedMatrix& matrix : matrices) bytes += matrix.bytes();
+  return bytes;
+}
+
+/// Of one token: of the experts, those it goes to.
+int64_t bytes_read(const LayerWeights& layer, const ModelConfig& config) {
+  int64_t bytes = 0;
+  for (const PackedMatrix* matrix :
+       {&layer.query, &layer.key, &layer.value, &layer.attention_output, &layer.gate, &layer.up,
+        &layer.down, &layer.experts.router}) {
+    bytes += matrix->bytes();
+  }
+  if (config.experts > 0) {
+    const ExpertWeights& experts = layer.experts;
+    bytes += (bytes_of(experts.gate) + bytes_of(experts.up) + bytes_of(experts.down)) *
+             config.experts_used / config.experts;
+  }
+  for (const NormWeights* norm :
+       {&layer.attention_norm, &layer.attention_post_norm, &layer.mlp_norm, &layer.mlp_post_norm}) {
+    bytes += static_cast<int64_t>((norm->gain.size() + norm->bias.size()) * sizeof(float));
+  }
+  return bytes;
 }
 
 }  // namespace
 
-LayerWeights load_layer(const Model& model, int64_t layer, PackOptions options, ThreadPool& pool) {
-  const auto vector = [&](Role role) { return load_vector(weight_of(model, role, layer)); };
-  const auto matrix = [&](Role role) {
-    return load_matrix(weight_of(model, role, layer), options, pool);
+std::vector<MatrixPart> parts_of(const Weight& weight, const ModelConfig& config,
+                                 LayerWeights& weights) {
+  const int64_t query = config.heads * config.head_dim, key = config.kv_heads * config.head_dim;
+  const auto whole = [&](PackedMatrix& matrix) {
+    return std::vector<MatrixPart>{{&matrix, 0, weight.rows()}};
   };
-  return {.attention_norm = vector(Role::kAttentionNorm),
-          .mlp_norm = vector(Role::kMlpNorm),
-          .query = matrix(Role::kQuery),
-          .key = matrix(Role::kKey),
-          .value = matrix(Role::kValue),
-          .attention_output = matrix(Role::kAttentionOutput),
-          .gate = matrix(Role::kGate),
-          .up = matrix(Role::kUp),
-          .down = matrix(Role::kDown)};
+  switch (weight.role) {
+    case Role::kQueryKeyValue:
+      return {{&weights.query, 0, query},
+              {&weights.key, query, key},
+              {&weights.value, query + key, key}};
+    case Role::kGateUp:
+      return {{&weights.gate, 0, config.ffn}, {&weights.up, config.ffn, config.ffn}};
+    case Role::kQuery:
+      return whole(weights.query);
+    case Role::kKey:
+      return whole(weights.key);
+    case Role::kValue:
+      return whole(weights.value);
+    case Role::kAttentionOutput:
+      return whole(weights.attention_output);
+    case Role::kGate:
+      return whole(weights.gate);
+    case Role::kUp:
+      return whole(weights.up);
+    case Role::kDown:
+      return whole(weights.down);
+    default:
+      return {};
+  }
 }
 
-std::vector<float> load_rope_factors(const Model& model) {
-  const Weight* weight = model.find(Role::kRopeFactors);
-  return weight == nullptr ? std::vector<float>() : load_vector(*weight);
+LayerWeights load_layer(const Model& model, int64_t layer, PackOptions options, ThreadPool& pool) {
+  return LayerLoader(model, layer, options, pool).load();
+}
+
+RopeTable rope_table(const Model& model, int64_t most_tokens) {
+  return {rope_frequencies(model.config, load_values(model, Role::kRopeFactors)), most_tokens,
+          local_rope_frequencies(model.config)};
 }
 
 struct Engine::Impl {
@@ -71,7 +243,8 @@ struct Engine::Impl {
         config(source.config),
         pool(crew),
         batch(std::max<int64_t>(1, wanted.batch)),
-        rope(rope_frequencies(config, load_rope_factors(model)), batch),
+        embedder(model),
+        rope(rope_table(model, batch)),
         buffers(config, batch, pool.threads()),
         hidden(static_cast<size_t>(batch * config.hidden)) {
     load(wanted.pack);
@@ -79,8 +252,9 @@ struct Engine::Impl {
 
   void load(PackOptions pack);
   void pass(std::span<const Token> tokens, KvCache& cache);
-  void embed(std::span<const Token> tokens);
+  void embed(std::span<const Token> tokens, int64_t first_position);
   void norm_last(int64_t pass_tokens, int64_t rows, float* out);
+  void finish_logits(float* logits) const;
   const PackedMatrix& output_matrix() const { return output ? *output : embedding; }
 
   const Model& model;
@@ -89,8 +263,10 @@ struct Engine::Impl {
   int64_t batch;
   PackedMatrix embedding;
   std::optional<PackedMatrix> output;  ///< none: tied to the embedding
-  std::vector<float> output_norm;
+  NormWeights output_norm;
+  std::vector<float> output_bias;
   std::vector<LayerWeights> layers;
+  Embedder embedder;
   RopeTable rope;
   LayerBuffers buffers;
   Activations output_input;
@@ -108,19 +284,22 @@ void Engine::Impl::load(PackOptions pack) {
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     layers.push_back(load_layer(model, layer, pack, pool));
   }
-  output_norm = load_vector(weight_of(model, Role::kOutputNorm));
+  output_norm = load_norm(model, Role::kOutputNorm, Role::kOutputNormBias);
+  output_bias = load_values(model, Role::kOutputBias);
 }
 
-void Engine::Impl::embed(std::span<const Token> tokens) {
+void Engine::Impl::embed(std::span<const Token> tokens, int64_t first_position) {
   const auto count = static_cast<int64_t>(tokens.size());
   parallel_for(pool, count, kEmbeddingRowsPerTask, [&](int64_t i) {
-    embedding.decode_row(tokens[static_cast<size_t>(i)], hidden.data() + i * config.hidden);
+    float* row = hidden.data() + i * config.hidden;
+    embedding.decode_row(tokens[static_cast<size_t>(i)], row);
+    embedder.finish(row, first_position + i);
   });
 }
 
 /// All layers over at most `batch` tokens.
 void Engine::Impl::pass(std::span<const Token> tokens, KvCache& cache) {
-  embed(tokens);
+  embed(tokens, cache.length());
   rope.prepare(cache.length(), static_cast<int64_t>(tokens.size()));
   LayerContext context{config, rope, buffers, pool};
   const std::span states(hidden.data(), tokens.size() * static_cast<size_t>(config.hidden));
@@ -132,13 +311,29 @@ void Engine::Impl::pass(std::span<const Token> tokens, KvCache& cache) {
   cache.append(tokens);
 }
 
+/// Bias, scale and soft cap of one row.
+void Engine::Impl::finish_logits(float* logits) const {
+  const int64_t count = config.vocabulary;
+  if (!output_bias.empty()) kernels().add(logits, output_bias.data(), count);
+  if (config.logit_scale != 1) {
+    const auto scale = static_cast<float>(config.logit_scale);
+    for (int64_t i = 0; i < count; ++i) logits[i] *= scale;
+  }
+  if (config.logit_cap > 0) {
+    kernels().soft_cap(logits, static_cast<float>(config.logit_cap), count);
+  }
+}
+
 /// The output norm of the last `rows` of a pass.
 void Engine::Impl::norm_last(int64_t pass_tokens, int64_t rows, float* out) {
-  const auto epsilon = static_cast<float>(config.norm_epsilon);
   const float* first = hidden.data() + (pass_tokens - rows) * config.hidden;
+  if (output_norm.gain.empty()) {
+    std::copy_n(first, rows * config.hidden, out);
+    return;
+  }
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t offset = row * config.hidden;
-    kernels().rms_norm(first + offset, output_norm.data(), epsilon, config.hidden, out + offset);
+    apply_norm(output_norm, config, first + offset, out + offset);
   }
 }
 
@@ -158,8 +353,8 @@ const ModelConfig& Engine::config() const {
 int64_t Engine::weight_bytes() const {
   const PackedMatrix& output = impl_->output_matrix();
   int64_t bytes = output.bytes() + row_bytes(impl_->embedding.format(), config().hidden);
-  bytes += static_cast<int64_t>(impl_->output_norm.size() * sizeof(float));
-  for (const LayerWeights& layer : impl_->layers) bytes += bytes_read(layer);
+  bytes += static_cast<int64_t>(impl_->output_norm.gain.size() * sizeof(float));
+  for (const LayerWeights& layer : impl_->layers) bytes += bytes_read(layer, config());
   return bytes;
 }
 
@@ -168,6 +363,7 @@ std::span<const float> Engine::forward(std::span<const Token> tokens, KvCache& c
   const auto count = static_cast<int64_t>(tokens.size());
   const int64_t hidden = config().hidden;
   check(count <= cache.capacity() - cache.length());
+  check(config().design.causal || count <= impl_->batch);  // all must see each other
   check(rows >= 0 && rows <= count);
   check(std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < config().vocabulary; }));
   impl_->finals.resize(static_cast<size_t>(rows * hidden));
@@ -187,6 +383,8 @@ void Engine::logits(std::span<const float> hidden, int64_t rows, float* out) {
   impl_->output_input.assign(hidden.data(), rows, config().hidden);
   const MatrixProduct product{&impl_->output_matrix(), out, config().vocabulary};
   multiply({&product, 1}, impl_->output_input, impl_->pool);
+  parallel_for(impl_->pool, rows, 1,
+               [&](int64_t row) { impl_->finish_logits(out + row * config().vocabulary); });
 }
 
 }  // namespace fewbits

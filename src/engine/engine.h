@@ -21,8 +21,19 @@ struct EngineOptions {
 /// the reader.
 LayerWeights load_layer(const Model& model, int64_t layer, PackOptions options, ThreadPool& pool);
 
-/// The divisors of rotary frequencies that the model stores; empty where it has none.
-std::vector<float> load_rope_factors(const Model& model);
+/// Rows [begin, begin + count) of a weight, in our order, that make one matrix of a layer.
+struct MatrixPart {
+  PackedMatrix* matrix;
+  int64_t begin, count;
+};
+
+/// The matrices of `weights` that a tensor holds: one, or the parts of a fused one; none for a
+/// tensor that is no such matrix (experts, vectors).
+std::vector<MatrixPart> parts_of(const Weight& weight, const ModelConfig& config,
+                                 LayerWeights& weights);
+
+/// Rotary positions as the model turns them, scaling and all.
+RopeTable rope_table(const Model& model, int64_t most_tokens);
 
 /// The forward pass of a decoder over packed weights. One sequence at a time; `model` and `pool`
 /// must outlive the engine. Results do not depend on the number of threads.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/experts.h"
 #include "engine/parallel.h"
 #include "kernels/kernel_table.h"
 
@@ -26,7 +27,9 @@ class LayerPass {
         hidden_(hidden.data()),
         tokens_(static_cast<int64_t>(hidden.size()) / config_.hidden),
         query_width_(config_.heads * config_.head_dim),
-        kv_width_(config_.kv_heads * config_.head_dim) {
+        kv_width_(config_.kv_heads * config_.head_dim),
+        side_by_side_(!weights.attention_norm.gain.empty() &&
+                      (config_.design.parallel || weights.mlp_norm.gain.empty())) {
     check(tokens_ * config_.hidden == static_cast<int64_t>(hidden.size()));
     check(hidden.size() <= buffers_.normed.size());
     check(cache.length + tokens_ <= cache.capacity);
@@ -34,46 +37,61 @@ class LayerPass {
 
   /// As does mlp(): false where the observer wants no more.
   bool attention() {
-    norm(weights_.attention_norm);
-    if (!feed(Role::kQuery, buffers_.normed, config_.hidden)) return false;
+    const float* input = norm_before(weights_.attention_norm);
+    if (!feed(Role::kQuery, input, config_.hidden)) return false;
     multiply_into({{&weights_.query, buffers_.query.data(), query_width_},
                    {&weights_.key, buffers_.key.data(), kv_width_},
                    {&weights_.value, buffers_.value.data(), kv_width_}});
     rotate_and_store();
-    buffers_.attention.run(buffers_.query.data(), tokens_, cache_, buffers_.mixed.data(),
-                           context_.pool);
-    if (!feed(Role::kAttentionOutput, buffers_.mixed, query_width_)) return false;
+    buffers_.attention.run({.queries = buffers_.query.data(),
+                            .tokens = tokens_,
+                            .window = weights_.window,
+                            .out = buffers_.mixed.data()},
+                           cache_, context_.pool);
+    if (!feed(Role::kAttentionOutput, buffers_.mixed.data(), query_width_)) return false;
     multiply_into({{&weights_.attention_output, buffers_.branch.data(), config_.hidden}});
-    add_branch();
+    // Side by side, the feed-forward part reads what attention read, or the same state by its own
+    // norm: before anything is added to it.
+    if (side_by_side_ && !weights_.mlp_norm.gain.empty()) norm_before(weights_.mlp_norm);
+    add_branch(weights_.attention_output_bias, weights_.attention_post_norm);
     return true;
   }
 
   bool mlp() {
-    norm(weights_.mlp_norm);
-    if (!feed(Role::kGate, buffers_.normed, config_.hidden)) return false;
-    multiply_into({{&weights_.gate, buffers_.gate.data(), config_.ffn},
-                   {&weights_.up, buffers_.up.data(), config_.ffn}});
-    activate();
-    if (!feed(Role::kDown, buffers_.gate, config_.ffn)) return false;
-    multiply_into({{&weights_.down, buffers_.branch.data(), config_.hidden}});
-    add_branch();
+    const float* input = side_by_side_ ? buffers_.normed.data() : norm_before(weights_.mlp_norm);
+    if (!weights_.experts.down.empty()) {
+      if (!observe(Role::kGate, input, config_.hidden)) return false;
+      forward_experts(weights_.experts, input, tokens_, buffers_.branch.data(), context_);
+    } else {
+      if (!feed(Role::kGate, input, config_.hidden)) return false;
+      multiply_up();
+      activate_columns();
+      if (!feed(Role::kDown, activated(), config_.ffn)) return false;
+      multiply_into({{&weights_.down, buffers_.branch.data(), config_.hidden}});
+    }
+    add_branch(weights_.down_bias, weights_.mlp_post_norm);
     return true;
   }
 
  private:
-  void norm(const std::vector<float>& gain) {
-    const auto epsilon = static_cast<float>(config_.norm_epsilon);
+  /// The state as the next part reads it: normed where there is a norm.
+  const float* norm_before(const NormWeights& norm) {
+    if (norm.gain.empty()) return hidden_;
     parallel_for(context_.pool, tokens_, kTokensPerTask, [&](int64_t t) {
       const int64_t row = t * config_.hidden;
-      kernels().rms_norm(hidden_ + row, gain.data(), epsilon, config_.hidden,
-                         buffers_.normed.data() + row);
+      apply_norm(norm, config_, hidden_ + row, buffers_.normed.data() + row);
     });
+    return buffers_.normed.data();
   }
 
-  bool feed(Role site, const std::vector<float>& values, int64_t columns) {
-    const std::span input(values.data(), static_cast<size_t>(tokens_ * columns));
-    if (context_.observer != nullptr && !(*context_.observer)(site, input, tokens_)) return false;
-    buffers_.input.assign(input.data(), tokens_, columns);
+  bool observe(Role site, const float* values, int64_t columns) {
+    const std::span input(values, static_cast<size_t>(tokens_ * columns));
+    return context_.observer == nullptr || (*context_.observer)(site, input, tokens_);
+  }
+
+  bool feed(Role site, const float* values, int64_t columns) {
+    if (!observe(site, values, columns)) return false;
+    buffers_.input.assign(values, tokens_, columns);
     return true;
   }
 
@@ -81,43 +99,103 @@ class LayerPass {
     multiply(std::span(products.begin(), products.size()), buffers_.input, context_.pool);
   }
 
+  bool gated() const { return weights_.gate.rows() > 0; }
+  float* activated() { return gated() ? buffers_.gate.data() : buffers_.up.data(); }
+
+  void multiply_up() {
+    const MatrixProduct up{&weights_.up, buffers_.up.data(), config_.ffn};
+    if (gated()) {
+      multiply_into({{&weights_.gate, buffers_.gate.data(), config_.ffn}, up});
+    } else {
+      multiply_into({up});
+    }
+  }
+
   void rotate_and_store() {
     parallel_for(context_.pool, tokens_, kTokensPerTask, [&](int64_t t) {
-      rotate(buffers_.query.data() + t * query_width_, config_.heads, t);
-      rotate(buffers_.key.data() + t * kv_width_, config_.kv_heads, t);
+      float* key = buffers_.key.data() + t * kv_width_;
+      float* value = buffers_.value.data() + t * kv_width_;
+      add_bias(weights_.value_bias, value);
+      finish_heads({weights_.query_bias, weights_.query_norm, config_.heads},
+                   buffers_.query.data() + t * query_width_, t);
+      finish_heads({weights_.key_bias, weights_.key_norm, config_.kv_heads}, key, t);
       const int64_t position = cache_.length + t;
       for (int64_t head = 0; head < config_.kv_heads; ++head) {
-        const int64_t offset = t * kv_width_ + head * config_.head_dim;
-        kernels().floats_to_halves(buffers_.key.data() + offset, config_.head_dim,
-                                   cache_.key(head, position));
-        kernels().floats_to_halves(buffers_.value.data() + offset, config_.head_dim,
-                                   cache_.value(head, position));
+        const int64_t offset = head * config_.head_dim;
+        kernels().floats_to_halves(key + offset, config_.head_dim, cache_.key(head, position));
+        kernels().floats_to_halves(value + offset, config_.head_dim, cache_.value(head, position));
       }
     });
   }
 
-  void rotate(float* row, int64_t heads, int64_t token) {
-    for (int64_t head = 0; head < heads; ++head) {
-      kernels().rope_halves(row + head * config_.head_dim, context_.rope.cosines(token),
-                            context_.rope.sines(token), config_.head_dim);
+  static void add_bias(const std::vector<float>& bias, float* row) {
+    if (!bias.empty()) kernels().add(row, bias.data(), std::ssize(bias));
+  }
+
+  struct Heads {
+    const std::vector<float>&bias, &norm;
+    int64_t count;
+  };
+
+  /// Bias, norm and rotation of one token's queries or keys.
+  void finish_heads(const Heads& heads, float* row, int64_t token) {
+    const int64_t turned = config_.turned_dims();
+    const bool local = weights_.window > 0;
+    add_bias(heads.bias, row);
+    if (!heads.norm.empty()) norm_heads(heads, row);
+    for (int64_t head = 0; head < heads.count; ++head) {
+      kernels().rope_halves(row + head * config_.head_dim, context_.rope.cosines(token, local),
+                            context_.rope.sines(token, local), turned);
     }
   }
 
-  void activate() {
+  void norm_heads(const Heads& heads, float* row) {
+    using Kind = LayerDesign::QueryKeyNorm;
+    const auto epsilon = static_cast<float>(config_.norm_epsilon);
+    const int64_t dim = config_.head_dim;
+    if (config_.design.query_key_norm == Kind::kRow) {
+      return kernels().rms_norm(row, heads.norm.data(), epsilon, heads.count * dim, row);
+    }
+    for (int64_t head = 0; head < heads.count; ++head) {
+      float* x = row + head * dim;
+      if (config_.design.query_key_norm == Kind::kEachHead) {
+        kernels().layer_norm({x, heads.norm.data() + head * dim, nullptr, epsilon, dim, x});
+      } else {
+        kernels().rms_norm(x, heads.norm.data(), epsilon, dim, x);
+      }
+    }
+  }
+
+  void activate_columns() {
     const int64_t parts = divide_up(config_.ffn, kColumnsPerTask);
     parallel_for(context_.pool, tokens_ * parts, 1, [&](int64_t task) {
       const int64_t begin = task % parts * kColumnsPerTask;
       const int64_t offset = task / parts * config_.ffn + begin;
-      kernels().silu_multiply(buffers_.gate.data() + offset, buffers_.up.data() + offset,
-                              std::min(kColumnsPerTask, config_.ffn - begin),
-                              buffers_.gate.data() + offset);
+      const int64_t count = std::min(kColumnsPerTask, config_.ffn - begin);
+      float* up = buffers_.up.data() + offset;
+      if (!weights_.up_bias.empty()) kernels().add(up, weights_.up_bias.data() + begin, count);
+      const auto activation = config_.design.activation;
+      if (gated()) return activate(activation, buffers_.gate.data() + offset, up, count);
+      activate(activation, up, nullptr, count);
     });
   }
 
-  void add_branch() {
+  /// Adds what a part computed to the state. A norm after the part stands on the branch or on the
+  /// sum.
+  void add_branch(const std::vector<float>& bias, const NormWeights& norm) {
+    const auto scale = static_cast<float>(config_.residual_scale);
     parallel_for(context_.pool, tokens_, kTokensPerTask, [&](int64_t t) {
-      const int64_t row = t * config_.hidden;
-      kernels().add(hidden_ + row, buffers_.branch.data() + row, config_.hidden);
+      float* state = hidden_ + t * config_.hidden;
+      float* branch = buffers_.branch.data() + t * config_.hidden;
+      const bool on_sum = config_.design.norms_sum;
+      add_bias(bias, branch);
+      if (!norm.gain.empty() && !on_sum) apply_norm(norm, config_, branch, branch);
+      if (scale == 1) {
+        kernels().add(state, branch, config_.hidden);
+      } else {
+        kernels().add_scaled(state, branch, scale, config_.hidden);
+      }
+      if (!norm.gain.empty() && on_sum) apply_norm(norm, config_, state, state);
     });
   }
 
@@ -129,6 +207,7 @@ class LayerPass {
   float* hidden_;
   int64_t tokens_;
   int64_t query_width_, kv_width_;
+  bool side_by_side_;
 };
 
 }  // namespace
@@ -139,7 +218,24 @@ LayerBuffers::LayerBuffers(const ModelConfig& config, int64_t most_tokens, int t
   for (auto* buffer : {&normed, &branch}) buffer->resize(size(config.hidden));
   for (auto* buffer : {&query, &mixed}) buffer->resize(size(config.heads * config.head_dim));
   for (auto* buffer : {&key, &value}) buffer->resize(size(config.kv_heads * config.head_dim));
-  for (auto* buffer : {&gate, &up}) buffer->resize(size(config.ffn));
+  // All tokens may go to one expert.
+  for (auto* buffer : {&gate, &up}) buffer->resize(size(std::max(config.ffn, config.expert_ffn)));
+  if (config.experts == 0) return;
+  scores.resize(size(config.experts));
+  for (auto* buffer : {&expert_input, &expert_output}) buffer->resize(size(config.hidden));
+}
+
+void apply_norm(const NormWeights& norm, const ModelConfig& config, const float* x, float* out) {
+  const auto epsilon = static_cast<float>(config.norm_epsilon);
+  if (config.design.norm == LayerDesign::Norm::kRms) {
+    return kernels().rms_norm(x, norm.gain.data(), epsilon, config.hidden, out);
+  }
+  kernels().layer_norm({.x = x,
+                        .gain = norm.gain.data(),
+                        .bias = norm.bias.empty() ? nullptr : norm.bias.data(),
+                        .epsilon = epsilon,
+                        .count = config.hidden,
+                        .out = out});
 }
 
 void forward_layer(const LayerWeights& weights, std::span<float> hidden, const LayerCache& cache,

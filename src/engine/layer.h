@@ -12,24 +12,43 @@
 #include "kernels/matmul.h"
 #include "model/architecture.h"
 
-// One decoder layer, the unit that everything is made of: generation and evaluation run all of
-// them, calibration one at a time while it watches what each linear map is fed.
+// One layer, the unit that everything is made of: generation and evaluation run all of them,
+// calibration one at a time while it watches what each linear map is fed.
 //
-//   x += attention_output(attend(rope(query(n)), rope(key(n)), value(n)))     n = rms_norm(x,
-//   attention_norm) x += down(silu(gate(m)) * up(m))                                          m =
-//   rms_norm(x, mlp_norm)
+//   n = attention_norm(x)
+//   x += attention_post_norm(attention_output(attend(rope(query(n)), rope(key(n)), value(n))))
+//   m = mlp_norm(x)
+//   x += mlp_post_norm(down(act(gate(m)) * up(m)))        or down(act(up(m)))
+//
+// A norm or bias that the model lacks is not applied; LayerDesign says what else differs.
 namespace fewbits {
 
+/// Gains, and biases where the model has them. Empty: no norm.
+struct NormWeights {
+  std::vector<float> gain, bias = {};
+};
+
+/// Feed-forward parts of which each token goes to a few.
+struct ExpertWeights {
+  PackedMatrix router;
+  std::vector<PackedMatrix> gate, up, down;
+};
+
 struct LayerWeights {
-  std::vector<float> attention_norm, mlp_norm;
+  NormWeights attention_norm, attention_post_norm, mlp_norm, mlp_post_norm;
+  std::vector<float> query_norm, key_norm;
   PackedMatrix query, key, value, attention_output;
-  PackedMatrix gate, up, down;
+  PackedMatrix gate, up, down;  ///< no gate: a plain feed-forward part
+  std::vector<float> query_bias, key_bias, value_bias, attention_output_bias, up_bias, down_bias;
+  ExpertWeights experts;  ///< in place of gate, up and down
+  int64_t window = 0;     ///< tokens that attention sees; 0: all
 };
 
 /// Sees the input of each linear map, [tokens][columns], before it is multiplied. Maps with one
 /// input are reported once: kQuery for query, key and value, kAttentionOutput, kGate for gate and
-/// up, kDown. False: nothing behind this site is of interest; the pass ends there, and the hidden
-/// states are left as they were when the site was reached.
+/// up, kDown. Experts report nothing but kGate, for all of them together. False: nothing behind
+/// this site is of interest; the pass ends there, and the hidden states are left as they were when
+/// the site was reached.
 using SiteObserver = std::function<bool(Role site, std::span<const float> input, int64_t tokens)>;
 
 /// What lies between the steps of a layer, allocated once and used by all layers in turn.
@@ -39,6 +58,7 @@ struct LayerBuffers {
   Activations input;
   Attention attention;
   std::vector<float> normed, query, key, value, mixed, gate, up, branch;
+  std::vector<float> scores, expert_input, expert_output;  ///< of experts
 };
 
 struct LayerContext {
@@ -53,5 +73,8 @@ struct LayerContext {
 /// tokens in `cache`. REQUIRES: tokens <= the buffers' most_tokens, and they fit the cache.
 void forward_layer(const LayerWeights& weights, std::span<float> hidden, const LayerCache& cache,
                    LayerContext& context);
+
+/// Norms one row by the kind of the design. `out` may be `x`.
+void apply_norm(const NormWeights& norm, const ModelConfig& config, const float* x, float* out);
 
 }  // namespace fewbits

@@ -78,11 +78,15 @@ inline void fill_value_panels(const uint16_t* values, int64_t count, int64_t hea
   }
 }
 
+/// Scores of keys that a query does not see of the tile: those from `end` on and those before
+/// `begin`.
+inline void hide_scores(int64_t begin, int64_t end, float* scores) {
+  for (int64_t j = end; j < kKeyTile; ++j) scores[j] = -__builtin_inff();
+  for (int64_t j = 0; j < begin; ++j) scores[j] = -__builtin_inff();
+}
+
 /// Turns the scores of one query against the tile into weights and rescales what was summed before.
-/// Scores from `seen` on belong to keys that the query does not see.
-inline void weigh_scores(const AttentionScratch& scratch, int64_t query, int64_t seen,
-                         float* scores) {
-  for (int64_t j = seen; j < kKeyTile; ++j) scores[j] = -__builtin_inff();
+inline void weigh_scores(const AttentionScratch& scratch, int64_t query, float* scores) {
   const float old_highest = scratch.highest[query];
   const float in_tile = largest_of(scores, kKeyTile);
   const float highest = in_tile > old_highest ? in_tile : old_highest;
@@ -103,6 +107,11 @@ inline void weigh_scores(const AttentionScratch& scratch, int64_t query, int64_t
   float* sums = scratch.sums + query * scratch.width;
   const F factor = broadcast(shrink[0]);
   for (int64_t d = 0; d < scratch.width; d += kLanes) store(sums + d, load(sums + d) * factor);
+}
+
+inline int64_t first_key(const AttentionTask& task, int64_t query) {
+  const int64_t visible = task.visible[query];
+  return visible > task.window ? visible - task.window : 0;
 }
 
 /// `count` queries from `first` on, at most kQueryTile, against the tile of keys that begins at
@@ -128,7 +137,11 @@ inline void attend_tile(const AttentionTask& task, const AttentionScratch& scrat
                .accumulate = false});
   for (int64_t i = 0; i < count; ++i) {
     const int64_t seen = task.visible[first + i] - begin;
-    weigh_scores(scratch, first + i, seen < 0 ? 0 : seen, scratch.scores + i * kKeyTile);
+    const int64_t hidden = first_key(task, first + i) - begin;
+    float* scores = scratch.scores + i * kKeyTile;
+    if (task.cap > 0) soft_cap(scores, task.cap, kKeyTile);
+    hide_scores(hidden < kKeyTile ? hidden : kKeyTile, seen < 0 ? 0 : seen, scores);
+    weigh_scores(scratch, first + i, scores);
   }
   float_panel({.inputs = scratch.scores,
                .input_stride = kKeyTile,
@@ -161,11 +174,12 @@ inline void finish_query(const AttentionTask& task, const AttentionScratch& scra
 void attend(const AttentionTask& task) {
   const AttentionScratch scratch = attention_scratch(task);
   start_queries(task, scratch);
-  int64_t key_count = 0;
+  int64_t key_count = 0, first_seen = INT64_MAX;
   for (int64_t i = 0; i < task.query_count; ++i) {
     key_count = task.visible[i] > key_count ? task.visible[i] : key_count;
+    first_seen = first_key(task, i) < first_seen ? first_key(task, i) : first_seen;
   }
-  for (int64_t begin = 0; begin < key_count; begin += kKeyTile) {
+  for (int64_t begin = first_seen / kKeyTile * kKeyTile; begin < key_count; begin += kKeyTile) {
     const int64_t keys = key_count - begin < kKeyTile ? key_count - begin : kKeyTile;
     fill_key_panels(task.keys + begin * task.head_dim, keys, task.head_dim, scratch.key_panels);
     fill_value_panels(task.values + begin * task.head_dim, keys, task.head_dim,

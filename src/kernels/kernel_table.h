@@ -15,8 +15,8 @@ namespace fewbits {
 inline constexpr int kGroupRows = 16;
 
 /// Attention of a few queries of one key/value head over cached keys and values (IEEE halves), by
-/// online softmax. Query i sees the first visible[i] keys (>= 1). Rows of keys and values are
-/// head_dim wide and contiguous.
+/// online softmax. Query i sees the last `window` of the first visible[i] keys (>= 1). Rows of keys
+/// and values are head_dim wide and contiguous.
 struct AttentionTask {
   const float* queries;    ///< [query_count][head_dim], already scaled by the softmax scale
   const uint16_t* keys;    ///< [key_count][head_dim]
@@ -26,6 +26,18 @@ struct AttentionTask {
   int64_t head_dim;
   float* out;      ///< [query_count][head_dim]
   float* scratch;  ///< attention_scratch_floats(query_count, head_dim)
+  int64_t window = INT64_MAX;
+  float cap = 0;  ///< scores become cap * tanh(score / cap); 0: they stay
+};
+
+/// One row of a layer norm.
+struct NormTask {
+  const float* x;
+  const float* gain;
+  const float* bias;  ///< may be null
+  float epsilon;
+  int64_t count;
+  float* out;
 };
 
 /// out[t][16 p + r] (+)= sum over k of inputs[t][k] * panel p [k][r], for the 16 rows of each
@@ -73,10 +85,23 @@ struct KernelTable {
   float (*dot)(const float* a, const float* b, int64_t count);
   /// out = x * gain / sqrt(mean(x^2) + epsilon); out may be x.
   void (*rms_norm)(const float* x, const float* gain, float epsilon, int64_t count, float* out);
+  /// out = (x - mean) * gain / sqrt(variance + epsilon) + bias; `bias` may be null, out may be x.
+  void (*layer_norm)(const NormTask& task);
   /// x = exp(x - max) / sum, in place.
   void (*softmax)(float* x, int64_t count);
   /// out = silu(gate) * up; out may be either input.
   void (*silu_multiply)(const float* gate, const float* up, int64_t count, float* out);
+  /// x = x Phi(x), with the normal distribution's Phi, in place; and the approximation by tanh.
+  void (*gelu)(float* x, int64_t count);
+  void (*gelu_tanh)(float* x, int64_t count);
+  void (*silu)(float* x, int64_t count);
+  void (*relu)(float* x, int64_t count);
+  /// x = cap * tanh(x / cap), in place.
+  void (*soft_cap)(float* x, float cap, int64_t count);
+  /// a *= b
+  void (*multiply)(float* a, const float* b, int64_t count);
+  /// a += scale * b
+  void (*add_scaled)(float* a, const float* b, float scale, int64_t count);
   /// a += b
   void (*add)(float* a, const float* b, int64_t count);
   /// Rotates pairs (x[i], x[i + count/2]) by the angles whose cosines and sines are given

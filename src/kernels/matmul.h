@@ -37,7 +37,7 @@ class PackedMatrix {
   static PackedMatrix pack(const TensorView& weights, std::span<const int32_t> row_order,
                            PackOptions options, ThreadPool& pool);
 
-  int64_t rows() const;
+  int64_t rows() const;  ///< 0: nothing was packed
   int64_t columns() const;
   const Format& format() const;
   int64_t bytes() const;  ///< read for one token

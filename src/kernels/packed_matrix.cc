@@ -46,7 +46,7 @@ PackedMatrix PackedMatrix::pack(const TensorView& weights, std::span<const int32
 }
 
 int64_t PackedMatrix::rows() const {
-  return impl_->rows();
+  return impl_ == nullptr ? 0 : impl_->rows();
 }
 int64_t PackedMatrix::columns() const {
   return impl_->columns();
@@ -56,7 +56,7 @@ const Format& PackedMatrix::format() const {
 }
 
 int64_t PackedMatrix::bytes() const {
-  return rows() * row_bytes(format(), columns());
+  return impl_ == nullptr ? 0 : rows() * row_bytes(format(), columns());
 }
 
 void PackedMatrix::decode_row(int64_t row, float* out) const {

@@ -87,6 +87,22 @@ void rms_norm(const float* x, const float* gain, float epsilon, int64_t count, f
   for_pairs(x, gain, count, out, [scale](F value, F factor) { return value * scale * factor; });
 }
 
+void layer_norm(const NormTask& task) {
+  const int64_t count = task.count;
+  F total = broadcast(0);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) total = total + load(task.x + i);
+  if (i < count) total = total + load_part(task.x + i, count - i);
+  const F mean = broadcast(sum(total) / static_cast<float>(count));
+  for_pairs(task.x, task.x, count, task.out, [mean](F value, F) { return value - mean; });
+  const float variance = dot(task.out, task.out, count) / static_cast<float>(count);
+  const F scale = broadcast(1.0f / __builtin_sqrtf(variance + task.epsilon));
+  for_pairs(task.out, task.gain, count, task.out,
+            [scale](F value, F factor) { return value * scale * factor; });
+  if (task.bias == nullptr) return;
+  for_pairs(task.out, task.bias, count, task.out, [](F value, F bias) { return value + bias; });
+}
+
 float largest_of(const float* x, int64_t count) {
   F best = broadcast(x[0]);
   int64_t i = 0;
@@ -122,6 +138,69 @@ void softmax(float* x, int64_t count) {
 void silu_multiply(const float* gate, const float* up, int64_t count, float* out) {
   for_pairs(gate, up, count, out,
             [](F g, F u) { return g / (broadcast(1.0f) + exponential(broadcast(0) - g)) * u; });
+}
+
+/// Exact to a few units in the last place of 1: 1 - 2 / (e^2x + 1).
+inline F hyperbolic_tangent(F x) {
+  const F power = exponential(x + x);
+  return broadcast(1.0f) - broadcast(2.0f) / (power + broadcast(1.0f));
+}
+
+/// Applies `operation` to every value, in place.
+template <class Operation>
+void for_each(float* x, int64_t count, Operation operation) {
+  for_pairs(x, x, count, x, [operation](F value, F) { return operation(value); });
+}
+
+void silu(float* x, int64_t count) {
+  for_each(x, count, [](F g) { return g / (broadcast(1.0f) + exponential(broadcast(0) - g)); });
+}
+
+void relu(float* x, int64_t count) {
+  for_each(x, count, [](F value) { return maximum(value, broadcast(0)); });
+}
+
+/// erfc(z) for z >= 0 by Abramowitz and Stegun 7.1.26, good to 1.5e-7.
+inline F complementary_error(F z) {
+  const F t = broadcast(1.0f) / fma(z, broadcast(0.3275911f), broadcast(1.0f));
+  F p = broadcast(1.061405429f);
+  p = fma(p, t, broadcast(-1.453152027f));
+  p = fma(p, t, broadcast(1.421413741f));
+  p = fma(p, t, broadcast(-0.284496736f));
+  p = fma(p, t, broadcast(0.254829592f));
+  return p * t * exponential(broadcast(0) - z * z);
+}
+
+void gelu(float* x, int64_t count) {
+  for_each(x, count, [](F value) {
+    const F magnitude = maximum(value, broadcast(0) - value);
+    const F tail = complementary_error(magnitude * broadcast(0.70710678f)) * broadcast(0.5f);
+    // x Phi(x) is max(x, 0) less what the tail takes, for either sign.
+    return maximum(value, broadcast(0)) - magnitude * tail;
+  });
+}
+
+void gelu_tanh(float* x, int64_t count) {
+  for_each(x, count, [](F value) {
+    const F cubic = fma(value * value, broadcast(0.044715f), broadcast(1.0f)) * value;
+    const F doubled = cubic * broadcast(2 * 0.7978845608f);  // 2 sqrt(2 / pi)
+    // (1 + tanh(y)) / 2 = 1 / (1 + e^-2y)
+    return value / (broadcast(1.0f) + exponential(broadcast(0) - doubled));
+  });
+}
+
+void soft_cap(float* x, float cap, int64_t count) {
+  const F limit = broadcast(cap), inverse = broadcast(1.0f / cap);
+  for_each(x, count, [=](F value) { return limit * hyperbolic_tangent(value * inverse); });
+}
+
+void multiply(float* a, const float* b, int64_t count) {
+  for_pairs(a, b, count, a, [](F x, F y) { return x * y; });
+}
+
+void add_scaled(float* a, const float* b, float scale, int64_t count) {
+  const F factor = broadcast(scale);
+  for_pairs(a, b, count, a, [factor](F x, F y) { return fma(factor, y, x); });
 }
 
 void add(float* a, const float* b, int64_t count) {

@@ -13,27 +13,60 @@
 // architectures/all.cc.
 namespace fewbits {
 
-/// What a tensor does in a decoder.
+/// What a tensor does in a model.
 enum class Role {
   kEmbedding,
+  kTokenTypes,
+  kPositions,
+  kEmbeddingNorm,
+  kEmbeddingNormBias,
   kRopeFactors,
   kOutputNorm,
+  kOutputNormBias,
   kOutput,
+  kOutputBias,
   kAttentionNorm,
+  kAttentionNormBias,
   kQuery,
+  kQueryBias,
   kKey,
+  kKeyBias,
   kValue,
+  kValueBias,
+  kQueryKeyValue,  ///< the three in one, one after the other
+  kQueryKeyValueBias,
+  kQueryNorm,
+  kKeyNorm,
   kAttentionOutput,
+  kAttentionOutputBias,
+  kAttentionPostNorm,
+  kAttentionPostNormBias,
   kMlpNorm,
+  kMlpNormBias,
   kGate,
   kUp,
+  kUpBias,
+  kGateUp,  ///< the two in one, one after the other
   kDown,
+  kDownBias,
+  kMlpPostNorm,
+  kMlpPostNormBias,
+  kRouter,  ///< scores of the experts
+  kExpertGate,
+  kExpertUp,
+  kExpertDown,
 };
 
-/// The shape a role's tensor must have: {rows, columns} or {columns}.
+/// The shape a role's tensor must have: {rows, columns}, {columns}, or {experts, rows, columns}.
 Shape expected_shape(Role role, const ModelConfig& config);
 
+/// Whether a role's tensor multiplies hidden states or holds a row for each token, and so is what
+/// quantization is about. The others (norms, biases, routers, positions) stay as they are.
+bool is_linear_map(Role role);
+
 /// "{}" stands for the layer in both names. An empty Hugging Face name: only GGUF has this tensor.
+/// A second "{}" in the Hugging Face name stands for the expert (or head): one tensor there for
+/// each, all of them in one in GGUF.
 struct TensorName {
   Role role;
   std::string_view hugging_face;  ///< "model.layers.{}.self_attn.q_proj.weight"
@@ -48,16 +81,39 @@ struct DemandedValue {
   std::string_view json;
 };
 
+/// A number that not every architecture has, by its key in config.json and in GGUF (without the
+/// prefix; "": not there).
+struct NumberKey {
+  std::string_view hugging_face;
+  std::string_view gguf;
+  double ModelConfig::*field;
+  bool inverse = false;  ///< the files keep 1 / value
+};
+
 struct Architecture {
   std::string_view name;                          ///< sorted by this
   std::span<const std::string_view> model_types;  ///< config.json's model_type values
   std::string_view gguf_name;                     ///< general.architecture
   std::span<const TensorName>
       tensors;  ///< embedding, layers, output norm, output: the order of a GGUF
-  std::span<const std::string_view>
-      ignored;  ///< globs of tensors that a checkpoint may carry and nobody needs
-  std::span<const DemandedValue> demanded;
-  bool gguf_interleaves_rope;  ///< GGUF keeps the rows of q and k with each RoPE pair side by side
+  std::span<const std::string_view> ignored =
+      {};  ///< globs of tensors that a checkpoint may carry and nobody needs
+  std::span<const DemandedValue> demanded = {};
+  bool gguf_interleaves_rope =
+      false;  ///< GGUF keeps the rows of q and k with each RoPE pair side by side
+  LayerDesign design = {};
+  std::span<const NumberKey> numbers = {};
+  std::string_view prefix = {};   ///< what some checkpoints put before every Hugging Face name
+  bool tied_by_default = false;   ///< tie_word_embeddings where config.json is silent
+  bool norms_around_one = false;  ///< Hugging Face keeps norm gains less one, GGUF whole
+  bool transposed = false;        ///< Hugging Face keeps layers' matrices as {columns, rows}
+  bool grouped_qkv =
+      false;  ///< Hugging Face keeps each key/value head behind the queries it serves
+  int64_t ffn_multiple = 0;  ///< feed-forward size over hidden size where config.json is silent
+  int64_t full_period = 0;   ///< ModelConfig::full_period where the files are silent
+  /// What follows from the numbers of either file and stands in neither, and for config.json (null:
+  /// it is a GGUF) what needs more than a key and a number. Null: nothing.
+  void (*complete)(ModelConfig& config, const Json* json, std::string_view where) = nullptr;
 };
 
 /// Sorted by name.

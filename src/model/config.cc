@@ -56,6 +56,46 @@ double llama3_divisor(double frequency, const RopeScaling& scaling) {
   return 1 / ((1 - smooth) / scaling.factor + smooth);
 }
 
+void check_positions(const ModelConfig& config, std::string_view where) {
+  if (config.sliding_window < 0) {
+    throw Error(fmt::format("{}: sliding window is {}, must not be negative", where,
+                            config.sliding_window));
+  }
+  if (config.head_dim % 2 != 0 && config.has_rope()) {
+    throw Error(fmt::format("{}: head size {} is odd; rotary positions turn pairs", where,
+                            config.head_dim));
+  }
+  const int64_t turned = config.rotary_dims;
+  if (turned < 0 || turned > config.head_dim || turned % 2 != 0) {
+    throw Error(fmt::format("{}: rotary positions turn {} of {} dimensions; must be an even part",
+                            where, turned, config.head_dim));
+  }
+  if (config.rope_theta_local != 0) {
+    check_number("local RoPE theta", config.rope_theta_local, 1e12, where);
+  }
+  if (config.full_period < 0 || config.full_period > kMostLayers) {
+    throw Error(fmt::format("{}: sliding window pattern of {} layers", where, config.full_period));
+  }
+}
+
+void check_scales(const ModelConfig& config, std::string_view where) {
+  constexpr double kMostScale = 1e6;
+  check_number("embedding scale", config.embedding_scale, kMostScale, where);
+  check_number("residual scale", config.residual_scale, kMostScale, where);
+  check_number("logit scale", config.logit_scale, kMostScale, where);
+  for (const double optional : {config.attention_scale, config.attention_cap, config.logit_cap}) {
+    if (optional != 0) check_number("attention scale or soft cap", optional, kMostScale, where);
+  }
+}
+
+void check_experts(const ModelConfig& config, std::string_view where) {
+  if (config.experts == 0) return;
+  constexpr int64_t kMostExperts = 1024;
+  check_size("number of experts", config.experts, kMostExperts, where);
+  check_size("number of experts used", config.experts_used, config.experts, where);
+  check_size("feed-forward size of an expert", config.expert_ffn, kMostFfn, where);
+}
+
 }  // namespace
 
 void check_config(const ModelConfig& config, std::string_view where) {
@@ -67,28 +107,25 @@ void check_config(const ModelConfig& config, std::string_view where) {
   check_size("feed-forward size", config.ffn, kMostFfn, where);
   check_size("vocabulary size", config.vocabulary, kMostVocabulary, where);
   check_size("context length", config.context, kMostContext, where);
-  check_number("RMS norm epsilon", config.norm_epsilon, 1, where);
+  const bool rms = config.design.norm == LayerDesign::Norm::kRms;
+  check_number(rms ? "RMS norm epsilon" : "layer norm epsilon", config.norm_epsilon, 1, where);
   check_number("RoPE theta", config.rope_theta, 1e12, where);
   check_rope_scaling(config.rope_scaling, where);
-  if (config.sliding_window < 0) {
-    throw Error(fmt::format("{}: sliding window is {}, must not be negative", where,
-                            config.sliding_window));
-  }
   if (config.heads % config.kv_heads != 0) {
     throw Error(fmt::format("{}: {} attention heads do not share out {} key/value heads evenly",
                             where, config.heads, config.kv_heads));
   }
-  if (config.head_dim % 2 != 0) {
-    throw Error(fmt::format("{}: head size {} is odd; rotary positions turn pairs", where,
-                            config.head_dim));
-  }
+  check_positions(config, where);
+  check_scales(config, where);
+  check_experts(config, where);
 }
 
 std::vector<float> llama3_rope_factors(const ModelConfig& config) {
   std::vector<float> factors;
   if (config.rope_scaling.kind != RopeScaling::Kind::kLlama3) return factors;
-  for (int64_t i = 0; i < config.head_dim; i += 2) {
-    const double exponent = static_cast<double>(i) / static_cast<double>(config.head_dim);
+  const int64_t dims = config.turned_dims();
+  for (int64_t i = 0; i < dims; i += 2) {
+    const double exponent = static_cast<double>(i) / static_cast<double>(dims);
     const double frequency = std::pow(config.rope_theta, -exponent);
     factors.push_back(static_cast<float>(llama3_divisor(frequency, config.rope_scaling)));
   }

@@ -22,6 +22,32 @@ struct RopeScaling {
   int64_t original_context = 0;      ///< kLlama3
 };
 
+/// How a layer is put together. Which norms, biases and gates it has, its tensors say.
+struct LayerDesign {
+  enum class Norm { kRms, kLayer };
+  enum class Activation { kSilu, kGelu, kGeluTanh, kRelu };
+  enum class Positions {
+    kRope,
+    kLearned,  ///< a row of a table is added to each token's embedding
+  };
+  enum class QueryKeyNorm {
+    kNone,
+    kHead,      ///< every head by the same gain, RMS
+    kEachHead,  ///< every head by a gain of its own, layer norm
+    kRow,       ///< all heads together, RMS
+  };
+  Norm norm = Norm::kRms;
+  Activation activation = Activation::kSilu;
+  Positions positions = Positions::kRope;
+  QueryKeyNorm query_key_norm = QueryKeyNorm::kNone;
+  /// Attention and feed-forward part read the same state and both are added to it. It is so anyway
+  /// where attention has a norm before it and the feed-forward part none: both then read that.
+  bool parallel = false;
+  /// The norms after a part stand on the sum (BERT) and not on what is added (Gemma).
+  bool norms_sum = false;
+  bool causal = true;
+};
+
 struct ModelConfig {
   int64_t hidden = 0;
   int64_t layers = 0;
@@ -30,12 +56,37 @@ struct ModelConfig {
   int64_t head_dim = 0;
   int64_t ffn = 0;
   int64_t vocabulary = 0;
-  int64_t context = 0;         ///< most tokens this program lets the model see
-  int64_t sliding_window = 0;  ///< tokens that attention looks back; 0: all of them
+  int64_t context = 0;          ///< most tokens this program lets the model see
+  int64_t sliding_window = 0;   ///< tokens that attention sees, the own included; 0: all of them
+  int64_t full_period = 0;      ///< every such layer sees all tokens all the same; 0: none
+  int64_t rotary_dims = 0;      ///< of each head; 0: all of them
+  int64_t position_offset = 0;  ///< row of the position table for the first token
+  int64_t token_types = 0;      ///< rows of the table of token types
   double norm_epsilon = 1e-5;
   double rope_theta = 10000;
+  double rope_theta_local = 0;  ///< of layers with a sliding window, unscaled; 0: as the others
   RopeScaling rope_scaling;
+  double embedding_scale = 1;
+  double residual_scale = 1;   ///< of what attention and feed-forward part add
+  double attention_scale = 0;  ///< of scores; 0: 1 / sqrt(head_dim)
+  double logit_scale = 1;
+  double attention_cap = 0;  ///< scores become cap * tanh(score / cap); 0: they stay
+  double logit_cap = 0;
+  int64_t experts = 0;  ///< 0: one feed-forward part for all tokens
+  int64_t experts_used = 0;
+  int64_t expert_ffn = 0;
+  LayerDesign design;
   bool tied_embeddings = false;
+
+  bool has_rope() const { return design.positions == LayerDesign::Positions::kRope; }
+  /// Dimensions of each head that rotary positions turn.
+  int64_t turned_dims() const {
+    if (!has_rope()) return 0;
+    return rotary_dims != 0 ? rotary_dims : head_dim;
+  }
+  bool slides(int64_t layer) const {
+    return sliding_window > 0 && (full_period == 0 || (layer + 1) % full_period != 0);
+  }
 };
 
 /// Throws Error that begins with `where` unless every number is in its bounds and they agree with

@@ -100,19 +100,12 @@ Metadata describe(const Model& model) {
 }
 
 /// What may only be known once config and tokenizer are both there.
-void check_model(Model& model) {
-  ModelConfig& config = model.config;
+void check_model(const Model& model) {
+  const ModelConfig& config = model.config;
   if (model.tokenizer.size() > config.vocabulary) {
     throw Error(fmt::format("{}: the tokenizer has {} tokens, the embedding only {} rows",
                             model.path.string(), model.tokenizer.size(), config.vocabulary));
   }
-  // Within the window, attention over it and attention over everything are the same.
-  if (config.sliding_window == 0 || config.sliding_window >= config.context) return;
-  model.warnings.push_back(fmt::format(
-      "the model attends over a sliding window of {} tokens, which is not supported; the context "
-      "is limited to the window ({} tokens instead of {})",
-      config.sliding_window, config.sliding_window, config.context));
-  config.context = config.sliding_window;
 }
 
 fs::path needed_file(const fs::path& folder, const char* name, const char* hint) {
@@ -174,6 +167,43 @@ Model open_file(const fs::path& path) {
 
 }  // namespace
 
+int64_t Weight::rows() const {
+  int64_t rows = 1;
+  for (size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
+  return rows;
+}
+
+int64_t Weight::stored_bytes() const {
+  const size_t tensors = std::max<size_t>(1, parts.size());
+  return static_cast<int64_t>(tensor->view.bytes.size() * tensors);
+}
+
+std::span<const std::byte> Weight::row_bytes(int64_t row) const {
+  const int64_t stored = stored_rows.empty() ? row : stored_rows[static_cast<size_t>(row)];
+  if (parts.empty()) return tensor->view.row(stored);
+  const int64_t rows_of_part = parts.front()->view.rows();
+  return parts[static_cast<size_t>(stored / rows_of_part)]->view.row(stored % rows_of_part);
+}
+
+void Weight::read_row(int64_t row, float* out) const {
+  if (transposed) {
+    const TensorView& view = tensor->view;
+    const int64_t size = view.format->block_bytes;
+    for (int64_t i = 0; i < columns(); ++i) {
+      decode(*view.format, view.row(i).data() + row * size, 1, out + i);
+    }
+  } else {
+    decode(format(), row_bytes(row).data(), columns(), out);
+  }
+  if (added == 0) return;
+  for (int64_t i = 0; i < columns(); ++i) out[i] += added;
+}
+
+void Weight::drop_pages() const {
+  if (parts.empty()) return tensor->file->drop(tensor->view.bytes);
+  for (const StoredTensor* part : parts) part->file->drop(part->view.bytes);
+}
+
 const Weight* Model::find(Role role, int64_t layer) const {
   const auto found = std::ranges::find_if(
       weights, [&](const Weight& weight) { return weight.role == role && weight.layer == layer; });
@@ -182,7 +212,7 @@ const Weight* Model::find(Role role, int64_t layer) const {
 
 int64_t Model::parameters() const {
   int64_t values = 0;
-  for (const Weight& weight : weights) values += weight.tensor->view.values();
+  for (const Weight& weight : weights) values += weight.values();
   return values;
 }
 

@@ -13,17 +13,38 @@
 
 namespace fewbits {
 
-/// One tensor of the model and where its rows lie. Rows inside the program are in Hugging Face's
-/// order.
+/// One tensor of the model and where its values lie. Inside the program it has the shape that GGUF
+/// gives it, and its rows are in Hugging Face's order.
 struct Weight {
   std::string gguf_name;  ///< "blk.3.attn_q.weight": the name inside the program and in reports
   Role role;
-  int64_t layer = -1;  ///< -1: outside the layers
-  const StoredTensor* tensor = nullptr;
+  int64_t layer = -1;                    ///< -1: outside the layers
+  const StoredTensor* tensor = nullptr;  ///< the first of `parts`, where there are any
+  Shape shape = {};
+  /// One tensor for each expert (or head), where the checkpoint keeps them apart.
+  std::vector<const StoredTensor*> parts = {};
+  bool transposed = false;  ///< stored as {columns, rows}, in a float format
+  float added = 0;          ///< to every stored value: Gemma's norms are kept less one
   /// Stored row of each row in our order; empty: the same.
-  std::vector<int32_t> stored_rows;
+  std::vector<int32_t> stored_rows = {};
   /// For writing GGUF: our row of each GGUF row; empty: the same.
-  std::vector<int32_t> gguf_rows;
+  std::vector<int32_t> gguf_rows = {};
+
+  const Format& format() const { return *tensor->view.format; }
+  int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
+  int64_t rows() const;
+  int64_t values() const { return rows() * columns(); }
+  int64_t stored_bytes() const;
+  bool is_matrix() const { return shape.size() >= 2 && is_linear_map(role); }
+
+  /// Whether the bytes of a row in `format()` are stored as they are.
+  bool has_row_bytes() const { return !transposed && added == 0; }
+  /// REQUIRES: has_row_bytes().
+  std::span<const std::byte> row_bytes(int64_t row) const;
+  /// The values of one of our rows. Out: columns().
+  void read_row(int64_t row, float* out) const;
+  /// Gives back the pages of the file.
+  void drop_pages() const;
 };
 
 /// A tensor that follows from the config and that GGUF wants spelled out (Llama 3's

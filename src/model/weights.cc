@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <unordered_set>
 
@@ -13,15 +14,56 @@
 namespace fewbits {
 namespace {
 
-std::string with_layer(std::string_view pattern, int64_t layer) {
+/// The pattern with its first "{}" replaced.
+std::string with_number(std::string_view pattern, int64_t number) {
   std::string name(pattern);
   const size_t place = name.find("{}");
-  if (place != std::string::npos) name.replace(place, 2, std::to_string(layer));
+  if (place != std::string::npos) name.replace(place, 2, std::to_string(number));
   return name;
+}
+
+bool is_norm_gain(Role role) {
+  using enum Role;
+  constexpr std::array kGains = {kEmbeddingNorm, kOutputNorm,        kAttentionNorm, kQueryNorm,
+                                 kKeyNorm,       kAttentionPostNorm, kMlpNorm,       kMlpPostNorm};
+  return std::ranges::find(kGains, role) != kGains.end();
+}
+
+bool is_dense_mlp(Role role) {
+  return role == Role::kGate || role == Role::kUp || role == Role::kGateUp || role == Role::kDown;
+}
+
+bool is_of_experts(Role role) {
+  return role == Role::kRouter || role == Role::kExpertGate || role == Role::kExpertUp ||
+         role == Role::kExpertDown;
+}
+
+Shape reversed(Shape shape) {
+  std::reverse(shape.begin(), shape.end());
+  return shape;
 }
 
 std::string shape_text(const Shape& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+/// Where each row of query, key and value one after the other lies where each key/value head stands
+/// behind the query heads that it serves.
+std::vector<int32_t> ungrouped_rows(const ModelConfig& config) {
+  const int64_t served = config.heads / config.kv_heads, group = served + 2;
+  std::vector<int32_t> rows;
+  const auto add_head = [&](int64_t head) {
+    for (int64_t i = 0; i < config.head_dim; ++i) {
+      rows.push_back(static_cast<int32_t>(head * config.head_dim + i));
+    }
+  };
+  for (int64_t head = 0; head < config.heads; ++head) {
+    add_head(head / served * group + head % served);
+  }
+  for (const int64_t place : {served, served + 1}) {
+    for (int64_t head = 0; head < config.kv_heads; ++head) add_head(head * group + place);
+  }
+  return rows;
 }
 
 class WeightFinder {
@@ -50,21 +92,84 @@ class WeightFinder {
   }
 
   void add(const TensorName& name, int64_t layer) {
+    const ModelConfig& config = model_.config;
+    // A layer has one feed-forward part or experts.
+    if (is_of_experts(name.role) && config.experts == 0) return;
+    if (is_dense_mlp(name.role) && config.experts > 0) return;
     const bool gguf = source_ == SourceKind::kGguf;
-    const std::string stored_name = with_layer(gguf ? name.gguf : name.hugging_face, layer);
-    const StoredTensor* tensor = stored_name.empty() ? nullptr : model_.store.find(stored_name);
-    if (tensor != nullptr) used_.insert(tensor->name);
-    if (name.role == Role::kOutput) {
-      if (!settle_output(tensor)) return;
-    } else if (tensor == nullptr && name.role == Role::kRopeFactors) {
-      tensor = derive_rope_factors();
+    const std::string stored_name = with_number(gguf ? name.gguf : name.hugging_face, layer);
+    Weight weight{with_number(name.gguf, layer), name.role, layer};
+    weight.shape = expected_shape(name.role, config);
+    if (stored_name.find("{}") != stored_name.npos) {
+      find_parts(stored_name, weight);
+    } else {
+      weight.tensor = find(stored_name);
     }
-    if (tensor == nullptr && name.optional) return;
-    if (tensor == nullptr) fail(fmt::format("tensor '{}' is missing", stored_name));
-    check_shape(*tensor, name.role);
-    Weight weight{with_layer(name.gguf, layer), name.role, layer, tensor, {}, {}};
-    if (model_.architecture->gguf_interleaves_rope) permute(weight);
+    if (name.role == Role::kOutput) {
+      if (!settle_output(weight.tensor)) return;
+    } else if (weight.tensor == nullptr && name.role == Role::kRopeFactors) {
+      weight.tensor = derive_rope_factors();
+    }
+    if (weight.tensor == nullptr && name.optional) return;
+    if (weight.tensor == nullptr) fail(fmt::format("tensor '{}' is missing", stored_name));
+    arrange(weight);
     model_.weights.push_back(std::move(weight));
+  }
+
+  /// The tensor of that name, also behind the prefix that some checkpoints have.
+  const StoredTensor* find(const std::string& name) {
+    if (name.empty()) return nullptr;
+    const StoredTensor* tensor = model_.store.find(name);
+    if (tensor == nullptr && !model_.architecture->prefix.empty()) {
+      tensor = model_.store.find(std::string(model_.architecture->prefix) + name);
+    }
+    if (tensor != nullptr) used_.insert(tensor->name);
+    return tensor;
+  }
+
+  /// One tensor for each expert or head; none where the first is missing.
+  void find_parts(const std::string& pattern, Weight& weight) {
+    const int64_t count = weight.shape.front();
+    for (int64_t part = 0; part < count; ++part) {
+      const std::string name = with_number(pattern, part);
+      const StoredTensor* tensor = find(name);
+      if (tensor == nullptr && part == 0) return;
+      if (tensor == nullptr) fail(fmt::format("tensor '{}' is missing", name));
+      const Shape shape(weight.shape.begin() + 1, weight.shape.end());
+      check_shape(*tensor, shape);
+      if (part > 0 && tensor->view.format != weight.parts.front()->view.format) {
+        fail(fmt::format("tensor '{}' is in {}, the first of its kind in {}", name,
+                         tensor->view.format->name, weight.parts.front()->view.format->name));
+      }
+      weight.parts.push_back(tensor);
+    }
+    weight.tensor = weight.parts.front();
+  }
+
+  /// Checks the shape and says how the stored values become ours and GGUF's.
+  void arrange(Weight& weight) {
+    const Architecture& architecture = *model_.architecture;
+    const bool hugging_face = source_ == SourceKind::kHuggingFace;
+    weight.transposed =
+        hugging_face && architecture.transposed && weight.layer >= 0 && is_linear_map(weight.role);
+    if (weight.parts.empty()) {
+      check_shape(*weight.tensor, weight.transposed ? reversed(weight.shape) : weight.shape);
+    }
+    if (weight.transposed && weight.format().block_values != 1) {
+      fail(fmt::format("tensor '{}' is in {}; a matrix that lies on its side must be in floats",
+                       weight.tensor->name, weight.format().name));
+    }
+    if (!is_linear_map(weight.role) && !weight.format().is_float()) {
+      fail(fmt::format("tensor '{}' is in {}; only F32, F16 and BF16 are supported there",
+                       weight.tensor->name, weight.format().name));
+    }
+    if (hugging_face && architecture.norms_around_one && is_norm_gain(weight.role)) {
+      weight.added = 1;
+    }
+    if (architecture.gguf_interleaves_rope) permute(weight);
+    if (hugging_face && architecture.grouped_qkv && weight.role == Role::kQueryKeyValue) {
+      weight.stored_rows = ungrouped_rows(model_.config);
+    }
   }
 
   /// Whether the output layer has a tensor of its own.
@@ -91,16 +196,10 @@ class WeightFinder {
     return &model_.derived.back()->tensor;
   }
 
-  void check_shape(const StoredTensor& tensor, Role role) const {
-    const Shape expected = expected_shape(role, model_.config);
-    if (tensor.view.shape != expected) {
-      fail(fmt::format("tensor '{}' has shape {}, the config asks for {}", tensor.name,
-                       shape_text(tensor.view.shape), shape_text(expected)));
-    }
-    if (expected.size() == 1 && !tensor.view.format->is_float()) {
-      fail(fmt::format("tensor '{}' is a vector in {}; only F32, F16 and BF16 are supported there",
-                       tensor.name, tensor.view.format->name));
-    }
+  void check_shape(const StoredTensor& tensor, const Shape& expected) const {
+    if (tensor.view.shape == expected) return;
+    fail(fmt::format("tensor '{}' has shape {}, the config asks for {}", tensor.name,
+                     shape_text(tensor.view.shape), shape_text(expected)));
   }
 
   void permute(Weight& weight) const {

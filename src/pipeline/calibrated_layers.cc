@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "calibrate/gram.h"
+#include "engine/embedder.h"
 #include "engine/engine.h"
 
 namespace fewbits {
@@ -19,31 +20,11 @@ constexpr int64_t kRowsPerTask = 32;
 std::vector<Role> readers_of(Role site) {
   switch (site) {
     case Role::kQuery:
-      return {Role::kQuery, Role::kKey, Role::kValue};
+      return {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue};
     case Role::kGate:
-      return {Role::kGate, Role::kUp};
+      return {Role::kGateUp, Role::kGate, Role::kUp};
     default:
       return {site};
-  }
-}
-
-PackedMatrix& matrix_of(LayerWeights& weights, Role role) {
-  switch (role) {
-    case Role::kQuery:
-      return weights.query;
-    case Role::kKey:
-      return weights.key;
-    case Role::kValue:
-      return weights.value;
-    case Role::kAttentionOutput:
-      return weights.attention_output;
-    case Role::kGate:
-      return weights.gate;
-    case Role::kUp:
-      return weights.up;
-    default:
-      check(role == Role::kDown);
-      return weights.down;
   }
 }
 
@@ -82,7 +63,7 @@ CalibratedLayers::CalibratedLayers(const Model& model,
       options_(options),
       pool_(pool),
       one_layer_(with_one_layer(model.config)),
-      rope_(rope_frequencies(model.config, load_rope_factors(model)), longest(samples_)),
+      rope_(rope_table(model, longest(samples_))),
       cache_(one_layer_, longest(samples_)),
       buffers_(one_layer_, longest(samples_), pool.threads()) {
   rope_.prepare(0, longest(samples_));
@@ -92,23 +73,22 @@ CalibratedLayers::CalibratedLayers(const Model& model,
 void CalibratedLayers::embed() {
   const Weight* table = model_.find(Role::kEmbedding);
   check(table != nullptr);
-  const TensorView& view = table->tensor->view;
+  const Embedder embedder(model_);
   for (const auto& sample : samples_) {
-    for (const Token token : sample) {
+    for (size_t position = 0; position < sample.size(); ++position) {
       const size_t end = hidden_.size();
-      hidden_.resize(end + static_cast<size_t>(view.columns()));
-      decode(*view.format, view.row(mapped(table->stored_rows, token)).data(), view.columns(),
-             hidden_.data() + end);
+      hidden_.resize(end + static_cast<size_t>(table->columns()));
+      table->read_row(sample[position], hidden_.data() + end);
+      embedder.finish(hidden_.data() + end, static_cast<int64_t>(position));
     }
   }
-  table->tensor->file->drop(view.bytes);
+  table->drop_pages();
 }
 
 const Format* CalibratedLayers::rounded_format(const Weight& weight) const {
   const Format* format = formats_.at(&weight);
-  const TensorView& view = weight.tensor->view;
-  const bool copied = format == view.format;  // run_quantize keeps such bytes as they are
-  return copied || format->is_float() || view.shape.size() < 2 ? nullptr : format;
+  const bool copied = format == &weight.format();  // run_quantize keeps such bytes as they are
+  return copied || format->is_float() || !weight.is_matrix() ? nullptr : format;
 }
 
 void CalibratedLayers::encode_layer(int64_t layer) {
@@ -137,35 +117,42 @@ void CalibratedLayers::encode_site(Role site, const std::vector<float>& gram, in
   std::optional<Hessian> hessian;
   for (const Role role : readers_of(site)) {
     const Weight* weight = model_.find(role, layer);
-    check(weight != nullptr);
+    if (weight == nullptr) continue;
     const Format* format = rounded_format(*weight);
     if (format == nullptr) continue;
-    if (!hessian) hessian = factor_hessian(gram, weight->tensor->view.columns());
+    if (!hessian) hessian = factor_hessian(gram, weight->columns());
     encode_weight(*weight, *format, *hessian);
-    const TensorView view{format, weight->tensor->view.shape, encoded_.at(weight)};
-    matrix_of(weights, role) =
-        PackedMatrix::pack(view, inverse(weight->gguf_rows), {.float_math = true}, pool_);
+    const std::span<const std::byte> bytes = encoded_.at(weight);
+    const auto row_size = static_cast<size_t>(row_bytes(*format, weight->columns()));
+    for (const MatrixPart& part : parts_of(*weight, model_.config, weights)) {
+      // Only whole matrices have another row order in GGUF.
+      const TensorView view{format,
+                            {part.count, weight->columns()},
+                            bytes.subspan(static_cast<size_t>(part.begin) * row_size,
+                                          static_cast<size_t>(part.count) * row_size)};
+      *part.matrix =
+          PackedMatrix::pack(view, inverse(weight->gguf_rows), {.float_math = true}, pool_);
+    }
   }
 }
 
 void CalibratedLayers::encode_weight(const Weight& weight, const Format& format,
                                      const Hessian& hessian) {
-  const TensorView& view = weight.tensor->view;
-  const int64_t columns = view.columns(), row_size = row_bytes(format, columns);
+  const int64_t all_rows = weight.rows();
+  const int64_t columns = weight.columns(), row_size = row_bytes(format, columns);
   std::vector<std::byte>& bytes = encoded_[&weight];
-  bytes.resize(static_cast<size_t>(view.rows() * row_size));
-  pool_.run(divide_up(view.rows(), kRowsPerTask), [&](int64_t task, int) {
+  bytes.resize(static_cast<size_t>(all_rows * row_size));
+  pool_.run(divide_up(all_rows, kRowsPerTask), [&](int64_t task, int) {
     if (interrupted()) return;
-    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, view.rows() - first);
+    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
     std::vector<float> values(static_cast<size_t>(rows * columns));
     for (int64_t i = 0; i < rows; ++i) {
-      const int64_t stored = mapped(weight.stored_rows, mapped(weight.gguf_rows, first + i));
-      decode(*view.format, view.row(stored).data(), columns, values.data() + i * columns);
+      weight.read_row(mapped(weight.gguf_rows, first + i), values.data() + i * columns);
     }
     gptq({format, hessian, options_}, values.data(), rows, bytes.data() + first * row_size);
   });
   throw_if_interrupted();
-  weight.tensor->file->drop(view.bytes);
+  weight.drop_pages();
 }
 
 void CalibratedLayers::run_samples(const LayerWeights& weights, const SiteObserver* observer,

@@ -27,10 +27,6 @@ constexpr int64_t kTaskValues = int64_t{1} << 15;
 constexpr float kLargestHalf = 65504.0f;
 constexpr int kQuantizationVersion = 2;  // general.quantization_version of the K-quants as they are
 
-bool is_matrix(const Weight& weight) {
-  return weight.tensor->view.shape.size() >= 2;
-}
-
 bool holds_any_float(const Format& format) {
   return format.name == "F32" || format.name == "BF16";
 }
@@ -57,8 +53,8 @@ class FormatChoice {
 
   /// The format for one weight, and in `warnings` what the user should know about it.
   const Format& choose(const Weight& weight, std::vector<std::string>& warnings) {
-    if (!is_matrix(weight)) return vector_format(weight);
-    const int64_t columns = weight.tensor->view.columns();
+    if (!weight.is_matrix()) return vector_format(weight);
+    const int64_t columns = weight.columns();
     const Format& wanted = wanted_format(weight, columns);
     const Format& fitting = format_for_columns(wanted, columns);
     if (&fitting != &wanted) {
@@ -80,9 +76,9 @@ class FormatChoice {
   }
 
  private:
-  /// Norms and biases are few and sensitive: F32, as every GGUF has them.
+  /// Norms, biases and routers are few and sensitive: F32, as every GGUF has them.
   static const Format& vector_format(const Weight& weight) {
-    const Format& stored = *weight.tensor->view.format;
+    const Format& stored = weight.format();
     return stored.is_float() ? format_named("F32") : stored;
   }
 
@@ -117,7 +113,7 @@ class FormatChoice {
 std::string formats_rounded_again(const QuantizePlan& plan) {
   std::vector<std::pair<const Format*, int>> counts;
   for (const auto& [weight, format] : plan.weights) {
-    const Format* stored = weight->tensor->view.format;
+    const Format* stored = &weight->format();
     if (stored->is_float() || stored == format || format->is_float()) continue;
     auto found = std::find_if(counts.begin(), counts.end(),
                               [&](const auto& count) { return count.first == stored; });
@@ -144,12 +140,11 @@ class TensorEncoder {
   TensorEncoder(const PlannedWeight& planned, std::span<const std::byte> rounded, Search search,
                 ThreadPool& pool)
       : weight_(*planned.weight),
-        source_(weight_.tensor->view),
         format_(*planned.format),
         rounded_(rounded),
         search_(search),
         pool_(pool),
-        columns_(source_.columns()),
+        columns_(weight_.columns()),
         rows_per_task_(std::max<int64_t>(1, kTaskValues / columns_)),
         rows_per_band_(round_up(std::max<int64_t>(1, kBandValues / columns_), rows_per_task_)) {}
 
@@ -171,18 +166,17 @@ class TensorEncoder {
       total_.error += part.error;
       total_.square += part.square;
     }
-    weight_.tensor->file->drop(source_.bytes);
+    weight_.drop_pages();
     return band_;
   }
 
   const Sums& total() const { return total_; }
 
  private:
+  /// Our row of a row of the output.
   int64_t source_row(int64_t gguf_row) const {
-    const auto in = [](const std::vector<int32_t>& map, int64_t row) {
-      return map.empty() ? row : int64_t{map[static_cast<size_t>(row)]};
-    };
-    return in(weight_.stored_rows, in(weight_.gguf_rows, gguf_row));
+    const auto& map = weight_.gguf_rows;
+    return map.empty() ? gguf_row : int64_t{map[static_cast<size_t>(gguf_row)]};
   }
 
   Sums encode_rows_of_task(int64_t begin, int64_t rows, std::byte* out) const {
@@ -190,10 +184,10 @@ class TensorEncoder {
     std::vector<float> values(static_cast<size_t>(rows) * columns);
     for (int64_t i = 0; i < rows; ++i) {
       float* row = values.data() + static_cast<size_t>(i) * columns;
-      decode(*source_.format, source_.row(source_row(begin + i)).data(), columns_, row);
+      weight_.read_row(source_row(begin + i), row);
       check_range(row, begin + i);
     }
-    if (source_.format == &format_) {
+    if (&weight_.format() == &format_ && weight_.has_row_bytes()) {
       copy_rows(begin, rows, out);
       return {0, sum_of_squares(values)};
     }
@@ -222,7 +216,7 @@ class TensorEncoder {
 
   void copy_rows(int64_t begin, int64_t rows, std::byte* out) const {
     for (int64_t i = 0; i < rows; ++i) {
-      const auto row = source_.row(source_row(begin + i));
+      const auto row = weight_.row_bytes(source_row(begin + i));
       out = std::copy(row.begin(), row.end(), out);
     }
   }
@@ -245,7 +239,6 @@ class TensorEncoder {
   }
 
   const Weight& weight_;
-  const TensorView& source_;
   const Format& format_;
   std::span<const std::byte> rounded_;
   Search search_;
@@ -283,7 +276,7 @@ Json completed(const QuantizePlan& plan, const QuantizeResult& result, std::stri
 std::vector<PlannedTensor> QuantizePlan::tensors() const {
   std::vector<PlannedTensor> tensors;
   for (const auto& [weight, format] : weights) {
-    tensors.push_back({weight->gguf_name, format, weight->tensor->view.shape});
+    tensors.push_back({weight->gguf_name, format, weight->shape});
   }
   return tensors;
 }
@@ -357,20 +350,20 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
   Sums all;
   int64_t values = 0, bytes_done = 0;
   for (const PlannedWeight& planned : plan.weights) {
-    const TensorView& view = planned.weight->tensor->view;
+    const Weight& weight = *planned.weight;
     const auto rounded = run.encoder ? run.encoder(planned) : std::span<const std::byte>();
     TensorEncoder encoder(planned, rounded, run.search, pool);
     int64_t bytes = 0;
-    for (int64_t row = 0; row < view.rows(); row += encoder.rows_per_band()) {
+    for (int64_t row = 0; row < weight.rows(); row += encoder.rows_per_band()) {
       throw_if_interrupted();
-      const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), view.rows() - row));
+      const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), weight.rows() - row));
       writer.append(band);
       if (!plan.certificate.is_null()) hash.update(band);
       bytes += static_cast<int64_t>(band.size());
       bytes_done += static_cast<int64_t>(band.size());
       if (run.progress) run.progress(bytes_done, plan.bytes_out, planned.weight->gguf_name);
     }
-    values += view.values();
+    values += weight.values();
     all.error += encoder.total().error;
     all.square += encoder.total().square;
     result.tensors.push_back({planned.weight->gguf_name, planned.format, bytes,

@@ -33,25 +33,17 @@ struct Sums {
   }
 };
 
-void decode_row(const Weight& weight, int64_t row, float* out) {
-  const TensorView& view = weight.tensor->view;
-  const int64_t stored =
-      weight.stored_rows.empty() ? row : int64_t{weight.stored_rows[static_cast<size_t>(row)]};
-  decode(*view.format, view.row(stored).data(), view.columns(), out);
-}
-
 /// Adds up what `visit(row values, index, sums)` finds in every row, in a fixed order.
 template <class Visit>
 Sums over_rows(const Weight& weight, ThreadPool& pool, const Visit& visit) {
-  const TensorView& view = weight.tensor->view;
-  const int64_t rows_per_task = std::max<int64_t>(1, kTaskValues / view.columns());
-  std::vector<Sums> parts(static_cast<size_t>(divide_up(view.rows(), rows_per_task)));
+  const int64_t rows_per_task = std::max<int64_t>(1, kTaskValues / weight.columns());
+  std::vector<Sums> parts(static_cast<size_t>(divide_up(weight.rows(), rows_per_task)));
   pool.run(static_cast<int64_t>(parts.size()), [&](int64_t task, int) {
     if (interrupted()) return;
-    std::vector<float> values(static_cast<size_t>(view.columns()));
-    const int64_t end = std::min(view.rows(), (task + 1) * rows_per_task);
+    std::vector<float> values(static_cast<size_t>(weight.columns()));
+    const int64_t end = std::min(weight.rows(), (task + 1) * rows_per_task);
     for (int64_t row = task * rows_per_task; row < end; ++row) {
-      decode_row(weight, row, values.data());
+      weight.read_row(row, values.data());
       visit(values, row, parts[static_cast<size_t>(task)]);
     }
   });
@@ -63,7 +55,7 @@ Sums over_rows(const Weight& weight, ThreadPool& pool, const Visit& visit) {
 
 void compare_row(const std::vector<float>& values, const Weight& against, int64_t row, Sums& sums) {
   std::vector<float> reference(values.size());
-  decode_row(against, row, reference.data());
+  against.read_row(row, reference.data());
   for (size_t i = 0; i < values.size(); ++i) {
     const double difference = double{values[i]} - reference[i];
     sums.error += difference * difference;
@@ -96,12 +88,11 @@ int64_t count_outliers(const Weight& weight, double rms, ThreadPool& pool) {
 }  // namespace
 
 TensorStatistics tensor_statistics(const Weight& weight, const Weight* against, ThreadPool& pool) {
-  const TensorView& view = weight.tensor->view;
-  if (against != nullptr && against->tensor->view.shape != view.shape) {
+  if (against != nullptr && against->shape != weight.shape) {
     throw Error(fmt::format("{}: its shape differs between the two models", weight.gguf_name));
   }
   const Sums sums = first_pass(weight, against, pool);
-  const auto values = static_cast<double>(view.values());
+  const auto values = static_cast<double>(weight.values());
   TensorStatistics result{.minimum = sums.minimum,
                           .maximum = sums.maximum,
                           .rms = std::sqrt(sums.square / values),
@@ -110,9 +101,9 @@ TensorStatistics tensor_statistics(const Weight& weight, const Weight* against, 
   result.outlier_share = static_cast<double>(count_outliers(weight, result.rms, pool)) / values;
   if (against != nullptr) {
     result.relative_error = sums.reference_square > 0 ? sums.error / sums.reference_square : 0;
-    against->tensor->file->drop(against->tensor->view.bytes);
+    against->drop_pages();
   }
-  weight.tensor->file->drop(view.bytes);
+  weight.drop_pages();
   return result;
 }
 

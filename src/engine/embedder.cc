@@ -1,0 +1,45 @@
+#include "engine/embedder.h"
+
+#include "base/error.h"
+#include "kernels/kernel_table.h"
+
+namespace fewbits {
+
+std::vector<float> load_values(const Model& model, Role role, int64_t layer) {
+  const Weight* weight = model.find(role, layer);
+  if (weight == nullptr) return {};
+  std::vector<float> values(static_cast<size_t>(weight->values()));
+  for (int64_t row = 0; row < weight->rows(); ++row) {
+    weight->read_row(row, values.data() + row * weight->columns());
+  }
+  return values;
+}
+
+NormWeights load_norm(const Model& model, Role gain, Role bias, int64_t layer) {
+  return {load_values(model, gain, layer), load_values(model, bias, layer)};
+}
+
+Embedder::Embedder(const Model& model)
+    : config_(model.config),
+      positions_(load_values(model, Role::kPositions)),
+      type_(load_values(model, Role::kTokenTypes)),
+      norm_(load_norm(model, Role::kEmbeddingNorm, Role::kEmbeddingNormBias)) {
+  if (!type_.empty()) type_.resize(static_cast<size_t>(config_.hidden));
+}
+
+void Embedder::finish(float* row, int64_t position) const {
+  const int64_t hidden = config_.hidden;
+  if (config_.embedding_scale != 1) {
+    const auto scale = static_cast<float>(config_.embedding_scale);
+    for (int64_t i = 0; i < hidden; ++i) row[i] *= scale;
+  }
+  if (!positions_.empty()) {
+    const int64_t offset = (position + config_.position_offset) * hidden;
+    check(offset + hidden <= std::ssize(positions_));
+    kernels().add(row, positions_.data() + offset, hidden);
+  }
+  if (!type_.empty()) kernels().add(row, type_.data(), hidden);
+  if (!norm_.gain.empty()) apply_norm(norm_, config_, row, row);
+}
+
+}  // namespace fewbits

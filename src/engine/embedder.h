@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/layer.h"
+#include "model/model.h"
+
+namespace fewbits {
+
+/// What makes a row of the embedding table the first hidden state of a token: its scale, the rows
+/// for its position and token type, and a norm, each where the model has it.
+class Embedder {
+ public:
+  explicit Embedder(const Model& model);
+
+  /// In place, [hidden size]. REQUIRES: position < context. Tokens are of type 0.
+  void finish(float* row, int64_t position) const;
+
+ private:
+  const ModelConfig& config_;
+  std::vector<float> positions_;  ///< [position][hidden size]
+  std::vector<float> type_;       ///< [hidden size]
+  NormWeights norm_;
+};
+
+/// All values of a weight, rows in our order; empty where the model has no such weight.
+std::vector<float> load_values(const Model& model, Role role, int64_t layer = -1);
+
+NormWeights load_norm(const Model& model, Role gain, Role bias, int64_t layer = -1);
+
+}  // namespace fewbits

@@ -1,0 +1,132 @@
+#include "engine/experts.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "engine/parallel.h"
+#include "kernels/kernel_table.h"
+
+namespace fewbits {
+namespace {
+
+constexpr int64_t kTokensPerTask = 4;
+
+/// One token that goes to an expert.
+struct Visit {
+  int64_t token;
+  float weight;
+};
+
+/// The experts of one token, best first, equals by number.
+std::vector<int64_t> best_of(const float* scores, int64_t experts, int64_t wanted) {
+  std::vector<int64_t> order(static_cast<size_t>(experts));
+  std::iota(order.begin(), order.end(), 0);
+  std::partial_sort(order.begin(), order.begin() + wanted, order.end(), [&](int64_t a, int64_t b) {
+    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+  });
+  order.resize(static_cast<size_t>(wanted));
+  return order;
+}
+
+/// Who visits each expert. Softmax over all of them and then a sum of one over the chosen is the
+/// softmax over the chosen.
+std::vector<std::vector<Visit>> route(const ModelConfig& config, float* scores, int64_t tokens) {
+  std::vector<std::vector<Visit>> visits(static_cast<size_t>(config.experts));
+  for (int64_t token = 0; token < tokens; ++token) {
+    const float* row = scores + token * config.experts;
+    const std::vector<int64_t> chosen = best_of(row, config.experts, config.experts_used);
+    std::vector<float> weights;
+    for (const int64_t expert : chosen) weights.push_back(row[expert]);
+    kernels().softmax(weights.data(), std::ssize(weights));
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      visits[static_cast<size_t>(chosen[i])].push_back({token, weights[i]});
+    }
+  }
+  return visits;
+}
+
+class ExpertPass {
+ public:
+  ExpertPass(const ExpertWeights& experts, const float* input, float* out, LayerContext& context)
+      : experts_(experts), input_(input), out_(out), context_(context), config_(context.config) {}
+
+  void run(int64_t tokens) {
+    LayerBuffers& buffers = context_.buffers;
+    buffers.input.assign(input_, tokens, config_.hidden);
+    multiply_one(experts_.router, buffers.scores.data(), config_.experts);
+    std::fill_n(out_, tokens * config_.hidden, 0.0f);
+    const auto visits = route(config_, buffers.scores.data(), tokens);
+    for (size_t expert = 0; expert < visits.size(); ++expert) {
+      if (!visits[expert].empty()) ask(expert, visits[expert]);
+    }
+  }
+
+ private:
+  void multiply_one(const PackedMatrix& matrix, float* out, int64_t stride) {
+    const MatrixProduct product{&matrix, out, stride};
+    multiply({&product, 1}, context_.buffers.input, context_.pool);
+  }
+
+  void ask(size_t expert, const std::vector<Visit>& visits) {
+    LayerBuffers& buffers = context_.buffers;
+    const auto count = static_cast<int64_t>(visits.size());
+    const int64_t hidden = config_.hidden, ffn = config_.expert_ffn;
+    for (int64_t i = 0; i < count; ++i) {
+      std::copy_n(input_ + visits[static_cast<size_t>(i)].token * hidden, hidden,
+                  buffers.expert_input.data() + i * hidden);
+    }
+    buffers.input.assign(buffers.expert_input.data(), count, hidden);
+    const MatrixProduct products[] = {{&experts_.gate[expert], buffers.gate.data(), ffn},
+                                      {&experts_.up[expert], buffers.up.data(), ffn}};
+    multiply(products, buffers.input, context_.pool);
+    parallel_for(context_.pool, count, kTokensPerTask, [&](int64_t i) {
+      activate(config_.design.activation, buffers.gate.data() + i * ffn,
+               buffers.up.data() + i * ffn, ffn);
+    });
+    buffers.input.assign(buffers.gate.data(), count, ffn);
+    multiply_one(experts_.down[expert], buffers.expert_output.data(), hidden);
+    for (int64_t i = 0; i < count; ++i) {
+      const Visit& visit = visits[static_cast<size_t>(i)];
+      kernels().add_scaled(out_ + visit.token * hidden, buffers.expert_output.data() + i * hidden,
+                           visit.weight, hidden);
+    }
+  }
+
+  const ExpertWeights& experts_;
+  const float* input_;
+  float* out_;
+  LayerContext& context_;
+  const ModelConfig& config_;
+};
+
+}  // namespace
+
+void forward_experts(const ExpertWeights& experts, const float* input, int64_t tokens, float* out,
+                     LayerContext& context) {
+  ExpertPass(experts, input, out, context).run(tokens);
+}
+
+void activate(LayerDesign::Activation activation, float* gate, const float* up, int64_t count) {
+  using enum LayerDesign::Activation;
+  if (activation == kSilu && up != nullptr) {
+    return kernels().silu_multiply(gate, up, count, gate);
+  }
+  switch (activation) {
+    case kSilu:
+      kernels().silu(gate, count);
+      break;
+    case kGelu:
+      kernels().gelu(gate, count);
+      break;
+    case kGeluTanh:
+      kernels().gelu_tanh(gate, count);
+      break;
+    case kRelu:
+      kernels().relu(gate, count);
+      break;
+  }
+  if (up != nullptr) kernels().multiply(gate, up, count);
+}
+
+}  // namespace fewbits
