@@ -6,7 +6,6 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
-#include "kernels/kernel_table.h"
 
 namespace fewbits {
 namespace {
@@ -51,6 +50,8 @@ void Attention::run(const Pass& pass, const LayerCache& cache, ThreadPool& pool)
   check(cache.length + tokens <= cache.capacity);
   const int64_t kv_heads = heads_ / group_;
   const int64_t tiles = divide_up(tokens, tokens_per_tile_);
+  const int64_t parts = divide_up(cache.length + tokens, kKeysPerPart);
+  if (tiles == 1 && parts > 1) return run_in_parts(pass, parts, cache, pool);
   const auto task = [&](int64_t index, int thread) {
     // Last tokens first: they see the most keys, and long tasks at the end would leave threads
     // idle.
@@ -61,7 +62,9 @@ void Attention::run(const Pass& pass, const LayerCache& cache, ThreadPool& pool)
   pool.run(tiles * kv_heads, std::ref(task));
 }
 
-void Attention::run_tile(const Tile& tile, const LayerCache& cache, Buffers& buffers) const {
+/// The tile's queries, scaled, and how many keys each sees. Returns their number.
+int64_t Attention::gather_queries(const Tile& tile, const LayerCache& cache,
+                                  Buffers& buffers) const {
   const int64_t row = group_ * head_dim_;  // the queries of one token
   const int64_t stride = heads_ * head_dim_;
   const int64_t start = tile.first_token * stride + tile.kv_head * row;
@@ -72,19 +75,80 @@ void Attention::run_tile(const Tile& tile, const LayerCache& cache, Buffers& buf
     const int64_t seen = causal_ ? tile.first_token + t + 1 : tile.pass.tokens;
     std::fill_n(buffers.visible.data() + t * group_, group_, cache.length + seen);
   }
-  kernels().attend({.queries = buffers.queries.data(),
-                    .keys = cache.key(tile.kv_head, 0),
-                    .values = cache.value(tile.kv_head, 0),
-                    .visible = buffers.visible.data(),
-                    .query_count = tile.tokens * group_,
-                    .head_dim = head_dim_,
-                    .out = buffers.out.data(),
-                    .scratch = buffers.scratch.data(),
-                    .window = tile.pass.window > 0 ? tile.pass.window : INT64_MAX,
-                    .cap = cap_});
-  for (int64_t t = 0; t < tile.tokens; ++t) {
-    std::copy_n(buffers.out.data() + t * row, row, tile.pass.out + start + t * stride);
+  return tile.tokens * group_;
+}
+
+AttentionTask Attention::task_of(const Tile& tile, const LayerCache& cache,
+                                 Buffers& buffers) const {
+  return {.queries = buffers.queries.data(),
+          .keys = cache.key(tile.kv_head, 0),
+          .values = cache.value(tile.kv_head, 0),
+          .visible = buffers.visible.data(),
+          .query_count = gather_queries(tile, cache, buffers),
+          .head_dim = head_dim_,
+          .out = buffers.out.data(),
+          .scratch = buffers.scratch.data(),
+          .window = tile.pass.window > 0 ? tile.pass.window : INT64_MAX,
+          .cap = cap_};
+}
+
+void Attention::run_tile(const Tile& tile, const LayerCache& cache, Buffers& buffers) const {
+  kernels().attend(task_of(tile, cache, buffers));
+  put(tile, buffers.out.data());
+}
+
+/// All tokens of a pass are one tile: each key/value head's keys in parts of kKeysPerPart.
+void Attention::run_in_parts(const Pass& pass, int64_t parts, const LayerCache& cache,
+                             ThreadPool& pool) {
+  const int64_t kv_heads = heads_ / group_, queries = pass.tokens * group_;
+  parts_.resize(static_cast<size_t>(kv_heads * parts * queries));
+  part_sums_.resize(parts_.size() * static_cast<size_t>(head_dim_));
+  const auto attend = [&](int64_t index, int thread) {
+    AttentionTask task = task_of({pass, index / parts, 0, pass.tokens}, cache,
+                                 buffers_[static_cast<size_t>(thread)]);
+    task.begin = index % parts * kKeysPerPart;
+    task.end = task.begin + kKeysPerPart;
+    task.partial = parts_.data() + index * queries;
+    task.out = part_sums_.data() + index * queries * head_dim_;
+    kernels().attend(task);
+  };
+  pool.run(kv_heads * parts, std::ref(attend));
+  const auto join = [&](int64_t head, int thread) {
+    float* rows = buffers_[static_cast<size_t>(thread)].out.data();
+    const Tile tile{pass, head, 0, pass.tokens};
+    join_parts(tile, parts, rows);
+    put(tile, rows);
+  };
+  pool.run(kv_heads, std::ref(join));
+}
+
+/// Softmax over all parts from their highest scores and totals, part after part.
+void Attention::join_parts(const Tile& tile, int64_t parts, float* rows) const {
+  const int64_t queries = tile.tokens * group_;
+  const AttentionPart* part = parts_.data() + tile.kv_head * parts * queries;
+  const float* sums = part_sums_.data() + tile.kv_head * parts * queries * head_dim_;
+  for (int64_t query = 0; query < queries; ++query) {
+    float highest = part[query].highest, total = 0;
+    for (int64_t p = 1; p < parts; ++p) {
+      highest = std::max(highest, part[p * queries + query].highest);
+    }
+    float* row = rows + query * head_dim_;
+    std::fill_n(row, head_dim_, 0.0f);
+    for (int64_t p = 0; p < parts; ++p) {
+      const int64_t index = p * queries + query;
+      const float weight = std::exp(part[index].highest - highest);
+      total += weight * part[index].total;
+      kernels().add_scaled(row, sums + index * head_dim_, weight, head_dim_);
+    }
+    for (int64_t d = 0; d < head_dim_; ++d) row[d] /= total;
   }
+}
+
+/// Rows of the tile's queries to their places among all heads.
+void Attention::put(const Tile& tile, const float* rows) const {
+  const int64_t row = group_ * head_dim_, stride = heads_ * head_dim_;
+  float* out = tile.pass.out + tile.first_token * stride + tile.kv_head * row;
+  for (int64_t t = 0; t < tile.tokens; ++t) std::copy_n(rows + t * row, row, out + t * stride);
 }
 
 }  // namespace fewbits

@@ -31,9 +31,12 @@ std::unique_ptr<uint16_t[]> reserve(std::optional<int64_t> count, int64_t capaci
 }  // namespace
 
 KvCache::KvCache(const ModelConfig& config, int64_t capacity)
-    : capacity_(capacity), layers_(config.layers), head_dim_(config.head_dim) {
+    : capacity_(capacity),
+      positions_(round_up(capacity, kKeysPerGroup)),
+      layers_(config.layers),
+      head_dim_(config.head_dim) {
   check(capacity >= 1);
-  const auto stride = checked_multiply(config.kv_heads * config.head_dim, capacity);
+  const auto stride = checked_multiply(config.kv_heads * config.head_dim, positions_);
   const auto count = stride ? checked_multiply(*stride, layers_) : std::nullopt;
   keys_ = reserve(count, capacity);
   values_ = reserve(count, capacity);
@@ -48,7 +51,7 @@ void KvCache::truncate(int64_t length) {
 LayerCache KvCache::layer(int64_t layer) {
   check(layer >= 0 && layer < layers_);
   const int64_t offset = layer * layer_stride_;
-  return {keys_.get() + offset, values_.get() + offset, capacity_, head_dim_, length()};
+  return {keys_.get() + offset, values_.get() + offset, positions_, head_dim_, length()};
 }
 
 void KvCache::append(std::span<const Token> tokens) {

@@ -10,24 +10,30 @@
 
 namespace fewbits {
 
-/// One layer's part of a KvCache: rows of head_dim halves, each head's rows contiguous.
+/// Keys that lie side by side in a KvCache.
+inline constexpr int64_t kKeysPerGroup = 16;
+
+/// One layer's part of a KvCache, each head's keys and values contiguous: values as rows of
+/// head_dim halves, keys in groups of 16, dimension 0 of all 16, then dimension 1, so that scores
+/// of 16 keys are computed side by side and no sum crosses lanes.
 struct LayerCache {
   uint16_t* keys;
   uint16_t* values;
-  int64_t capacity;
+  int64_t capacity;  ///< of each head, whole groups
   int64_t head_dim;
   int64_t length;  ///< positions filled before this pass
 
-  uint16_t* key(int64_t head, int64_t position) const { return keys + offset(head, position); }
-  uint16_t* value(int64_t head, int64_t position) const { return values + offset(head, position); }
-
- private:
-  int64_t offset(int64_t head, int64_t position) const {
-    return (head * capacity + position) * head_dim;
+  /// Dimension 0 of a key; the next ones follow kKeysPerGroup apart.
+  uint16_t* key(int64_t head, int64_t position) const {
+    return keys + (head * capacity + position / kKeysPerGroup * kKeysPerGroup) * head_dim +
+           position % kKeysPerGroup;
+  }
+  uint16_t* value(int64_t head, int64_t position) const {
+    return values + (head * capacity + position) * head_dim;
   }
 };
 
-/// Keys and values of one sequence, IEEE halves: [layer][kv head][position][head_dim]. It remembers
+/// Keys and values of one sequence, IEEE halves: [layer][kv head] of LayerCache. It remembers
 /// which tokens it holds, so that a conversation that goes on need not be read again. Memory is
 /// reserved at once and used as positions fill.
 class KvCache {
@@ -39,6 +45,7 @@ class KvCache {
   int64_t length() const { return static_cast<int64_t>(tokens_.size()); }
   std::span<const Token> tokens() const { return tokens_; }
   int64_t bytes() const { return 2 * layer_stride_ * layers_ * int64_t{sizeof(uint16_t)}; }
+  int64_t position_bytes() const { return bytes() / positions_; }
 
   /// Forgets everything from position `length` on.
   void truncate(int64_t length);
@@ -51,6 +58,7 @@ class KvCache {
 
  private:
   int64_t capacity_;
+  int64_t positions_;  ///< reserved: the capacity in whole groups
   int64_t layers_;
   int64_t head_dim_;
   int64_t layer_stride_ = 0;

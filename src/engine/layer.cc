@@ -1,6 +1,7 @@
 #include "engine/layer.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "engine/experts.h"
@@ -122,10 +123,22 @@ class LayerPass {
       const int64_t position = cache_.length + t;
       for (int64_t head = 0; head < config_.kv_heads; ++head) {
         const int64_t offset = head * config_.head_dim;
-        kernels().floats_to_halves(key + offset, config_.head_dim, cache_.key(head, position));
+        store_key(key + offset, cache_.key(head, position));
         kernels().floats_to_halves(value + offset, config_.head_dim, cache_.value(head, position));
       }
     });
+  }
+
+  void store_key(const float* key, uint16_t* first) {
+    constexpr int64_t kAtOnce = 64;
+    std::array<uint16_t, kAtOnce> halves;
+    for (int64_t d = 0; d < config_.head_dim; d += kAtOnce) {
+      const int64_t count = std::min(kAtOnce, config_.head_dim - d);
+      kernels().floats_to_halves(key + d, count, halves.data());
+      for (int64_t i = 0; i < count; ++i) {
+        first[(d + i) * kKeysPerGroup] = halves[static_cast<size_t>(i)];
+      }
+    }
   }
 
   static void add_bias(const std::vector<float>& bias, float* row) {

@@ -149,8 +149,7 @@ class SpeedTests {
       for (const Token token : tokens) next_token_logits({&token, 1}, cache);
     });
     const auto n = static_cast<double>(options_.tokens);
-    const double position_bytes =
-        static_cast<double>(cache.bytes()) / static_cast<double>(cache.capacity());
+    const auto position_bytes = static_cast<double>(cache.position_bytes());
     const double positions = static_cast<double>(depth) + (n + 1) / 2;
     const double bytes =
         n * (static_cast<double>(engine_.weight_bytes()) + positions * position_bytes);
@@ -163,7 +162,8 @@ class SpeedTests {
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       const LayerCache part = cache.layer(layer);
       for (int64_t head = 0; head < config_.kv_heads; ++head) {
-        std::fill_n(part.key(head, 0), depth * config_.head_dim, kSomeHalf);
+        std::fill_n(part.key(head, 0), round_up(depth, kKeysPerGroup) * config_.head_dim,
+                    kSomeHalf);
         std::fill_n(part.value(head, 0), depth * config_.head_dim, kSomeHalf);
       }
     }

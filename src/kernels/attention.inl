@@ -1,8 +1,12 @@
-// Attention by online softmax. Both products (queries x keys, weights x values) are the float
-// product of float_panel.inl over a tile of keys that was turned into floats once for all queries:
+// Attention by online softmax. Both products (queries x keys, weights x values) are those of
+// float_panel.inl over a tile of keys:
 //
-//   key panels    [tile / 16][head_dim][16 keys]
-//   value panels  [head_dim / 16][tile][16 dimensions]
+//   key panels    [tile / 16][head_dim][16 keys], as the cache has them
+//   value panels  [head_dim / 16][tile][16 dimensions], the cache's rows seen in strips
+//
+// Where one tile holds all queries, as it does in decoding, they are multiplied with the
+// cache's halves as they are: nothing is written back. For more queries a tile is turned into
+// floats once for all of them.
 //
 // For each query the running maximum, the running sum of weights and the unnormalised output are
 // kept in scratch.
@@ -27,42 +31,6 @@ inline AttentionScratch attention_scratch(const AttentionTask& task) {
   scratch.total = scratch.highest + task.query_count;
   scratch.sums = scratch.total + task.query_count;
   return scratch;
-}
-
-/// Dimensions [first, head_dim) of one key, one by one.
-inline void scatter_key(const uint16_t* key, int64_t first, int64_t head_dim, float* panel) {
-  for (int64_t d = first; d < head_dim; ++d) halves_to_floats(key + d, 1, panel + d * kGroupRows);
-}
-
-/// Keys [first, first + kLanes) of a tile into their column of a panel; keys from `count` on are
-/// zeros.
-inline void fill_key_column(const uint16_t* keys, int64_t first, int64_t count, int64_t head_dim,
-                            float* panel) {
-  const int64_t whole = head_dim / kLanes * kLanes;
-  for (int64_t d = 0; d < whole; d += kLanes) {
-    F rows[kLanes];
-    for (int j = 0; j < kLanes; ++j) {
-      rows[j] = first + j < count ? load_half(keys + (first + j) * head_dim + d) : broadcast(0);
-    }
-    transpose(rows);
-    for (int i = 0; i < kLanes; ++i) store(panel + (d + i) * kGroupRows, rows[i]);
-  }
-  for (int64_t j = 0; j < kLanes; ++j) {
-    for (int64_t d = whole; d < head_dim; ++d) panel[d * kGroupRows + j] = 0;
-    if (first + j < count) scatter_key(keys + (first + j) * head_dim, whole, head_dim, panel + j);
-  }
-}
-
-inline void fill_key_panels(const uint16_t* keys, int64_t count, int64_t head_dim, float* panels) {
-  for (int64_t j = 0; j < count; j += kLanes) {
-    float* panel = panels + j / kGroupRows * head_dim * kGroupRows + j % kGroupRows;
-    fill_key_column(keys, j, count, head_dim, panel);
-  }
-  // The last panel is multiplied whole: what lies beyond the last column must be a number.
-  for (int64_t j = (count + kLanes - 1) / kLanes * kLanes; j % kGroupRows != 0; j += kLanes) {
-    fill_key_column(keys, j, count, head_dim,
-                    panels + j / kGroupRows * head_dim * kGroupRows + j % kGroupRows);
-  }
 }
 
 /// Dimensions beyond head_dim are zeros.
@@ -114,10 +82,20 @@ inline int64_t first_key(const AttentionTask& task, int64_t query) {
   return visible > task.window ? visible - task.window : 0;
 }
 
+/// One tile of keys and values as the products read them.
+template <class Value>
+struct KeyTile {
+  const Value* keys;
+  int64_t key_panel_stride;
+  const Value* values;
+  int64_t value_row_stride, value_panel_stride;
+};
+
 /// `count` queries from `first` on, at most kQueryTile, against the tile of keys that begins at
 /// `begin`.
-inline void attend_tile(const AttentionTask& task, const AttentionScratch& scratch, int64_t first,
-                        int64_t count, int64_t begin) {
+template <class Value>
+void attend_tile(const AttentionTask& task, const AttentionScratch& scratch, int64_t first,
+                 int64_t count, int64_t begin, const KeyTile<Value>& tile) {
   int64_t seen_most = 0;
   for (int64_t i = first; i < first + count; ++i) {
     const int64_t seen = task.visible[i] - begin;
@@ -125,16 +103,17 @@ inline void attend_tile(const AttentionTask& task, const AttentionScratch& scrat
   }
   if (seen_most == 0) return;
   const int64_t keys = seen_most < kKeyTile ? seen_most : kKeyTile;
-  float_panel({.inputs = task.queries + first * task.head_dim,
-               .input_stride = task.head_dim,
-               .tokens = count,
-               .panel = scratch.key_panels,
-               .panel_stride = task.head_dim * kGroupRows,
-               .panels = (keys + kGroupRows - 1) / kGroupRows,
-               .depth = task.head_dim,
-               .out = scratch.scores,
-               .out_stride = kKeyTile,
-               .accumulate = false});
+  multiply_panels<Value>({.inputs = task.queries + first * task.head_dim,
+                          .input_stride = task.head_dim,
+                          .tokens = count,
+                          .panel = tile.keys,
+                          .row_stride = kGroupRows,
+                          .panel_stride = tile.key_panel_stride,
+                          .panels = (keys + kGroupRows - 1) / kGroupRows,
+                          .depth = task.head_dim,
+                          .out = scratch.scores,
+                          .out_stride = kKeyTile,
+                          .accumulate = false});
   for (int64_t i = 0; i < count; ++i) {
     const int64_t seen = task.visible[first + i] - begin;
     const int64_t hidden = first_key(task, first + i) - begin;
@@ -143,16 +122,46 @@ inline void attend_tile(const AttentionTask& task, const AttentionScratch& scrat
     hide_scores(hidden < kKeyTile ? hidden : kKeyTile, seen < 0 ? 0 : seen, scores);
     weigh_scores(scratch, first + i, scores);
   }
-  float_panel({.inputs = scratch.scores,
-               .input_stride = kKeyTile,
-               .tokens = count,
-               .panel = scratch.value_panels,
-               .panel_stride = kKeyTile * kHeadStep,
-               .panels = scratch.width / kHeadStep,
-               .depth = keys,
-               .out = scratch.sums + first * scratch.width,
-               .out_stride = scratch.width,
-               .accumulate = true});
+  multiply_panels<Value>({.inputs = scratch.scores,
+                          .input_stride = kKeyTile,
+                          .tokens = count,
+                          .panel = tile.values,
+                          .row_stride = tile.value_row_stride,
+                          .panel_stride = tile.value_panel_stride,
+                          .panels = scratch.width / kHeadStep,
+                          .depth = keys,
+                          .out = scratch.sums + first * scratch.width,
+                          .out_stride = scratch.width,
+                          .accumulate = true});
+}
+
+/// All queries against `keys` keys from `begin` on, straight from the cache.
+inline void attend_halves(const AttentionTask& task, const AttentionScratch& scratch,
+                          int64_t begin) {
+  attend_tile<uint16_t>(task, scratch, 0, task.query_count, begin,
+                        {.keys = task.keys + begin * task.head_dim,
+                         .key_panel_stride = task.head_dim * kGroupRows,
+                         .values = task.values + begin * task.head_dim,
+                         .value_row_stride = task.head_dim,
+                         .value_panel_stride = kHeadStep});
+}
+
+/// The same by way of floats.
+inline void attend_floats(const AttentionTask& task, const AttentionScratch& scratch, int64_t begin,
+                          int64_t keys) {
+  const int64_t whole_groups = (keys + kGroupRows - 1) / kGroupRows * kGroupRows;
+  halves_to_floats(task.keys + begin * task.head_dim, whole_groups * task.head_dim,
+                   scratch.key_panels);
+  fill_value_panels(task.values + begin * task.head_dim, keys, task.head_dim, scratch.value_panels);
+  for (int64_t first = 0; first < task.query_count; first += kQueryTile) {
+    const int64_t rest = task.query_count - first;
+    attend_tile<float>(task, scratch, first, rest < kQueryTile ? rest : kQueryTile, begin,
+                       {.keys = scratch.key_panels,
+                        .key_panel_stride = task.head_dim * kGroupRows,
+                        .values = scratch.value_panels,
+                        .value_row_stride = kHeadStep,
+                        .value_panel_stride = kKeyTile * kHeadStep});
+  }
 }
 
 inline void start_queries(const AttentionTask& task, const AttentionScratch& scratch) {
@@ -165,28 +174,31 @@ inline void start_queries(const AttentionTask& task, const AttentionScratch& scr
 
 inline void finish_query(const AttentionTask& task, const AttentionScratch& scratch,
                          int64_t query) {
-  const F inverse = broadcast(1.0f / scratch.total[query]);
+  const bool whole = task.partial == nullptr;
+  const F factor = broadcast(whole ? 1.0f / scratch.total[query] : 1.0f);
   const float* sums = scratch.sums + query * scratch.width;
   for_pairs(sums, sums, task.head_dim, task.out + query * task.head_dim,
-            [inverse](F value, F) { return value * inverse; });
+            [factor](F value, F) { return value * factor; });
+  if (!whole) task.partial[query] = {scratch.highest[query], scratch.total[query]};
 }
 
 void attend(const AttentionTask& task) {
   const AttentionScratch scratch = attention_scratch(task);
   start_queries(task, scratch);
-  int64_t key_count = 0, first_seen = INT64_MAX;
+  int64_t end = 0, first_seen = INT64_MAX;
   for (int64_t i = 0; i < task.query_count; ++i) {
-    key_count = task.visible[i] > key_count ? task.visible[i] : key_count;
+    end = task.visible[i] > end ? task.visible[i] : end;
     first_seen = first_key(task, i) < first_seen ? first_key(task, i) : first_seen;
   }
-  for (int64_t begin = first_seen / kKeyTile * kKeyTile; begin < key_count; begin += kKeyTile) {
-    const int64_t keys = key_count - begin < kKeyTile ? key_count - begin : kKeyTile;
-    fill_key_panels(task.keys + begin * task.head_dim, keys, task.head_dim, scratch.key_panels);
-    fill_value_panels(task.values + begin * task.head_dim, keys, task.head_dim,
-                      scratch.value_panels);
-    for (int64_t first = 0; first < task.query_count; first += kQueryTile) {
-      const int64_t rest = task.query_count - first;
-      attend_tile(task, scratch, first, rest < kQueryTile ? rest : kQueryTile, begin);
+  end = end < task.end ? end : task.end;
+  int64_t begin = first_seen / kKeyTile * kKeyTile;
+  begin = begin > task.begin ? begin : task.begin;
+  const bool few = task.query_count <= kQueryTile && task.head_dim % kHeadStep == 0;
+  for (; begin < end; begin += kKeyTile) {
+    if (few) {
+      attend_halves(task, scratch, begin);
+    } else {
+      attend_floats(task, scratch, begin, end - begin < kKeyTile ? end - begin : kKeyTile);
     }
   }
   for (int64_t i = 0; i < task.query_count; ++i) finish_query(task, scratch, i);

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/checked_math.h"
 #include "kernels/test_support.h"
 
 namespace fewbits {
@@ -34,6 +35,20 @@ Inputs make_inputs(int64_t queries, int64_t keys, int64_t head_dim) {
   return in;
 }
 
+/// As a cache keeps them: 16 keys side by side. What lies behind the last is no number.
+std::vector<uint16_t> grouped(const std::vector<uint16_t>& keys, int64_t head_dim) {
+  constexpr uint16_t kNoNumber = 0x7E00;
+  const int64_t count = std::ssize(keys) / head_dim;
+  std::vector<uint16_t> groups(static_cast<size_t>(round_up(count, 16) * head_dim), kNoNumber);
+  for (int64_t j = 0; j < count; ++j) {
+    for (int64_t d = 0; d < head_dim; ++d) {
+      groups[static_cast<size_t>((j / 16 * head_dim + d) * 16 + j % 16)] =
+          keys[static_cast<size_t>(j * head_dim + d)];
+    }
+  }
+  return groups;
+}
+
 /// Softmax attention of one query in double.
 std::vector<double> expected(const Inputs& in, int64_t query) {
   std::vector<double> scores;
@@ -59,7 +74,7 @@ std::vector<double> expected(const Inputs& in, int64_t query) {
 
 void expect_equal(const KernelTable& table, const Inputs& in) {
   const Guarded<float> query(in.query);
-  const Guarded<uint16_t> key(in.key), value(in.value);
+  const Guarded<uint16_t> key(grouped(in.key, in.head_dim)), value(in.value);
   const Guarded<int64_t> visible(in.visible);
   Guarded<float> out(in.queries * in.head_dim);
   Guarded<float> scratch(attention_scratch_floats(in.queries, in.head_dim));
@@ -87,6 +102,42 @@ TEST_P(Attention, EqualsTheDefinition) {
 
 TEST_P(Attention, LongContext) {
   for (int64_t keys : {1000, 4096}) expect_equal(*GetParam(), make_inputs(4, keys, 64));
+}
+
+TEST_P(Attention, PartsOfTheKeysTellHowToJoinThem) {
+  const Inputs in = make_inputs(3, 3 * kKeysPerPart / 2, 64);
+  const auto keys = grouped(in.key, in.head_dim);
+  std::vector<float> scratch(
+      static_cast<size_t>(attention_scratch_floats(in.queries, in.head_dim)));
+  std::vector<std::vector<float>> sums(2);
+  std::vector<std::vector<AttentionPart>> parts(2);
+  for (size_t p = 0; p < 2; ++p) {
+    sums[p].resize(static_cast<size_t>(in.queries * in.head_dim));
+    parts[p].resize(static_cast<size_t>(in.queries));
+    const auto begin = static_cast<int64_t>(p) * kKeysPerPart;
+    GetParam()->attend({.queries = in.query.data(),
+                        .keys = keys.data(),
+                        .values = in.value.data(),
+                        .visible = in.visible.data(),
+                        .query_count = in.queries,
+                        .head_dim = in.head_dim,
+                        .out = sums[p].data(),
+                        .scratch = scratch.data(),
+                        .begin = begin,
+                        .end = begin + kKeysPerPart,
+                        .partial = parts[p].data()});
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    const float highest = std::max(parts[0][i].highest, parts[1][i].highest);
+    const double weights[] = {std::exp(parts[0][i].highest - highest),
+                              std::exp(parts[1][i].highest - highest)};
+    const double total = weights[0] * parts[0][i].total + weights[1] * parts[1][i].total;
+    const auto want = expected(in, static_cast<int64_t>(i));
+    for (size_t d = 0; d < 64; ++d) {
+      const double sum = weights[0] * sums[0][i * 64 + d] + weights[1] * sums[1][i * 64 + d];
+      ASSERT_NEAR(sum / total, want[d], 2e-5);
+    }
+  }
 }
 
 TEST_P(Attention, QueriesThatSeeOnlyTheFirstKey) {

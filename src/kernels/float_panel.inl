@@ -5,8 +5,32 @@
 
 constexpr int kRowVectors = kGroupRows / kLanes;
 
-template <int kTokens, int kPanels>
-void float_tile(const FloatPanelTask& task) {
+inline F load_values(const float* in) {
+  return load(in);
+}
+inline F load_values(const uint16_t* halves) {
+  return load_half(halves);
+}
+
+/// FloatPanelTask whose panels may be IEEE halves, and lie among other columns: value k + 1 of the
+/// 16 rows stands row_stride behind value k.
+template <class Value>
+struct Panels {
+  const float* inputs;
+  int64_t input_stride;
+  int64_t tokens;
+  const Value* panel;
+  int64_t row_stride;
+  int64_t panel_stride;
+  int64_t panels;
+  int64_t depth;
+  float* out;
+  int64_t out_stride;
+  bool accumulate;
+};
+
+template <int kTokens, int kPanels, class Value>
+void float_tile(const Panels<Value>& task) {
   constexpr int kVectors = kPanels * kRowVectors;
   F sums[kTokens][kVectors];
   for (int t = 0; t < kTokens; ++t) {
@@ -14,11 +38,11 @@ void float_tile(const FloatPanelTask& task) {
     for (int v = 0; v < kVectors; ++v)
       sums[t][v] = task.accumulate ? load(out + v * kLanes) : broadcast(0);
   }
-  const float* panel = task.panel;
-  for (int64_t k = 0; k < task.depth; ++k, panel += kGroupRows) {
+  const Value* panel = task.panel;
+  for (int64_t k = 0; k < task.depth; ++k, panel += task.row_stride) {
     F rows[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      rows[v] = load(panel + v / kRowVectors * task.panel_stride + v % kRowVectors * kLanes);
+      rows[v] = load_values(panel + v / kRowVectors * task.panel_stride + v % kRowVectors * kLanes);
     }
     for (int t = 0; t < kTokens; ++t) {
       const F input = broadcast(task.inputs[t * task.input_stride + k]);
@@ -32,8 +56,8 @@ void float_tile(const FloatPanelTask& task) {
 }
 
 /// The last tile, of at most kTokens tokens.
-template <int kTokens, int kPanels>
-void float_tail(const FloatPanelTask& task) {
+template <int kTokens, int kPanels, class Value>
+void float_tail(const Panels<Value>& task) {
   if constexpr (kTokens > 0) {
     if (task.tokens == kTokens) return float_tile<kTokens, kPanels>(task);
     float_tail<kTokens - 1, kPanels>(task);
@@ -41,8 +65,8 @@ void float_tail(const FloatPanelTask& task) {
 }
 
 /// All tokens times kPanels panels.
-template <int kPanels>
-void float_tokens(FloatPanelTask task) {
+template <int kPanels, class Value>
+void float_tokens(Panels<Value> task) {
   constexpr int kTokens = kFloatTile.tokens;
   for (; task.tokens >= kTokens; task.tokens -= kTokens) {
     float_tile<kTokens, kPanels>(task);
@@ -52,8 +76,8 @@ void float_tokens(FloatPanelTask task) {
   float_tail<kTokens - 1, kPanels>(task);
 }
 
-void float_panel(const FloatPanelTask& task) {
-  FloatPanelTask rest = task;
+template <class Value>
+void multiply_panels(Panels<Value> rest) {
   while (rest.panels > 0) {
     // One token has too few sums to hide the latency of the fma: it takes panels in pairs
     // everywhere.
@@ -69,4 +93,18 @@ void float_panel(const FloatPanelTask& task) {
     rest.panel += panels * rest.panel_stride;
     rest.out += panels * kGroupRows;
   }
+}
+
+void float_panel(const FloatPanelTask& task) {
+  multiply_panels<float>({.inputs = task.inputs,
+                          .input_stride = task.input_stride,
+                          .tokens = task.tokens,
+                          .panel = task.panel,
+                          .row_stride = kGroupRows,
+                          .panel_stride = task.panel_stride,
+                          .panels = task.panels,
+                          .depth = task.depth,
+                          .out = task.out,
+                          .out_stride = task.out_stride,
+                          .accumulate = task.accumulate});
 }

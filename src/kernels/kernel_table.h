@@ -14,12 +14,20 @@ namespace fewbits {
 /// the next four).
 inline constexpr int kGroupRows = 16;
 
+/// Where the keys of a long context may be cut; a multiple of the tile in which they are taken.
+inline constexpr int64_t kKeysPerPart = 512;
+
+/// What parts of one query's keys are joined by.
+struct AttentionPart {
+  float highest;  ///< score; very low where the part has no key that the query sees
+  float total;    ///< of the weights exp(score - highest)
+};
+
 /// Attention of a few queries of one key/value head over cached keys and values (IEEE halves), by
-/// online softmax. Query i sees the last `window` of the first visible[i] keys (>= 1). Rows of keys
-/// and values are head_dim wide and contiguous.
+/// online softmax. Query i sees the last `window` of the first visible[i] keys (>= 1).
 struct AttentionTask {
   const float* queries;    ///< [query_count][head_dim], already scaled by the softmax scale
-  const uint16_t* keys;    ///< [key_count][head_dim]
+  const uint16_t* keys;    ///< [key_count / 16][head_dim][16], whole groups of 16 keys
   const uint16_t* values;  ///< [key_count][head_dim]
   const int64_t* visible;  ///< [query_count]
   int64_t query_count;
@@ -28,6 +36,11 @@ struct AttentionTask {
   float* scratch;  ///< attention_scratch_floats(query_count, head_dim)
   int64_t window = INT64_MAX;
   float cap = 0;  ///< scores become cap * tanh(score / cap); 0: they stay
+
+  // For a part of the keys, to be joined with others: keys [begin, end), begin a multiple of
+  // kKeysPerPart.
+  int64_t begin = 0, end = INT64_MAX;
+  AttentionPart* partial = nullptr;  ///< [query_count]; not null: `out` is not divided by total
 };
 
 /// One row of a layer norm.
