@@ -2,7 +2,8 @@
 """Prefill and decode speed of fewbits beside stock llama.cpp: the same files, the same number of threads, in turn.
 
 Engines that wait by spinning lose much when anything else runs, so each figure is the best of several short runs and
-the two engines alternate; the load average is printed with the table.
+the two engines alternate; the load average is printed with the table. A long --prompt shows decoding behind a long
+context.
 
 usage: build/peers/bin/python bench/against_llama_cpp.py FILE.gguf [MORE.gguf ...]
            [--fewbits build/fewbits] [--threads 2] [--repeats 3] [--prompt 512] [--tokens 32]
@@ -30,10 +31,10 @@ def fewbits_speed(args, path):
 
 
 class LlamaCpp:
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, context):
         import llama_cpp
-        self.model = llama_cpp.Llama(str(path), n_ctx=2048, n_batch=512, n_threads=threads, n_threads_batch=threads,
-                                     verbose=False)
+        self.model = llama_cpp.Llama(str(path), n_ctx=context, n_batch=512, n_threads=threads,
+                                     n_threads_batch=threads, verbose=False)
 
     def speed(self, prompt, tokens):
         ids = self.model.tokenize(prompt_text(prompt).encode())
@@ -47,7 +48,8 @@ class LlamaCpp:
 
 
 def compare(args, path):
-    peer = LlamaCpp(path, args.threads)
+    # Our prompt's tokens and theirs may differ by a few; WORDS have about one token each.
+    peer = LlamaCpp(path, args.threads, 2 * args.prompt + args.tokens)
     ours, theirs = [], []
     for _ in range(args.repeats):
         ours.append(fewbits_speed(args, path))
