@@ -8,7 +8,7 @@
 #include <random>
 
 #include "base/error.h"
-#include "engine/naive_llama.h"
+#include "engine/naive_model.h"
 #include "model/tiny_checkpoint.h"
 
 namespace fewbits {
@@ -67,7 +67,7 @@ double distance_from_naive(const TinyCheckpoint& checkpoint, int64_t count) {
   Engine engine(model, pool, {.batch = 16});
   const std::vector<Token> tokens = random_tokens(model, count);
   std::vector<double> naive;
-  for (const auto& row : NaiveLlama(checkpoint, model.config).logits(tokens)) {
+  for (const auto& row : NaiveModel(checkpoint, *model.architecture, model.config).logits(tokens)) {
     naive.insert(naive.end(), row.begin(), row.end());
   }
   return relative_distance(naive, all_logits(engine, tokens));
@@ -102,6 +102,58 @@ TEST(Engine, AgreesWithTheNaiveForwardForEveryGroupOfHeads) {
     checkpoint.fill();
     EXPECT_LT(distance_from_naive(checkpoint, 21), kCacheRounding) << kv_heads;
   }
+}
+
+struct Described {
+  const char* name;
+  const char* config;  ///< JSON, laid over the tiny Llama's
+};
+
+class EveryArchitecture : public testing::TestWithParam<Described> {};
+
+TEST_P(EveryArchitecture, AgreesWithTheNaiveForward) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config.update(parse_json(GetParam().config, "test"));
+  checkpoint.fill_as_described();
+  EXPECT_LT(distance_from_naive(checkpoint, 16), kCacheRounding);
+}
+
+const Described kDescribed[] = {
+    {"Falcon", R"({"model_type": "falcon", "num_kv_heads": 2, "new_decoder_architecture": true})"},
+    {"FalconWithOneValueHead", R"({"model_type": "falcon", "alibi": false})"},
+    {"Gemma2", R"({"model_type": "gemma2", "head_dim": 16, "sliding_window": 6,
+                   "query_pre_attn_scalar": 20, "attn_logit_softcapping": 2.0,
+                   "final_logit_softcapping": 3.0})"},
+    {"Gemma3", R"({"model_type": "gemma3_text", "head_dim": 16, "sliding_window": 6,
+                   "sliding_window_pattern": 2, "rope_local_base_freq": 100.0,
+                   "rope_scaling": {"rope_type": "linear", "factor": 4.0}})"},
+    {"Gpt2", R"({"model_type": "gpt2"})"},
+    {"Granite", R"({"model_type": "granite", "embedding_multiplier": 3.0,
+                    "residual_multiplier": 0.3, "attention_multiplier": 0.2,
+                    "logits_scaling": 5.0})"},
+    {"Mistral", R"({"model_type": "mistral", "sliding_window": 6})"},
+    {"Mixtral", R"({"model_type": "mixtral", "num_local_experts": 5, "num_experts_per_tok": 2})"},
+    {"Olmo2", R"({"model_type": "olmo2"})"},
+    {"Opt", R"({"model_type": "opt"})"},
+    {"Phi3", R"({"model_type": "phi3", "partial_rotary_factor": 0.5})"},
+    {"Qwen2", R"({"model_type": "qwen2"})"},
+    {"Qwen3", R"({"model_type": "qwen3", "head_dim": 16})"},
+    {"Qwen3Moe", R"({"model_type": "qwen3_moe", "num_experts": 6, "num_experts_per_tok": 3,
+                     "moe_intermediate_size": 32})"},
+    {"StableLm", R"({"model_type": "stablelm", "partial_rotary_factor": 0.25})"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Engine, EveryArchitecture, testing::ValuesIn(kDescribed),
+                         [](const auto& each) { return std::string(each.param.name); });
+
+TEST(Engine, StableLmWithoutASecondNormPutsItsPartsSideBySide) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["model_type"] = "stablelm";
+  checkpoint.fill_as_described();
+  std::erase_if(checkpoint.tensors, [](const auto& named) {
+    return named.first.find("post_attention_layernorm") != std::string::npos;
+  });
+  EXPECT_LT(distance_from_naive(checkpoint, 16), kCacheRounding);
 }
 
 class TinyEngine : public testing::Test {

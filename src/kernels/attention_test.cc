@@ -14,6 +14,8 @@ struct Inputs {
   std::vector<float> query;
   std::vector<uint16_t> key, value;
   std::vector<int64_t> visible;
+  int64_t window = INT64_MAX;
+  float cap = 0;
 };
 
 std::vector<uint16_t> halves_of(const std::vector<float>& values) {
@@ -30,7 +32,9 @@ Inputs make_inputs(int64_t queries, int64_t keys, int64_t head_dim) {
             normal_values(queries * head_dim, seed, 0.7f),
             halves_of(normal_values(keys * head_dim, seed + 1)),
             halves_of(normal_values(keys * head_dim, seed + 2)),
-            {}};
+            {},
+            INT64_MAX,
+            0};
   for (int64_t i = 0; i < queries; ++i) in.visible.push_back(1 + (i * 13 + keys - 1) % keys);
   return in;
 }
@@ -52,13 +56,15 @@ std::vector<uint16_t> grouped(const std::vector<uint16_t>& keys, int64_t head_di
 /// Softmax attention of one query in double.
 std::vector<double> expected(const Inputs& in, int64_t query) {
   std::vector<double> scores;
-  for (int64_t j = 0; j < in.visible[static_cast<size_t>(query)]; ++j) {
+  const int64_t visible = in.visible[static_cast<size_t>(query)];
+  const int64_t first = visible > in.window ? visible - in.window : 0;
+  for (int64_t j = first; j < visible; ++j) {
     double score = 0;
     for (int64_t d = 0; d < in.head_dim; ++d) {
       score += double{in.query[static_cast<size_t>(query * in.head_dim + d)]} *
                half_to_float(in.key[static_cast<size_t>(j * in.head_dim + d)]);
     }
-    scores.push_back(score);
+    scores.push_back(in.cap > 0 ? in.cap * std::tanh(score / double{in.cap}) : score);
   }
   const double highest = *std::max_element(scores.begin(), scores.end());
   double total = 0;
@@ -66,7 +72,8 @@ std::vector<double> expected(const Inputs& in, int64_t query) {
   std::vector<double> out(static_cast<size_t>(in.head_dim));
   for (size_t j = 0; j < scores.size(); ++j) {
     for (size_t d = 0; d < out.size(); ++d) {
-      out[d] += scores[j] / total * half_to_float(in.value[j * out.size() + d]);
+      out[d] += scores[j] / total *
+                half_to_float(in.value[(j + static_cast<size_t>(first)) * out.size() + d]);
     }
   }
   return out;
@@ -80,7 +87,7 @@ void expect_equal(const KernelTable& table, const Inputs& in) {
   Guarded<float> scratch(attention_scratch_floats(in.queries, in.head_dim));
   std::fill_n(scratch.data(), attention_scratch_floats(in.queries, in.head_dim), NAN);
   table.attend({query.data(), key.data(), value.data(), visible.data(), in.queries, in.head_dim,
-                out.data(), scratch.data()});
+                out.data(), scratch.data(), in.window, in.cap});
   for (int64_t i = 0; i < in.queries; ++i) {
     const auto want = expected(in, i);
     for (int64_t d = 0; d < in.head_dim; ++d) {
@@ -96,6 +103,20 @@ TEST_P(Attention, EqualsTheDefinition) {
     for (int64_t queries : {1, 2, 3, 4, 7, 12, 17, 40}) {
       for (int64_t keys : {1, 2, 15, 16, 17, 63, 64, 65, 130})
         expect_equal(*GetParam(), make_inputs(queries, keys, head_dim));
+    }
+  }
+}
+
+TEST_P(Attention, SeesAWindowThroughACap) {
+  for (const int64_t window : {1, 3, 16, 63, 64, 65, 129}) {
+    for (const int64_t keys : {1, 17, 64, 200, 400}) {
+      for (const int64_t queries : {3, 13}) {  // few, and in whole panels, go another way
+        Inputs in = make_inputs(queries, keys, queries == 3 ? 32 : 24);
+        in.window = window;
+        expect_equal(*GetParam(), in);
+        in.cap = 1.5f;
+        expect_equal(*GetParam(), in);
+      }
     }
   }
 }

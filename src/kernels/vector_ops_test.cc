@@ -129,6 +129,71 @@ TEST_P(VectorOps, SiluOfExtremesIsFinite) {
   }
 }
 
+TEST_P(VectorOps, ActivationsFollowTheirDefinitions) {
+  const KernelTable& table = *GetParam();
+  constexpr double kGeluError = 2e-6;  // of the error function: 1.5e-7 times half a few units
+  for (int64_t count = 1; count <= 60; ++count) {
+    const auto values = normal_values(count, static_cast<uint32_t>(count), 4);
+    const auto others = normal_values(count, static_cast<uint32_t>(500 + count));
+    Guarded<float> silu(values), gelu(values), gelu_tanh(values), relu(values), capped(values);
+    Guarded<float> product(values), sum(values);
+    const Guarded<float> other(others);
+    table.silu(silu.data(), count);
+    table.gelu(gelu.data(), count);
+    table.gelu_tanh(gelu_tanh.data(), count);
+    table.relu(relu.data(), count);
+    table.soft_cap(capped.data(), 3, count);
+    table.multiply(product.data(), other.data(), count);
+    table.add_scaled(sum.data(), other.data(), 0.5f, count);
+    for (int64_t i = 0; i < count; ++i) {
+      const double x = values[static_cast<size_t>(i)], y = others[static_cast<size_t>(i)];
+      ASSERT_NEAR(silu[i], x / (1 + std::exp(-x)), 1e-6 * std::abs(x));
+      ASSERT_NEAR(gelu[i], x / 2 * (1 + std::erf(x / std::sqrt(2.0))), kGeluError);
+      const double inner = std::sqrt(2 / 3.14159265358979) * (x + 0.044715 * x * x * x);
+      ASSERT_NEAR(gelu_tanh[i], x / 2 * (1 + std::tanh(inner)), kGeluError);
+      ASSERT_EQ(relu[i], x > 0 ? static_cast<float>(x) : 0.0f);
+      ASSERT_NEAR(capped[i], 3 * std::tanh(x / 3), 1e-6);
+      ASSERT_EQ(product[i], static_cast<float>(x) * static_cast<float>(y));
+      ASSERT_NEAR(sum[i], x + y / 2, 1e-6);
+    }
+  }
+}
+
+TEST_P(VectorOps, ActivationsOfExtremesAreFinite) {
+  const std::vector<float> extremes = {-1e30f, -1000, -20, 0, 20, 1000, 1e30f};
+  for (const auto activation : {GetParam()->gelu, GetParam()->gelu_tanh, GetParam()->silu}) {
+    std::vector<float> x = extremes;
+    activation(x.data(), std::ssize(x));
+    for (size_t i = 0; i < x.size(); ++i) {
+      EXPECT_NEAR(x[i], std::max(extremes[i], 0.0f), 1e-6f * std::abs(extremes[i]) + 1e-6f);
+    }
+  }
+}
+
+TEST_P(VectorOps, LayerNormTakesMeanAndVarianceAway) {
+  for (int64_t count = 1; count <= 70; ++count) {
+    auto values = normal_values(count, static_cast<uint32_t>(count));
+    for (float& value : values) value += 10;
+    const auto gains = normal_values(count, static_cast<uint32_t>(200 + count));
+    const auto biases = normal_values(count, static_cast<uint32_t>(400 + count));
+    const Guarded<float> x(values), gain(gains), bias(biases);
+    Guarded<float> out(count), plain(count);
+    GetParam()->layer_norm({x.data(), gain.data(), bias.data(), 1e-5f, count, out.data()});
+    GetParam()->layer_norm({x.data(), gain.data(), nullptr, 1e-5f, count, plain.data()});
+    double mean = 0, variance = 0;
+    for (const float value : values) mean += double{value} / static_cast<double>(count);
+    for (const float value : values) {
+      variance += (value - mean) * (value - mean) / static_cast<double>(count);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const double normed = (values[at] - mean) / std::sqrt(variance + 1e-5) * gains[at];
+      ASSERT_NEAR(plain[i], normed, 1e-3 * std::abs(gains[at]));
+      ASSERT_NEAR(out[i], plain[i] + biases[at], 1e-6);
+    }
+  }
+}
+
 TEST_P(VectorOps, RopeRotatesPairs) {
   for (int64_t count = 2; count <= 130; count += 2) {
     const int64_t half = count / 2;

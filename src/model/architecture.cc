@@ -410,6 +410,19 @@ bool is_linear_map(Role role) {
   }
 }
 
+bool is_known_architecture(const Json& config) {
+  const auto type = config.find("model_type");
+  return type != config.end() && std::ranges::any_of(architectures(), [&](const Architecture* a) {
+           return std::ranges::any_of(a->model_types, [&](auto known) { return *type == known; });
+         });
+}
+
+bool is_known_architecture(const Metadata& metadata) {
+  const auto name = metadata.string("general.architecture");
+  return name && std::ranges::any_of(architectures(),
+                                     [&](const Architecture* a) { return a->gguf_name == *name; });
+}
+
 const Architecture& architecture_of(const Json& config, std::string_view where) {
   const std::string type = json_string(config, "model_type", where);
   return find_architecture(
@@ -458,7 +471,10 @@ ModelConfig read_config(const Architecture& architecture, const Json& json,
 
 ModelConfig read_config(const Architecture& architecture, const Metadata& metadata,
                         std::string_view where) {
-  const GgufKeys keys(metadata, architecture.gguf_name, where);
+  // A model offered as a llama has keys of its own name.
+  const std::string prefix =
+      metadata.string("general.architecture").value_or(std::string(architecture.gguf_name));
+  const GgufKeys keys(metadata, prefix, where);
   ModelConfig config;
   config.design = architecture.design;
   config.hidden = keys.integer("embedding_length");

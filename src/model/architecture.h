@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/json.h"
@@ -124,6 +126,15 @@ std::span<const Architecture* const> architectures();
 /// everything a GGUF says; the first is taken.
 const Architecture& architecture_of(const Json& config, std::string_view where);
 const Architecture& architecture_of(const Metadata& metadata, std::string_view where);
+
+/// The architecture that a model of an unknown name is offered as where `has_tensor` knows all the
+/// names of Llama's first layer; null where it does not. `gguf`: names as GGUF has them.
+const Architecture* llama_shaped(const std::function<bool(const std::string&)>& has_tensor,
+                                 bool gguf);
+
+/// Whether architecture_of would find one.
+bool is_known_architecture(const Json& config);
+bool is_known_architecture(const Metadata& metadata);
 
 /// Reads and checks the numbers. `tied_embeddings` is what the config says; a GGUF does not say.
 ModelConfig read_config(const Architecture& architecture, const Json& config,

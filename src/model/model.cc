@@ -114,6 +114,23 @@ fs::path needed_file(const fs::path& folder, const char* name, const char* hint)
   throw Error(fmt::format("{}: has no {}; {}", folder.string(), name, hint));
 }
 
+/// The description of a checkpoint, or Llama's where only its tensors speak for that; what to warn
+/// of then is added to `warnings`.
+template <class Source>
+const Architecture& find_architecture(const Source& source, const TensorStore& store, bool gguf,
+                                      std::string_view where, std::vector<std::string>& warnings) {
+  if (!is_known_architecture(source)) {
+    const auto has = [&](const std::string& name) { return store.find(name) != nullptr; };
+    if (const Architecture* llama = llama_shaped(has, gguf)) {
+      warnings.push_back(
+          "the architecture is not known; its tensors have Llama's names, so it is taken for a "
+          "Llama: compare its output with the original's before trusting it");
+      return *llama;
+    }
+  }
+  return architecture_of(source, where);
+}
+
 Model open_folder(const fs::path& folder) {
   const fs::path config_file =
       needed_file(folder, "config.json", "a model is a Hugging Face folder or a .gguf file");
@@ -121,10 +138,13 @@ Model open_folder(const fs::path& folder) {
       folder, "tokenizer.json", "save the tokenizer in its fast form next to the weights");
   const Json json = read_json_file(config_file);
   const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
-  const Architecture& architecture = architecture_of(json, config_file.string());
+  TensorStore store = open_safetensors_folder(folder);
+  std::vector<std::string> warnings;
+  const Architecture& architecture =
+      find_architecture(json, store, false, config_file.string(), warnings);
   const ModelConfig config = read_config(architecture, json, config_file.string());
   Model model{.path = folder,
-              .store = open_safetensors_folder(folder),
+              .store = std::move(store),
               .derived = {},
               .architecture = &architecture,
               .config = config,
@@ -134,7 +154,7 @@ Model open_folder(const fs::path& folder) {
               .chat_template = read_chat_template(folder, tokenizer_config),
               .stop_tokens = read_stop_tokens(folder, config.vocabulary),
               .weights = {},
-              .warnings = {}};
+              .warnings = std::move(warnings)};
   find_weights(model, SourceKind::kHuggingFace);
   check_model(model);
   model.metadata = describe(model);
@@ -145,7 +165,8 @@ Model open_file(const fs::path& path) {
   const std::string where = path.string();
   TensorStore store = open_gguf(path);
   Metadata metadata = store.metadata();
-  const Architecture& architecture = architecture_of(metadata, where);
+  std::vector<std::string> warnings;
+  const Architecture& architecture = find_architecture(metadata, store, true, where, warnings);
   const ModelConfig config = read_config(architecture, metadata, where);
   Tokenizer tokenizer = Tokenizer::from_gguf(metadata, where);
   std::string chat_template = metadata.string("tokenizer.chat_template").value_or("");
@@ -159,7 +180,7 @@ Model open_file(const fs::path& path) {
               .chat_template = std::move(chat_template),
               .stop_tokens = {},
               .weights = {},
-              .warnings = {}};
+              .warnings = std::move(warnings)};
   find_weights(model, SourceKind::kGguf);
   check_model(model);
   return model;

@@ -120,9 +120,6 @@ TEST_P(RefusedConfig, InOneClearLine) {
 }
 
 const BadConfig kBadConfigs[] = {
-    {"model_type", "\"foo\"", "'model_type: \"foo\"' is no known architecture"},
-    {"model_type", "\"foo\"", "known: falcon, gemma2, gemma3_text, "},
-    {"model_type", "7", "'model_type' must be a string"},
     {"hidden_act", "\"gelu\"", "'hidden_act: \"gelu\"' is not supported for llama"},
     {"attention_bias", "true", "'attention_bias: true' is not supported"},
     {"quantization_config", "{\"quant_method\": \"awq\"}", "already quantized (awq)"},
@@ -305,7 +302,7 @@ TEST(Model, RefusesGgufKeysItCannotHonour) {
   };
   EXPECT_EQ(error_with([](Metadata&) {}), "");
   EXPECT_THAT(error_with([](Metadata& m) { m.set_string("general.architecture", "rwkv"); }),
-              HasSubstr("'general.architecture: \"rwkv\"' is no known architecture"));
+              HasSubstr("metadata key 'rwkv.embedding_length' is missing"));
   EXPECT_THAT(error_with([](Metadata& m) { m.erase("llama.block_count"); }),
               HasSubstr("metadata key 'llama.block_count' is missing"));
   EXPECT_THAT(error_with([](Metadata& m) { m.set_uint32("llama.expert_count", 8); }),
@@ -316,6 +313,19 @@ TEST(Model, RefusesGgufKeysItCannotHonour) {
               HasSubstr("'llama.rope.scaling.type' is 'yarn'"));
   EXPECT_THAT(error_with([](Metadata& m) { m.set_uint32("llama.attention.head_count", 12); }),
               HasSubstr("the config asks for"));
+}
+
+TEST(Model, TakesAnUnknownNameWithLlamasTensorsForALlama) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["model_type"] = "foo";
+  const Model model = open_model(checkpoint.write());
+  EXPECT_THAT(model.warnings, testing::ElementsAre(HasSubstr("taken for a Llama")));
+  EXPECT_EQ(model.metadata.string("general.architecture"), "llama");
+  checkpoint.config["clip_qkv"] = 8.0;
+  EXPECT_THAT(error_of(checkpoint), HasSubstr("'clip_qkv: 8.0' is not supported"));
+  checkpoint.config.erase("clip_qkv");
+  checkpoint.tensors.erase("model.layers.0.mlp.gate_proj.weight");
+  EXPECT_THAT(error_of(checkpoint), HasSubstr("'model_type: \"foo\"' is no known architecture"));
 }
 
 TEST(Architectures, AreSortedAndWhole) {

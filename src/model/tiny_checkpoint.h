@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -16,11 +17,20 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "formats/tensor_view.h"
+#include "model/architecture.h"
 #include "model/config.h"
 
 // For tests, here and in the layers above: a Hugging Face folder with a tiny random Llama in F32,
 // whose parts a test changes before it is written.
 namespace fewbits {
+
+/// The pattern with its first "{}" replaced.
+inline std::string numbered(std::string_view pattern, int64_t number) {
+  std::string name(pattern);
+  const size_t place = name.find("{}");
+  if (place != std::string::npos) name.replace(place, 2, std::to_string(number));
+  return name;
+}
 
 class TinyCheckpoint {
  public:
@@ -82,11 +92,35 @@ class TinyCheckpoint {
     add("lm_head.weight", {vocabulary(), hidden}, 0.2f);
   }
 
+  /// Random tensors of every name that the description of `config`'s architecture has.
+  void fill_as_described() {
+    tensors.clear();
+    const Architecture& architecture = architecture_of(config, "tiny");
+    const ModelConfig read = read_config(architecture, config, "tiny");
+    for (const TensorName& name : architecture.tensors) {
+      const bool of_layer = name.gguf.find("{}") != name.gguf.npos;
+      const bool experts = name.gguf.find("_exps") != name.gguf.npos || name.role == Role::kRouter;
+      const bool dense = name.role == Role::kGate || name.role == Role::kUp ||
+                         name.role == Role::kGateUp || name.role == Role::kDown;
+      if (name.hugging_face.empty() || (experts && read.experts == 0) ||
+          (dense && read.experts > 0)) {
+        continue;
+      }
+      for (int64_t layer = 0; layer < (of_layer ? read.layers : 1); ++layer) {
+        add_described(architecture, name, layer, expected_shape(name.role, read));
+      }
+    }
+  }
+
   void add(const std::string& name, const Shape& shape, float deviation) {
+    add_around(shape.size() == 1 ? 1.0f : 0.0f, name, shape, deviation);
+  }
+
+  void add_around(float mean, const std::string& name, const Shape& shape, float deviation) {
     Tensor tensor{shape, {}};
     int64_t count = 1;
     for (const int64_t size : shape) count *= size;
-    std::normal_distribution<float> normal(shape.size() == 1 ? 1.0f : 0.0f, deviation / 4);
+    std::normal_distribution<float> normal(mean, deviation / 4);
     for (int64_t i = 0; i < count; ++i) tensor.values.push_back(normal(random_));
     tensors[name] = std::move(tensor);
   }
@@ -105,6 +139,23 @@ class TinyCheckpoint {
   }
 
  private:
+  void add_described(const Architecture& architecture, const TensorName& name, int64_t layer,
+                     Shape shape) {
+    const std::string stored = numbered(name.hugging_face, layer);
+    const bool bias = stored.ends_with(".bias");
+    const bool gain = !bias && (shape.size() == 1 || stored.find("norms.") != stored.npos);
+    const float mean = gain && !architecture.norms_around_one ? 1.0f : 0.0f;
+    const bool in_parts = stored.find("{}") != stored.npos;
+    const int64_t parts = in_parts ? shape.front() : 1;
+    if (in_parts) shape.erase(shape.begin());
+    const bool of_layer = name.gguf.find("{}") != name.gguf.npos;
+    if (architecture.transposed && of_layer) std::reverse(shape.begin(), shape.end());
+    for (int64_t part = 0; part < parts; ++part) {
+      const float deviation = shape.size() == 1 ? 1.0f : of_layer ? 0.5f : 1.5f;
+      add_around(mean, numbered(stored, part), shape, deviation);
+    }
+  }
+
   void write_weights() const {
     Json header = Json::object();
     size_t offset = 0;

@@ -15,6 +15,7 @@ using enum Role;
 // The layer count by which llama.cpp knows Llama's 70B, whose eight query heads share each value
 // head: its small value matrices get one more step.
 constexpr int64_t kLayersOf70B = 80;
+constexpr int64_t kExpertsOfMixtral = 8;
 
 const std::vector<Mix>& table() {
   static const std::vector<Mix> mixes = {
@@ -91,6 +92,34 @@ bool applies(When when, int64_t layer, const MixContext& context) {
   return false;
 }
 
+/// llama.cpp's category of a tensor goes by its name: a fused matrix counts as the value's, the
+/// experts' matrices as those they stand for.
+Role counted_as(Role role) {
+  switch (role) {
+    case kQueryKeyValue:
+      return kValue;
+    case kExpertDown:
+      return kDown;
+    case kExpertGate:
+      return kGate;
+    case kExpertUp:
+    case kGateUp:
+      return kUp;
+    default:
+      return role;
+  }
+}
+
+/// Beside eight experts the matrices of attention are small: they get more bits.
+const Format* format_beside_experts(const Mix& mix, Role role) {
+  constexpr std::array kMoreForOutput = {"IQ4_NL", "IQ4_XS", "Q2_K",  "Q3_K_M",
+                                         "Q3_K_S", "Q4_K_M", "Q4_K_S"};
+  if (role == kKey || role == kValue) return &format_named("Q8_0");
+  if (role != kAttentionOutput) return nullptr;
+  const bool more = std::ranges::find(kMoreForOutput, mix.name) != kMoreForOutput.end();
+  return &format_named(more ? "Q5_K" : mix.base);
+}
+
 const Format& output_format(const Format& base, int64_t columns) {
   if (columns % base.block_values != 0) return format_named("Q8_0");
   return base.name == "Q8_0" ? base : format_named("Q6_K");
@@ -119,6 +148,10 @@ const Format& mix_format(const Mix& mix, Role role, int64_t layer, int64_t colum
   if (base.is_float()) return base;
   const bool tied = context.config->tied_embeddings;
   if (role == kOutput || (role == kEmbedding && tied)) return output_format(base, columns);
+  role = counted_as(role);
+  if (context.config->experts == kExpertsOfMixtral) {
+    if (const Format* format = format_beside_experts(mix, role)) return *format;
+  }
   const Format* format = &base;
   for (const MixRule& rule : mix.rules) {
     if (rule.role == role && applies(rule.when, layer, context)) {

@@ -32,6 +32,9 @@ extern const Architecture architecture;
 namespace olmo2 {
 extern const Architecture architecture;
 }
+namespace opt {
+extern const Architecture architecture;
+}
 namespace phi3 {
 extern const Architecture architecture;
 }
