@@ -444,9 +444,12 @@ const Architecture& architecture_of(const Metadata& metadata, std::string_view w
       fmt::format("general.architecture: \"{}\"", *name));
 }
 
-ModelConfig read_config(const Architecture& architecture, const Json& json,
+ModelConfig read_config(const Architecture& architecture, const Json& stated,
                         std::string_view where) {
-  refuse_unsupported(architecture, json, where);
+  refuse_unsupported(architecture, stated, where);
+  Json json = architecture.defaults.empty() ? Json::object()
+                                            : parse_json(architecture.defaults, architecture.name);
+  for (const auto& [key, value] : stated.items()) json[key] = value;
   ModelConfig config;
   config.design = architecture.design;
   read_sizes(architecture, json, config, where);

@@ -105,10 +105,11 @@ struct Architecture {
       false;  ///< GGUF keeps the rows of q and k with each RoPE pair side by side
   LayerDesign design = {};
   std::span<const NumberKey> numbers = {};
-  std::string_view prefix = {};   ///< what some checkpoints put before every Hugging Face name
-  bool tied_by_default = false;   ///< tie_word_embeddings where config.json is silent
-  bool norms_around_one = false;  ///< Hugging Face keeps norm gains less one, GGUF whole
-  bool transposed = false;        ///< Hugging Face keeps layers' matrices as {columns, rows}
+  std::string_view defaults = {};  ///< JSON: what config.json leaves out where it is so
+  std::string_view prefix = {};    ///< what some checkpoints put before every Hugging Face name
+  bool tied_by_default = false;    ///< tie_word_embeddings where config.json is silent
+  bool norms_around_one = false;   ///< Hugging Face keeps norm gains less one, GGUF whole
+  bool transposed = false;         ///< Hugging Face keeps layers' matrices as {columns, rows}
   bool grouped_qkv =
       false;  ///< Hugging Face keeps each key/value head behind the queries it serves
   int64_t ffn_multiple = 0;  ///< feed-forward size over hidden size where config.json is silent

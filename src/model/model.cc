@@ -108,6 +108,15 @@ void check_model(const Model& model) {
   }
 }
 
+/// The config of the text part where the model has others that nobody here knows.
+Json text_part(Json config, std::vector<std::string>& warnings) {
+  const auto text = config.is_object() ? config.find("text_config") : config.end();
+  if (!config.is_object() || text == config.end() || !text->is_object()) return config;
+  if (is_known_architecture(config) || !is_known_architecture(*text)) return config;
+  warnings.push_back("only the text part of the model is used; images and sounds are not for it");
+  return *text;
+}
+
 fs::path needed_file(const fs::path& folder, const char* name, const char* hint) {
   const fs::path file = folder / name;
   if (fs::is_regular_file(file)) return file;
@@ -136,10 +145,10 @@ Model open_folder(const fs::path& folder) {
       needed_file(folder, "config.json", "a model is a Hugging Face folder or a .gguf file");
   const fs::path tokenizer_file = needed_file(
       folder, "tokenizer.json", "save the tokenizer in its fast form next to the weights");
-  const Json json = read_json_file(config_file);
+  std::vector<std::string> warnings;
+  const Json json = text_part(read_json_file(config_file), warnings);
   const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
   TensorStore store = open_safetensors_folder(folder);
-  std::vector<std::string> warnings;
   const Architecture& architecture =
       find_architecture(json, store, false, config_file.string(), warnings);
   const ModelConfig config = read_config(architecture, json, config_file.string());

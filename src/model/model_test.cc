@@ -315,6 +315,23 @@ TEST(Model, RefusesGgufKeysItCannotHonour) {
               HasSubstr("the config asks for"));
 }
 
+TEST(Model, TakesTheTextPartOfAModelWithOthers) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config.update(parse_json(
+      R"({"model_type": "gemma3_text", "head_dim": 16, "query_pre_attn_scalar": 16})", "test"));
+  checkpoint.fill_as_described();
+  const Json text = checkpoint.config;
+  checkpoint.config = {{"model_type", "gemma3"}, {"text_config", text}};
+  checkpoint.config["text_config"].erase("rms_norm_eps");
+  auto tensors = std::move(checkpoint.tensors);
+  for (auto& [name, tensor] : tensors) checkpoint.tensors["language_model." + name] = tensor;
+  checkpoint.add("vision_tower.patches.weight", {4, 4}, 1);
+  const Model model = open_model(checkpoint.write());
+  EXPECT_EQ(model.config.norm_epsilon, 1e-6);
+  EXPECT_EQ(model.config.head_dim, 16);
+  EXPECT_THAT(model.warnings, testing::Contains(HasSubstr("only the text part")));
+}
+
 TEST(Model, TakesAnUnknownNameWithLlamasTensorsForALlama) {
   TinyCheckpoint checkpoint;
   checkpoint.config["model_type"] = "foo";

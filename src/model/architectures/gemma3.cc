@@ -26,6 +26,15 @@ constexpr std::array<NumberKey, 2> kNumbers = {{
     {"rope_local_base_freq", "", &ModelConfig::rope_theta_local},
 }};
 
+// The multimodal models' config.json states only what differs from transformers' class.
+constexpr std::string_view kDefaults = R"({
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208,
+    "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+    "query_pre_attn_scalar": 256})";
+
+// Text is what this program is for.
+constexpr std::array<std::string_view, 2> kIgnored = {"vision_tower.*", "multi_modal_projector.*"};
+
 void complete(ModelConfig& config, const Json* json, std::string_view where) {
   gemma_family::complete(config, json, kLayersOf27B, where);
   if (config.rope_theta_local == 0) config.rope_theta_local = kLocalTheta;
@@ -36,10 +45,13 @@ constinit const Architecture architecture = {
     .model_types = kModelTypes,
     .gguf_name = "gemma3",
     .tensors = kTensors,
+    .ignored = kIgnored,
     .demanded = kDemanded,
     .design = {.activation = LayerDesign::Activation::kGeluTanh,
                .query_key_norm = LayerDesign::QueryKeyNorm::kHead},
     .numbers = kNumbers,
+    .defaults = kDefaults,
+    .prefix = "language_model.",
     .tied_by_default = true,
     .norms_around_one = true,
     .full_period = 6,
