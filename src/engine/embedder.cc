@@ -1,5 +1,7 @@
 #include "engine/embedder.h"
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "kernels/kernel_table.h"
 
@@ -27,6 +29,13 @@ Embedder::Embedder(const Model& model)
   if (!type_.empty()) type_.resize(static_cast<size_t>(config_.hidden));
 }
 
+void check_position(int64_t position, const ModelConfig& config) {
+  if (config.has_rope() || position < config.context) return;
+  throw Error(
+      fmt::format("position {} is beyond the {} that the model has learned; use fewer tokens",
+                  position, config.context));
+}
+
 void Embedder::finish(float* row, int64_t position) const {
   const int64_t hidden = config_.hidden;
   if (config_.embedding_scale != 1) {
@@ -34,8 +43,8 @@ void Embedder::finish(float* row, int64_t position) const {
     for (int64_t i = 0; i < hidden; ++i) row[i] *= scale;
   }
   if (!positions_.empty()) {
+    check_position(position, config_);
     const int64_t offset = (position + config_.position_offset) * hidden;
-    check(offset + hidden <= std::ssize(positions_));
     kernels().add(row, positions_.data() + offset, hidden);
   }
   if (!type_.empty()) kernels().add(row, type_.data(), hidden);

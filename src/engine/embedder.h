@@ -14,7 +14,7 @@ class Embedder {
  public:
   explicit Embedder(const Model& model);
 
-  /// In place, [hidden size]. REQUIRES: position < context. Tokens are of type 0.
+  /// In place, [hidden size]. Tokens are of type 0. Throws Error as check_position does.
   void finish(float* row, int64_t position) const;
 
  private:
@@ -23,6 +23,9 @@ class Embedder {
   std::vector<float> type_;       ///< [hidden size]
   NormWeights norm_;
 };
+
+/// Throws Error for a position that a model with a table of them has no row for.
+void check_position(int64_t position, const ModelConfig& config);
 
 /// All values of a weight, rows in our order; empty where the model has no such weight.
 std::vector<float> load_values(const Model& model, Role role, int64_t layer = -1);

@@ -365,6 +365,7 @@ std::span<const float> Engine::forward(std::span<const Token> tokens, KvCache& c
   check(count <= cache.capacity() - cache.length());
   check(config().design.causal || count <= impl_->batch);  // all must see each other
   check(rows >= 0 && rows <= count);
+  if (count > 0) check_position(cache.length() + count - 1, config());
   check(std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < config().vocabulary; }));
   impl_->finals.resize(static_cast<size_t>(rows * hidden));
   for (int64_t begin = 0; begin < count; begin += impl_->batch) {

@@ -156,6 +156,18 @@ TEST(Engine, StableLmWithoutASecondNormPutsItsPartsSideBySide) {
   EXPECT_LT(distance_from_naive(checkpoint, 16), kCacheRounding);
 }
 
+TEST(Engine, RefusesPositionsThatTheModelHasNotLearned) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["model_type"] = "gpt2";
+  checkpoint.fill_as_described();
+  const Model model = open_model(checkpoint.write());
+  ThreadPool pool(1);
+  Engine engine(model, pool);
+  KvCache cache(model.config, 200);
+  engine.forward(random_tokens(model, 128), cache, 0);
+  EXPECT_THROW(engine.forward(random_tokens(model, 1), cache, 0), Error);
+}
+
 class TinyEngine : public testing::Test {
  protected:
   TinyCheckpoint checkpoint_;
