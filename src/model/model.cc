@@ -143,8 +143,6 @@ const Architecture& find_architecture(const Source& source, const TensorStore& s
 Model open_folder(const fs::path& folder) {
   const fs::path config_file =
       needed_file(folder, "config.json", "a model is a Hugging Face folder or a .gguf file");
-  const fs::path tokenizer_file = needed_file(
-      folder, "tokenizer.json", "save the tokenizer in its fast form next to the weights");
   std::vector<std::string> warnings;
   const Json json = text_part(read_json_file(config_file), warnings);
   const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
@@ -158,8 +156,7 @@ Model open_folder(const fs::path& folder) {
               .architecture = &architecture,
               .config = config,
               .metadata = {},
-              .tokenizer = Tokenizer::from_json(read_json_file(tokenizer_file), tokenizer_config,
-                                                tokenizer_file.string()),
+              .tokenizer = Tokenizer::from_folder(folder, tokenizer_config),
               .chat_template = read_chat_template(folder, tokenizer_config),
               .stop_tokens = read_stop_tokens(folder, config.vocabulary),
               .weights = {},

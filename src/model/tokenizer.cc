@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "model/tokenizers/parts.h"
+#include "model/tokenizers/sentence_piece.h"
 
 namespace fewbits {
 namespace {
@@ -56,6 +58,30 @@ Tokenizer Tokenizer::from_json(const Json& tokenizer, const Json& config, std::s
   auto impl = std::make_unique<Impl>();
   impl->parts = tokenizer_from_json(tokenizer, config, where);
   return Tokenizer(std::move(impl));
+}
+
+Tokenizer Tokenizer::from_sentence_piece(std::string_view bytes, const Json& config,
+                                         std::string_view where) {
+  auto impl = std::make_unique<Impl>();
+  impl->parts = tokenizer_from_sentence_piece(bytes, config, where);
+  return Tokenizer(std::move(impl));
+}
+
+Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder, const Json& config) {
+  if (const auto file = folder / "tokenizer.json"; std::filesystem::is_regular_file(file)) {
+    return from_json(read_json_file(file), config, file.string());
+  }
+  for (const char* name : {"tokenizer.model", "spiece.model"}) {
+    const auto path = folder / name;
+    if (!std::filesystem::is_regular_file(path)) continue;
+    const MappedFile file = MappedFile::open(path);
+    const auto bytes = file.bytes();
+    return from_sentence_piece({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, config,
+                               path.string());
+  }
+  throw Error(fmt::format(
+      "{}: has no tokenizer.json or tokenizer.model; save the tokenizer next to the weights",
+      folder.string()));
 }
 
 Tokenizer Tokenizer::from_gguf(const Metadata& metadata, std::string_view where) {

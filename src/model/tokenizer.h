@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,14 +16,21 @@ namespace fewbits {
 
 using Token = int32_t;
 
-/// Text <-> tokens, equal to the tokenizer the model was trained with: byte-level BPE and
-/// SentencePiece BPE, from a Hugging Face tokenizer.json or from GGUF metadata. Immutable and safe
-/// to share between threads once built. Movable. Its parts are in tokenizers/.
+/// Text <-> tokens, equal to the tokenizer the model was trained with: byte-level and
+/// SentencePiece BPE, Unigram and WordPiece, from a Hugging Face tokenizer.json, a SentencePiece
+/// tokenizer.model or GGUF metadata. Immutable and safe to share between threads once built.
+/// Movable. Its parts are in tokenizers/.
 class Tokenizer {
  public:
   /// `config` is tokenizer_config.json or null. Throws Error naming the part of the JSON that is
   /// unknown or wrong.
   static Tokenizer from_json(const Json& tokenizer, const Json& config, std::string_view where);
+  /// A tokenizer.model: a ModelProto of SentencePiece. Throws Error where it is none.
+  static Tokenizer from_sentence_piece(std::string_view bytes, const Json& config,
+                                       std::string_view where);
+  /// tokenizer.json of a Hugging Face folder or, where it is missing, tokenizer.model or
+  /// spiece.model. Throws Error where there is none of them.
+  static Tokenizer from_folder(const std::filesystem::path& folder, const Json& config);
   static Tokenizer from_gguf(const Metadata& metadata, std::string_view where);
 
   Tokenizer(Tokenizer&&) noexcept;

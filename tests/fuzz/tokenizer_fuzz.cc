@@ -1,6 +1,6 @@
 // Any bytes as a tokenizer and as its text: tokens or an Error. The first line is a tokenizer.json,
-// or what stands for GGUF's metadata; all that follows is text to encode and, as numbers, to
-// decode.
+// "sp" and a tokenizer.model in hexadecimal, or what stands for GGUF's metadata; all that follows
+// is text to encode and, as numbers, to decode.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -28,7 +28,8 @@ std::vector<std::string> fields(std::string_view text, char separator) {
   return parts;
 }
 
-/// "llama" or "gpt2" TAB pre TAB tokens TAB merges, the lists separated by \x01. A token's kind and
+/// "llama", "gpt2", "bert" or "t5" TAB pre TAB tokens TAB merges, the lists separated by \x01. For
+/// "t5" the merges are the charsmap's bytes. A token's kind and
 /// score come from its first byte, which is not part of it.
 Metadata metadata_of(std::string_view line) {
   auto columns = fields(line, '\t');
@@ -49,10 +50,27 @@ Metadata metadata_of(std::string_view line) {
   metadata.set_int32s("tokenizer.ggml.token_type", std::move(kinds));
   metadata.set_floats("tokenizer.ggml.scores", std::move(scores));
   metadata.set_strings("tokenizer.ggml.merges", fields(columns[3], '\x01'));
+  if (columns[0] == "t5") {
+    std::vector<int64_t> charsmap;
+    for (const char byte : columns[3]) charsmap.push_back(static_cast<uint8_t>(byte));
+    metadata.set_int32s("tokenizer.ggml.precompiled_charsmap", std::move(charsmap));
+  }
   return metadata;
 }
 
+std::string from_hex(std::string_view text) {
+  const auto digit = [](char c) { return c <= '9' ? c - '0' : (c | 32) - 'a' + 10; };
+  std::string bytes;
+  for (size_t i = 0; i + 1 < text.size(); i += 2) {
+    bytes += static_cast<char>((digit(text[i]) << 4 | (digit(text[i + 1]) & 15)) & 0xFF);
+  }
+  return bytes;
+}
+
 Tokenizer open(std::string_view line) {
+  if (line.starts_with("sp ")) {
+    return Tokenizer::from_sentence_piece(from_hex(line.substr(3)), Json(), "fuzz");
+  }
   if (line.starts_with('{')) return Tokenizer::from_json(parse_json(line, "fuzz"), Json(), "fuzz");
   return Tokenizer::from_gguf(metadata_of(line), "fuzz");
 }

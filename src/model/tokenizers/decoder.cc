@@ -7,6 +7,13 @@
 namespace fewbits {
 namespace {
 
+/// What is taken back, in this order: the list of the original.
+constexpr std::pair<std::string_view, std::string_view> kCleanUp[] = {
+    {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
+    {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
+    {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+};
+
 std::string apply_step(DecodeByteLevel, std::string text, bool) {
   auto bytes = bytes_from_spelling(text);
   return bytes ? std::move(*bytes) : text;
@@ -40,6 +47,18 @@ std::string apply_step(const DecodeStrip& step, std::string text, bool) {
   return std::string(rest);
 }
 
+std::string apply_step(const DecodeWordPiece& step, std::string text, bool first) {
+  if (first) return text;
+  return text.starts_with(step.mark) ? text.substr(step.mark.size()) : " " + text;
+}
+
+std::string apply_step(DecodeCleanUp, std::string text, bool) {
+  for (const auto& [from, to] : kCleanUp) {
+    text = replace_matches(text, TextPattern::literal(std::string(from)), to);
+  }
+  return text;
+}
+
 DecodeMarks marks_from_json(const Json& json, std::string_view where) {
   const bool legacy = json_bool_or(json, "add_prefix_space", true, where);
   const std::string scheme =
@@ -51,6 +70,7 @@ DecoderStep step_from_json(const Json& json, const std::string& type, std::strin
   if (type == "ByteLevel") return DecodeByteLevel{};
   if (type == "ByteFallback") return DecodeByteFallback{};
   if (type == "Metaspace") return marks_from_json(json, where);
+  if (type == "WordPiece") return DecodeWordPiece{json_string_or(json, "prefix", "##", where)};
   if (type == "Replace") {
     return DecodeReplace{pattern_from_json(json, "pattern", where),
                          json_string(json, "content", where)};
@@ -61,7 +81,8 @@ DecoderStep step_from_json(const Json& json, const std::string& type, std::strin
                        json_integer_or(json, "stop", 0, where)};
   }
   unknown_part("decoder", type,
-               {"ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Sequence", "Strip"},
+               {"ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Sequence", "Strip",
+                "WordPiece"},
                where);
 }
 
@@ -88,6 +109,9 @@ Decoder Decoder::from_json(const Json& json, std::string_view where) {
     // Only Strip tells one text from many; the rest must reach the single piece too.
     auto& steps = fused && type == "Strip" ? text_steps : token_steps;
     steps.push_back(step_from_json(*step, type, where));
+    if (type == "WordPiece" && json_bool_or(*step, "cleanup", true, where)) {
+      steps.emplace_back(DecodeCleanUp{});
+    }
   }
   return Decoder(std::move(token_steps), std::move(text_steps));
 }

@@ -36,8 +36,16 @@ struct DecodeStrip {
   int64_t end = 0;
 };
 
-using DecoderStep =
-    std::variant<DecodeByteLevel, DecodeByteFallback, DecodeReplace, DecodeMarks, DecodeStrip>;
+/// WordPiece: a token with the mark continues the word before it, every other begins one.
+struct DecodeWordPiece {
+  std::string mark;
+};
+
+/// Takes back the spaces that WordPiece puts in front of punctuation and contractions.
+struct DecodeCleanUp {};
+
+using DecoderStep = std::variant<DecodeByteLevel, DecodeByteFallback, DecodeReplace, DecodeMarks,
+                                 DecodeStrip, DecodeWordPiece, DecodeCleanUp>;
 
 class Decoder {
  public:

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "model/tokenizers/parts.h"
 #include "model/tokenizers/pre_names.h"
+#include "model/tokenizers/sentence_piece_text.h"
 
 // The tokenizer.ggml.* keys of a GGUF file, with the meaning and the defaults of stock llama.cpp.
 namespace fewbits {
@@ -80,25 +82,34 @@ std::optional<Token> special_token(const Metadata& metadata, const char* name,
   return fallback && vocabulary.has(*fallback) ? fallback : std::nullopt;
 }
 
-void read_special_tokens(const Metadata& metadata, bool sentence_piece, TokenizerParts& parts) {
-  using Default = std::optional<Token>;  // SentencePiece models may leave out the usual three
-  const auto read = [&](const char* name, Default fallback) {
-    return special_token(metadata, name, sentence_piece ? fallback : Default(), parts.vocabulary);
+/// The special tokens of a file that does not name them; -1: none.
+struct Defaults {
+  Token unknown = -1;
+  Token bos = -1;
+  Token eos = -1;
+  Token padding = -1;
+};
+
+void read_special_tokens(const Metadata& metadata, const Defaults& defaults,
+                         TokenizerParts& parts) {
+  const auto read = [&](const char* name, Token fallback) {
+    return special_token(metadata, name, fallback, parts.vocabulary);
   };
-  parts.unknown = read("unknown", 0);
-  parts.bos = read("bos", 1);
-  parts.eos = read("eos", 2);
-  parts.padding = read("padding", std::nullopt);
+  parts.unknown = read("unknown", defaults.unknown);
+  parts.bos = read("bos", defaults.bos);
+  parts.eos = read("eos", defaults.eos);
+  parts.padding = read("padding", defaults.padding);
+  parts.mask = read("mask", -1);
   for (const char* name : {"eot", "eom"}) {
-    if (const auto token = read(name, std::nullopt)) parts.end_tokens.push_back(*token);
+    if (const auto token = read(name, -1)) parts.end_tokens.push_back(*token);
   }
 }
 
-void read_flags(const Metadata& metadata, bool adds_bos, TokenizerParts& parts) {
+void read_flags(const Metadata& metadata, bool adds_bos, bool adds_eos, TokenizerParts& parts) {
   if (metadata.boolean("tokenizer.ggml.add_bos_token").value_or(adds_bos) && parts.bos) {
     parts.prefix = {*parts.bos};
   }
-  if (metadata.boolean("tokenizer.ggml.add_eos_token").value_or(false) && parts.eos) {
+  if (metadata.boolean("tokenizer.ggml.add_eos_token").value_or(adds_eos) && parts.eos) {
     parts.suffix = {*parts.eos};
   }
 }
@@ -146,29 +157,77 @@ void build_byte_level(const Metadata& metadata, std::string_view where, Tokenize
   std::vector<DecoderStep> decode;
   decode.emplace_back(DecodeByteLevel{});
   parts.decoder = Decoder(std::move(decode), {});
-  read_special_tokens(metadata, /*sentence_piece=*/false, parts);
-  read_flags(metadata, name.adds_bos, parts);
+  read_special_tokens(metadata, {}, parts);
+  read_flags(metadata, name.adds_bos, /*adds_eos=*/false, parts);
 }
 
 void build_sentence_piece(const Metadata& metadata, TokenizerParts& parts) {
   parts.gguf_pre = metadata.string("tokenizer.ggml.pre").value_or("default");
   const bool prefix = metadata.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
-  std::vector<NormalizerStep> steps;
-  if (prefix) steps.emplace_back(PrependText{kSpaceMark});
-  steps.emplace_back(ReplaceText{TextPattern::literal(" "), kSpaceMark});
-  parts.normalizer = Normalizer(std::move(steps));
-  read_special_tokens(metadata, /*sentence_piece=*/true, parts);
+  parts.normalizer = normalizer_of({.prefix = prefix}, "tokenizer");
+  read_special_tokens(metadata, {.unknown = 0, .bos = 1, .eos = 2}, parts);
   Bpe::Options options;
   options.byte_fallback = true;
   options.unknown = parts.unknown;
   parts.set_model(Bpe::from_scores(parts.vocabulary, options));
-  std::vector<DecoderStep> text_steps;
-  if (prefix) text_steps.emplace_back(DecodeStrip{" ", 1, 0});
-  std::vector<DecoderStep> token_steps;
-  token_steps.emplace_back(DecodeReplace{TextPattern::literal(kSpaceMark), " "});
-  token_steps.emplace_back(DecodeByteFallback{});
-  parts.decoder = Decoder(std::move(token_steps), std::move(text_steps));
-  read_flags(metadata, /*adds_bos=*/true, parts);
+  parts.decoder = decoder_of_marks(prefix);
+  read_flags(metadata, /*adds_bos=*/true, /*adds_eos=*/false, parts);
+}
+
+/// GGUF's "bert": BERT's own text stages; the vocabulary marks what begins a word.
+void build_word_piece(const Metadata& metadata, TokenizerParts& parts, std::string_view where) {
+  parts.gguf_pre = metadata.string("tokenizer.ggml.pre").value_or("default");
+  BertText text;
+  text.lowercase = metadata.boolean("tokenizer.ggml.normalizer.lowercase").value_or(true);
+  text.strip_accents = metadata.boolean("tokenizer.ggml.normalizer.strip_accents").value_or(true);
+  std::vector<NormalizerStep> steps;
+  steps.emplace_back(text);
+  parts.normalizer = Normalizer(std::move(steps));
+  std::vector<PreTokenizerStep> split;
+  split.emplace_back(SplitBert{});
+  parts.pre_tokenizer = PreTokenizer(std::move(split), /*byte_level=*/false);
+  read_special_tokens(metadata, {.unknown = 100, .bos = 101, .padding = 0}, parts);
+  parts.eos = special_token(metadata, "seperator", 102, parts.vocabulary);  // llama.cpp's spelling
+  if (!parts.unknown) fail(where, "tokenizer.ggml.unknown_token_id is missing");
+  WordPiece::Options options;
+  options.begin_mark = kSpaceMark;
+  options.continue_mark = "";
+  options.unknown = *parts.unknown;
+  std::vector<bool> is_piece;
+  for (const VocabularyEntry& entry : parts.vocabulary.entries()) {
+    is_piece.push_back(entry.kind == TokenKind::kNormal);
+  }
+  parts.set_model(std::make_unique<WordPiece>(parts.vocabulary, is_piece, options));
+  std::vector<DecoderStep> decode;
+  decode.emplace_back(DecodeMarks{kSpaceMark});
+  decode.emplace_back(DecodeCleanUp{});
+  parts.decoder = Decoder(std::move(decode), {});
+  if (parts.bos) parts.prefix = {*parts.bos};
+  if (parts.eos) parts.suffix = {*parts.eos};
+}
+
+std::string read_charsmap(const Metadata& metadata) {
+  const auto* values = metadata.integers("tokenizer.ggml.precompiled_charsmap");
+  std::string bytes;
+  if (values == nullptr) return bytes;
+  for (const int64_t value : *values) bytes += static_cast<char>(value & 0xFF);
+  return bytes;
+}
+
+/// GGUF's "t5": Unigram.
+void build_unigram(const Metadata& metadata, TokenizerParts& parts, std::string_view where) {
+  parts.gguf_pre = metadata.string("tokenizer.ggml.pre").value_or("default");
+  SentencePieceText text;
+  text.charsmap = read_charsmap(metadata);
+  text.prefix = metadata.boolean("tokenizer.ggml.add_space_prefix").value_or(false);
+  text.collapse = metadata.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+  parts.normalizer = normalizer_of(std::move(text), where);
+  read_special_tokens(metadata, {.unknown = 2, .eos = 1, .padding = 0}, parts);
+  parts.set_model(std::make_unique<Unigram>(parts.vocabulary, scores_of_text(parts.vocabulary),
+                                            Unigram::Options{.unknown = parts.unknown}));
+  parts.decoder =
+      decoder_of_marks(metadata.boolean("tokenizer.ggml.add_space_prefix").value_or(false));
+  read_flags(metadata, /*adds_bos=*/false, /*adds_eos=*/true, parts);
 }
 
 }  // namespace
@@ -183,9 +242,14 @@ std::unique_ptr<TokenizerParts> tokenizer_from_gguf(const Metadata& metadata,
     build_byte_level(metadata, where, *parts);
   } else if (*model == "llama") {
     build_sentence_piece(metadata, *parts);
+  } else if (*model == "bert") {
+    build_word_piece(metadata, *parts, where);
+  } else if (*model == "t5") {
+    build_unigram(metadata, *parts, where);
   } else {
     fail(where,
-         fmt::format("tokenizer.ggml.model '{}' is not supported; known: gpt2, llama", *model));
+         fmt::format("tokenizer.ggml.model '{}' is not supported; known: bert, gpt2, llama, t5",
+                     *model));
   }
   add_token_search(*parts, where);
   finish_tokenizer(*parts);

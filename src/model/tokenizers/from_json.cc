@@ -3,18 +3,13 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "model/tokenizers/json_models.h"
 #include "model/tokenizers/json_parts.h"
 #include "model/tokenizers/parts.h"
 
 // A Hugging Face tokenizer.json, with the tokenizer_config.json beside it.
 namespace fewbits {
 namespace {
-
-/// One element of "added_tokens".
-struct AddedJson {
-  AddedToken token;
-  bool normalized = false;  ///< looked for in the normalized text
-};
 
 std::vector<AddedJson> read_added(const Json& tokenizer, std::string_view where) {
   std::vector<AddedJson> added;
@@ -43,117 +38,21 @@ int64_t token_id(const Json& value, std::string_view where) {
   return value.get<int64_t>();
 }
 
-/// One more than the highest id. Ids may leave holes, but not so many that a few bytes of JSON take
-/// gigabytes.
-int64_t vocabulary_size(const Json& vocabulary, const std::vector<AddedJson>& added,
-                        std::string_view where) {
-  constexpr int64_t kHoles = 65536;
-  const int64_t limit = 2 * std::ssize(vocabulary) + std::ssize(added) + kHoles;
-  int64_t size = 0;
-  const auto count = [&](int64_t id, const std::string& text) {
-    if (id < 0 || id >= limit) {
-      throw Error(fmt::format("{}: token '{}' has id {}; with so few tokens it must be below {}",
-                              where, text, id, limit));
-    }
-    size = std::max(size, id + 1);
-  };
-  for (const auto& [text, id] : vocabulary.items()) count(token_id(id, where), text);
-  for (const AddedJson& next : added) count(next.token.token, next.token.text);
-  return size;
-}
-
-void place(VocabularyEntry& entry, int64_t id, const std::string& text, TokenKind kind,
-           std::string_view where) {
-  if (!entry.text.empty() && entry.text != text) {
-    throw Error(fmt::format("{}: id {} is both '{}' and '{}'", where, id, entry.text, text));
-  }
-  entry.text = text;
-  entry.kind = kind;
-}
-
-std::vector<VocabularyEntry> read_entries(const Json& model, const std::vector<AddedJson>& added,
-                                          std::string_view where) {
-  const Json& vocabulary = json_member(model, "vocab");
-  if (!vocabulary.is_object()) throw Error(fmt::format("{}: model has no 'vocab'", where));
-  std::vector<VocabularyEntry> entries(
-      static_cast<size_t>(vocabulary_size(vocabulary, added, where)));
-  const bool byte_fallback = json_bool_or(model, "byte_fallback", false, where);
-  for (const auto& [text, value] : vocabulary.items()) {
-    const int64_t id = token_id(value, where);
-    const bool byte = byte_fallback && byte_of_token(text);
-    place(entries[static_cast<size_t>(id)], id, text, byte ? TokenKind::kByte : TokenKind::kNormal,
-          where);
-  }
-  for (const AddedJson& next : added) {
-    const auto kind = next.token.special ? TokenKind::kControl : TokenKind::kUserDefined;
-    const Token id = next.token.token;
-    place(entries[static_cast<size_t>(id)], id, next.token.text, kind, where);
-  }
-  for (size_t id = 0; id < entries.size(); ++id) {
-    if (entries[id].text.empty()) entries[id] = {fmt::format("[PAD{}]", id), 0, TokenKind::kUnused};
-  }
-  return entries;
-}
-
-Bpe::MergeList read_merges(const Json& model, std::string_view where) {
-  const Json& list = json_member(model, "merges");
-  if (!list.is_array()) throw Error(fmt::format("{}: model has no 'merges'", where));
-  Bpe::MergeList merges;
-  merges.reserve(list.size());
-  for (const Json& json : list) {
-    const bool pair =
-        json.is_array() && json.size() == 2 && json[0].is_string() && json[1].is_string();
-    if (pair) {
-      merges.emplace_back(json[0].get<std::string>(), json[1].get<std::string>());
-      continue;
-    }
-    const std::string text = json.is_string() ? json.get<std::string>() : std::string();
-    const size_t space = text.find(' ');
-    if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-      throw Error(fmt::format("{}: merge {} is no pair of texts", where, merges.size()));
-    }
-    merges.emplace_back(text.substr(0, space), text.substr(space + 1));
-  }
-  return merges;
-}
-
-/// Options of the model that change tokens and that nothing here supports.
-void refuse_unsupported(const Json& model, std::string_view where) {
-  if (json_string_or(model, "type", "BPE", where) != "BPE") {
-    unknown_part("model", json_string(model, "type", where), {"BPE"}, where);
-  }
-  if (json_number_or(model, "dropout", 0, where) != 0) {
-    throw Error(
-        fmt::format("{}: BPE with dropout gives random tokens; set dropout to null", where));
-  }
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    const std::string value = json_string_or(model, key, "", where);
-    if (!value.empty()) throw Error(fmt::format("{}: BPE with {} is not supported", where, key));
-  }
-}
-
-void read_model(const Json& model, std::string_view where, TokenizerParts& parts) {
-  Bpe::Options options;
-  options.byte_level = parts.pre_tokenizer.byte_level();
-  options.ignore_merges = json_bool_or(model, "ignore_merges", false, where);
-  options.byte_fallback = json_bool_or(model, "byte_fallback", false, where);
-  options.fuse_unknown = json_bool_or(model, "fuse_unk", false, where);
-  const std::string unknown = json_string_or(model, "unk_token", "", where);
-  if (!unknown.empty()) {
-    options.unknown = parts.unknown = parts.vocabulary.find(unknown);
-    if (!parts.unknown) {
-      throw Error(fmt::format("{}: unk_token '{}' is not in the vocabulary", where, unknown));
-    }
-  }
-  parts.set_model(Bpe::from_merges(parts.vocabulary, read_merges(model, where), options, where));
-}
-
 void add_token_search(std::vector<AddedJson> added, std::string_view where, TokenizerParts& parts) {
   for (AddedJson& next : added) {
     if (next.normalized) next.token.text = parts.normalizer.apply(next.token.text);
     auto& search = next.normalized ? parts.normalized_tokens : parts.raw_tokens;
     search.add(std::move(next.token), where);
   }
+}
+
+void append_known(int64_t id, std::vector<Token>& tokens, const TokenizerParts& parts,
+                  std::string_view where) {
+  if (id < 0 || id >= parts.vocabulary.size()) {
+    throw Error(fmt::format("{}: the post-processor names token {}, the vocabulary has {}", where,
+                            id, parts.vocabulary.size()));
+  }
+  tokens.push_back(static_cast<Token>(id));
 }
 
 /// The ids of one special token of a template.
@@ -165,14 +64,7 @@ void append_template_ids(const Json& processor, const Json& item, std::vector<To
   if (!ids.is_array()) {
     throw Error(fmt::format("{}: TemplateProcessing lacks the ids of '{}'", where, name));
   }
-  for (const Json& json : ids) {
-    const int64_t id = token_id(json, where);
-    if (id < 0 || id >= parts.vocabulary.size()) {
-      throw Error(fmt::format("{}: TemplateProcessing names token {}, the vocabulary has {}", where,
-                              id, parts.vocabulary.size()));
-    }
-    tokens.push_back(static_cast<Token>(id));
-  }
+  for (const Json& json : ids) append_known(token_id(json, where), tokens, parts, where);
 }
 
 void read_template(const Json& processor, std::string_view where, TokenizerParts& parts) {
@@ -189,13 +81,32 @@ void read_template(const Json& processor, std::string_view where, TokenizerParts
   }
 }
 
+/// ["[CLS]", 101]: the older way to say what stands before and behind a text.
+void read_mark(const Json& processor, const char* key, std::string_view where,
+               TokenizerParts& parts) {
+  const Json& pair = json_member(processor, key);
+  if (!pair.is_array() || pair.size() != 2) {
+    throw Error(fmt::format("{}: the post-processor's '{}' is no pair of text and id", where, key));
+  }
+  auto& tokens = key == std::string_view("cls") ? parts.prefix : parts.suffix;
+  append_known(token_id(pair[1], where), tokens, parts, where);
+}
+
 void read_post_processor(const Json& tokenizer, std::string_view where, TokenizerParts& parts) {
   const Json& json = json_member(tokenizer, "post_processor");
   for (const Json* step : flatten_sequence(json, "processors", where)) {
     const std::string type = json_string(*step, "type", where);
     if (type == "ByteLevel") continue;  // only moves offsets, which nobody here asks for
+    if (type == "BertProcessing" || type == "RobertaProcessing") {
+      read_mark(*step, "cls", where, parts);
+      read_mark(*step, "sep", where, parts);
+      continue;
+    }
     if (type != "TemplateProcessing") {
-      unknown_part("post-processor", type, {"ByteLevel", "Sequence", "TemplateProcessing"}, where);
+      unknown_part(
+          "post-processor", type,
+          {"BertProcessing", "ByteLevel", "RobertaProcessing", "Sequence", "TemplateProcessing"},
+          where);
     }
     read_template(*step, where, parts);
   }
@@ -225,34 +136,37 @@ void apply_flag(const Json& config, const char* key, std::optional<Token> token,
   if (json_bool_or(config, key, false, where) && token) tokens = {*token};
 }
 
-void read_config(const Json& config, std::string_view where, TokenizerParts& parts) {
-  parts.bos = config_token(config, "bos_token", parts);
-  parts.eos = config_token(config, "eos_token", parts);
-  parts.padding = config_token(config, "pad_token", parts);
-  if (!parts.unknown) parts.unknown = config_token(config, "unk_token", parts);
+}  // namespace
+
+void read_tokenizer_config(const Json& config, std::string_view where, TokenizerParts& parts) {
+  const auto read = [&](const char* key, std::optional<Token>& token) {
+    if (const auto named = config_token(config, key, parts)) token = named;
+  };
+  read("cls_token", parts.bos);  // what encoders call it
+  read("bos_token", parts.bos);
+  read("sep_token", parts.eos);
+  read("eos_token", parts.eos);
+  read("mask_token", parts.mask);
+  read("pad_token", parts.padding);
+  if (!parts.unknown) read("unk_token", parts.unknown);
   if (!parts.bos && !parts.prefix.empty()) parts.bos = parts.prefix.front();
+  if (!parts.eos && !parts.suffix.empty()) parts.eos = parts.suffix.back();
   if (!parts.eos && config.is_null()) parts.eos = guess_eos(parts);
   apply_flag(config, "add_bos_token", parts.bos, parts.prefix, where);
   apply_flag(config, "add_eos_token", parts.eos, parts.suffix, where);
 }
 
-}  // namespace
-
 std::unique_ptr<TokenizerParts> tokenizer_from_json(const Json& tokenizer, const Json& config,
                                                     std::string_view where) {
   auto parts = std::make_unique<TokenizerParts>();
-  const Json& model = json_member(tokenizer, "model");
-  if (!model.is_object()) throw Error(fmt::format("{}: 'model' is missing", where));
-  refuse_unsupported(model, where);
   auto added = read_added(tokenizer, where);
-  parts->vocabulary = Vocabulary(read_entries(model, added, where), where);
   parts->normalizer = Normalizer::from_json(json_member(tokenizer, "normalizer"), where);
   parts->pre_tokenizer = PreTokenizer::from_json(json_member(tokenizer, "pre_tokenizer"), where);
   parts->decoder = Decoder::from_json(json_member(tokenizer, "decoder"), where);
-  read_model(model, where, *parts);
+  read_json_model(json_member(tokenizer, "model"), added, where, *parts);
   add_token_search(std::move(added), where, *parts);
   read_post_processor(tokenizer, where, *parts);
-  read_config(config, where, *parts);
+  read_tokenizer_config(config, where, *parts);
   finish_tokenizer(*parts);
   return parts;
 }

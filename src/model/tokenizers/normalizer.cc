@@ -6,12 +6,28 @@
 #include <memory>
 
 #include "base/error.h"
+#include "model/tokenizers/base64.h"
 #include "model/tokenizers/json_parts.h"
+#include "model/tokenizers/unicode_tables.h"
 
 namespace fewbits {
 namespace {
 
-constexpr int32_t kDottedCapitalI = 0x130;
+constexpr std::string_view kSpaceMark = "\u2581";
+
+BertText bert_from_json(const Json& json, std::string_view where) {
+  BertText step;
+  step.clean = json_bool_or(json, "clean_text", true, where);
+  step.space_chinese = json_bool_or(json, "handle_chinese_chars", true, where);
+  step.lowercase = json_bool_or(json, "lowercase", true, where);
+  step.strip_accents = json_bool_or(json, "strip_accents", step.lowercase, where);
+  return step;
+}
+
+MapCharacters map_from_json(const Json& json, std::string_view where) {
+  const std::string map = json_string_or(json, "precompiled_charsmap", "", where);
+  return {Charsmap::from_bytes(decode_base64(map, where), where), Charsmap::Way::kGraphemes};
+}
 
 NormalizerStep step_from_json(const Json& json, std::string_view where) {
   const std::string type = json_string(json, "type", where);
@@ -26,13 +42,15 @@ NormalizerStep step_from_json(const Json& json, std::string_view where) {
   if (type == "NFKD") return UnicodeForm{.compose = false, .compatible = true};
   if (type == "Lowercase") return LowercaseText{};
   if (type == "StripAccents") return StripAccents{};
+  if (type == "BertNormalizer") return bert_from_json(json, where);
+  if (type == "Precompiled") return map_from_json(json, where);
   if (type == "Strip") {
     return StripSpace{json_bool_or(json, "strip_left", true, where),
                       json_bool_or(json, "strip_right", true, where)};
   }
   unknown_part("normalizer", type,
-               {"Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Sequence",
-                "Strip", "StripAccents"},
+               {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Precompiled",
+                "Prepend", "Replace", "Sequence", "Strip", "StripAccents"},
                where);
 }
 
@@ -54,17 +72,54 @@ std::string apply_step(const ReplaceText& step, std::string text) {
   return replace_matches(text, step.pattern, step.by);
 }
 
-std::string apply_step(const UnicodeForm& step, std::string text) {
+/// Appends the normal form of `text`.
+void append_form(const UnicodeForm& form, std::string_view text, std::string& out) {
   // Normal forms exist for valid text only; the pipeline sees to it where one is used.
-  int options = UTF8PROC_STABLE | (step.compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
-  if (step.compatible) options |= UTF8PROC_COMPAT;
-  utf8proc_uint8_t* form = nullptr;
+  int options = UTF8PROC_STABLE | (form.compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
+  if (form.compatible) options |= UTF8PROC_COMPAT;
+  utf8proc_uint8_t* result = nullptr;
   const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                 static_cast<utf8proc_ssize_t>(text.size()), &form,
+                                 static_cast<utf8proc_ssize_t>(text.size()), &result,
                                  static_cast<utf8proc_option_t>(options));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(form, &std::free);
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
   if (size < 0) throw Error(std::string("tokenizer: normal form: ") + utf8proc_errmsg(size));
-  return {reinterpret_cast<const char*>(form), static_cast<size_t>(size)};
+  out.append(reinterpret_cast<const char*>(result), static_cast<size_t>(size));
+}
+
+bool is_ascii(char byte) {
+  return static_cast<uint8_t>(byte) < 0x80;
+}
+
+/// Whether the form has to leave the character at byte `at` as it is.
+bool is_fixed(const UnicodeForm& form, std::string_view text, size_t at) {
+  return is_decomposed_later(decode_utf8(text, static_cast<int64_t>(at)).code, form.compatible);
+}
+
+/// ASCII stands in every normal form as it is, but for the last character before a mark, which may
+/// compose with it. Only the stretches between are worth the library's two passes.
+std::string apply_step(const UnicodeForm& step, std::string text) {
+  const auto bytes_at = [&](size_t at) {
+    return static_cast<size_t>(decode_utf8(text, static_cast<int64_t>(at)).bytes);
+  };
+  std::string result;
+  result.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    size_t other = at;
+    while (other < text.size() && is_ascii(text[other])) ++other;
+    const bool fixed = other < text.size() && is_fixed(step, text, other);
+    if (other == text.size() || fixed) {
+      const size_t end = fixed ? other + bytes_at(other) : other;
+      result.append(text, at, end - at);
+      at = end;
+      continue;
+    }
+    const size_t begin = other > at ? other - 1 : other;
+    result.append(text, at, begin - at);
+    at = other;
+    while (at < text.size() && !is_ascii(text[at]) && !is_fixed(step, text, at)) at += bytes_at(at);
+    append_form(step, std::string_view(text).substr(begin, at - begin), result);
+  }
+  return result;
 }
 
 std::string apply_step(LowercaseText, std::string text) {
@@ -72,10 +127,8 @@ std::string apply_step(LowercaseText, std::string text) {
   for_each_character(text, [&](int32_t code, std::string_view bytes) {
     if (code < 0) {
       result += bytes;
-    } else if (code == kDottedCapitalI) {
-      result += "i\xCC\x87";  // the one letter whose lower case is two: i, combining dot
     } else {
-      append_utf8(result, utf8proc_tolower(code));
+      append_lowercase(result, code);
     }
   });
   return result;
@@ -84,7 +137,7 @@ std::string apply_step(LowercaseText, std::string text) {
 std::string apply_step(StripAccents, std::string text) {
   std::string result;
   for_each_character(text, [&](int32_t code, std::string_view bytes) {
-    if (code < 0 || utf8proc_category(code) != UTF8PROC_CATEGORY_MN) result += bytes;
+    if (!is_mark(code)) result += bytes;
   });
   return result;
 }
@@ -104,6 +157,31 @@ std::string apply_step(const StripSpace& step, std::string text) {
   const int64_t begin = step.left ? first : 0;
   const int64_t end = step.right ? last : at;
   return begin < end ? std::string(slice(text, {begin, end})) : std::string();
+}
+
+std::string apply_step(CollapseSpaces, std::string text) {
+  std::string result;
+  for (const char byte : text) {
+    if (byte != ' ' || (!result.empty() && result.back() != ' ')) result += byte;
+  }
+  // SentencePiece looks at the end only once spaces are marks, and takes marks of the text along.
+  for (;;) {
+    if (result.ends_with(' ')) {
+      result.pop_back();
+    } else if (result.ends_with(kSpaceMark)) {
+      result.resize(result.size() - kSpaceMark.size());
+    } else {
+      return result;
+    }
+  }
+}
+
+std::string apply_step(const MapCharacters& step, std::string text) {
+  return step.map.apply(text, step.way);
+}
+
+std::string apply_step(const BertText& step, std::string text) {
+  return apply_bert(step, text);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "base/json.h"
+#include "model/tokenizers/bert_text.h"
+#include "model/tokenizers/charsmap.h"
 #include "model/tokenizers/pattern.h"
 
 // The first stage: text to text, before anything is split. Runs on each stretch of text between
@@ -38,8 +40,17 @@ struct StripSpace {
   bool right;
 };
 
+/// SentencePiece's remove_extra_whitespaces: runs of spaces become one, those at both ends go.
+struct CollapseSpaces {};
+
+struct MapCharacters {
+  Charsmap map;
+  Charsmap::Way way = Charsmap::Way::kGraphemes;
+};
+
 using NormalizerStep =
-    std::variant<PrependText, ReplaceText, UnicodeForm, LowercaseText, StripAccents, StripSpace>;
+    std::variant<PrependText, ReplaceText, UnicodeForm, LowercaseText, StripAccents, StripSpace,
+                 CollapseSpaces, MapCharacters, BertText>;
 
 class Normalizer {
  public:

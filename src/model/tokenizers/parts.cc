@@ -29,12 +29,12 @@ constexpr std::array<std::string_view, 16> kEndOfTurn = {
 
 bool works_on_bytes(const NormalizerStep& step) {
   if (const auto* replace = std::get_if<ReplaceText>(&step)) return !replace->pattern.is_regex();
-  return std::holds_alternative<PrependText>(step);
+  return std::holds_alternative<PrependText>(step) || std::holds_alternative<CollapseSpaces>(step);
 }
 
 bool works_on_bytes(const PreTokenizerStep& step) {
   if (const auto* split = std::get_if<SplitText>(&step)) return !split->pattern.is_regex();
-  return true;
+  return !std::holds_alternative<SplitBert>(step);
 }
 
 }  // namespace

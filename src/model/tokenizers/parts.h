@@ -13,7 +13,9 @@
 #include "model/tokenizers/decoder.h"
 #include "model/tokenizers/normalizer.h"
 #include "model/tokenizers/pre_tokenizer.h"
+#include "model/tokenizers/unigram.h"
 #include "model/tokenizers/vocabulary.h"
+#include "model/tokenizers/word_piece.h"
 
 namespace fewbits {
 
@@ -31,7 +33,10 @@ struct TokenizerParts {
   AddedTokens normalized_tokens;  ///< found in the normalized text
   PreTokenizer pre_tokenizer;
   std::unique_ptr<const TokenModel> model;
-  const Bpe* bpe = nullptr;  ///< the model, where it is BPE
+  // The model, as what it is.
+  const Bpe* bpe = nullptr;
+  const WordPiece* word_piece = nullptr;
+  const Unigram* unigram = nullptr;
   Decoder decoder;
   std::vector<Token> prefix;  ///< what the model wants in front of a text, mostly BOS
   std::vector<Token> suffix;
@@ -39,14 +44,23 @@ struct TokenizerParts {
   std::optional<Token> eos;
   std::optional<Token> unknown;
   std::optional<Token> padding;
+  std::optional<Token> mask;
   std::vector<Token> end_tokens;  ///< sorted: after these, generation stops
   bool keeps_invalid_bytes =
       false;             ///< no part needs valid UTF-8, and the model can spell any byte
   std::string gguf_pre;  ///< tokenizer.ggml.pre of the GGUF it came from; "": from elsewhere
 
-  void set_model(std::unique_ptr<const Bpe> merging) {
-    bpe = merging.get();
-    model = std::move(merging);
+  void set_model(std::unique_ptr<const Bpe> made) {
+    bpe = made.get();
+    model = std::move(made);
+  }
+  void set_model(std::unique_ptr<const WordPiece> made) {
+    word_piece = made.get();
+    model = std::move(made);
+  }
+  void set_model(std::unique_ptr<const Unigram> made) {
+    unigram = made.get();
+    model = std::move(made);
   }
 
   TokenizerParts() = default;

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "model/tokenizers/bert_text.h"
 #include "model/tokenizers/json_parts.h"
+#include "model/tokenizers/unicode_tables.h"
 
 namespace fewbits {
 
@@ -61,17 +63,20 @@ PreTokenizerStep step_from_json(const Json& json, const std::string& type, std::
     return SplitText{regex("\\p{N}"),
                      individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous};
   }
+  if (type == "BertPreTokenizer") return SplitBert{};
   if (type == "Metaspace") return metaspace_from_json(json, where);
   if (type == "Punctuation") {
-    return SplitText{regex(R"([!-/:-@\[-`{-~\p{P}])"), behavior_from_json(json, "Isolated", where)};
+    return SplitText{regex(punctuation_expression()), behavior_from_json(json, "Isolated", where)};
   }
   if (type == "Whitespace") {
-    return SplitText{regex(R"(\w+|[^\w\s]+)"), SplitBehavior::kRemoved, true};
+    // Joiners are word characters too where \w is Rust's.
+    return SplitText{regex("[\\w\u200C\u200D]+|[^\\w\\s\u200C\u200D]+"), SplitBehavior::kRemoved,
+                     true};
   }
   if (type == "WhitespaceSplit") return SplitText{regex("\\s"), SplitBehavior::kRemoved};
   unknown_part("pre-tokenizer", type,
-               {"ByteLevel", "Digits", "Metaspace", "Punctuation", "Sequence", "Split",
-                "Whitespace", "WhitespaceSplit"},
+               {"BertPreTokenizer", "ByteLevel", "Digits", "Metaspace", "Punctuation", "Sequence",
+                "Split", "Whitespace", "WhitespaceSplit"},
                where);
 }
 
@@ -171,6 +176,13 @@ void apply_step(const MarkSpaces& step, Words& words, bool at_start) {
   if (!step.split) return;
   apply_step(SplitText{TextPattern::literal(step.replacement), SplitBehavior::kMergedWithNext},
              words, at_start);
+}
+
+void apply_step(SplitBert, Words& words, bool) {
+  std::vector<ByteRange> ranges;
+  ranges.reserve(words.text.size() / 4);
+  for (const ByteRange word : words.ranges) split_bert(words.text, word, ranges);
+  words.ranges = std::move(ranges);
 }
 
 }  // namespace

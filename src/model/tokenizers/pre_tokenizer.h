@@ -44,7 +44,10 @@ struct MarkSpaces {
   bool split = true;                   ///< every mark begins a word
 };
 
-using PreTokenizerStep = std::variant<SplitText, PrefixSpace, MarkSpaces>;
+/// White space goes, punctuation characters are words of their own: BERT's pre-tokenizer.
+struct SplitBert {};
+
+using PreTokenizerStep = std::variant<SplitText, PrefixSpace, MarkSpaces, SplitBert>;
 
 /// GPT-2's expression, which ByteLevel stands for.
 inline constexpr std::string_view kGpt2Expression =

@@ -2,8 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "base/error.h"
 #include "model/tokenizers/added_tokens.h"
+#include "model/tokenizers/base64.h"
+#include "model/tokenizers/charsmap.h"
 #include "model/tokenizers/decoder.h"
 #include "model/tokenizers/normalizer.h"
 #include "model/tokenizers/pre_tokenizer.h"
@@ -45,11 +49,71 @@ TEST(Normalizer, EachKind) {
 
 TEST(Normalizer, NamesWhatItDoesNotKnow) {
   try {
-    normalize(R"({"type":"Precompiled"})", "");
+    normalize(R"({"type":"Nmt"})", "");
     FAIL();
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("normalizer 'Precompiled' is not supported"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("normalizer 'Nmt' is not supported"));
   }
+}
+
+TEST(Normalizer, Bert) {
+  const char* uncased = R"({"type":"BertNormalizer"})";
+  EXPECT_EQ(normalize(uncased, "H\u00c9\u00df\u0130 a\tb\x01\u200b\u2028c\n"), "he\u00dfi a b c ");
+  EXPECT_EQ(normalize(uncased, "a\u4e2d\u6587b"), "a \u4e2d  \u6587 b");
+  EXPECT_EQ(normalize(uncased, "\uac00"), "\u1100\u1161") << "decomposed, no mark to strip";
+  EXPECT_EQ(normalize(R"({"type":"BertNormalizer","lowercase":false})", "\u00c9A"), "\u00c9A");
+  EXPECT_EQ(normalize(R"({"type":"BertNormalizer","lowercase":false,"strip_accents":true,
+                          "handle_chinese_chars":false,"clean_text":false})",
+                      "\u00c9\tA\u4e2d"),
+            "E\tA\u4e2d");
+}
+
+/// A charsmap with the rules "a" -> "x", "ab" -> "y" and "b" -> "".
+std::string small_charsmap() {
+  std::vector<uint32_t> units(512, 0x80000000U);
+  const auto node = [&](uint32_t at, uint32_t label, uint32_t children, bool leaf) {
+    units[at] = label | (leaf ? 0x100U : 0U) | ((at ^ children) << 10);
+  };
+  units[0] = 256U << 10;            // the root's children lie at 256 ^ byte
+  node(256 ^ 'a', 'a', 128, true);  // those of "a" at 128 ^ byte, its leaf at 128
+  units[128] = 0x80000000U | 0;     // "x"
+  node(128 ^ 'b', 'b', 64, true);   // "ab", its leaf at 64
+  units[64] = 0x80000000U | 2;      // "y"
+  node(256 ^ 'b', 'b', 32, true);   // "b", its leaf at 32
+  units[32] = 0x80000000U | 4;      // ""
+  std::string bytes(4 + 4 * units.size(), '\0');
+  const auto size = static_cast<uint32_t>(4 * units.size());
+  std::memcpy(bytes.data(), &size, 4);
+  std::memcpy(bytes.data() + 4, units.data(), size);
+  return bytes + std::string("x\0y\0\0", 5);
+}
+
+TEST(Charsmap, LongestRuleOrGraphemes) {
+  const Charsmap map = Charsmap::from_bytes(small_charsmap(), "test");
+  EXPECT_EQ(map.apply("abacb", Charsmap::Way::kLongest), "yxc");
+  EXPECT_EQ(map.apply("abacb", Charsmap::Way::kGraphemes), "xxc") << "each letter is a grapheme";
+  EXPECT_EQ(map.apply("a\u0301c", Charsmap::Way::kGraphemes), "xc") << "the whole grapheme";
+  EXPECT_EQ(map.apply("a\u0301c", Charsmap::Way::kLongest), "x\u0301c");
+  EXPECT_EQ(map.apply("", Charsmap::Way::kLongest), "");
+  EXPECT_EQ(Charsmap().apply("ab", Charsmap::Way::kGraphemes), "ab");
+}
+
+TEST(Charsmap, RefusesWhatIsNoTrie) {
+  const std::string good = small_charsmap();
+  for (const size_t size : {size_t{1}, size_t{4}, size_t{100}, good.size() - 6}) {
+    EXPECT_THROW(Charsmap::from_bytes(good.substr(0, size), "test"), Error) << size;
+  }
+  std::string wild(4 + 4 * 4, '\xFF');  // offsets that lead far outside
+  wild.replace(0, 4, std::string("\x10\0\0\0", 4));
+  EXPECT_EQ(Charsmap::from_bytes(wild, "test").apply("abc", Charsmap::Way::kLongest), "abc");
+}
+
+TEST(Base64, DecodesAndRefuses) {
+  EXPECT_EQ(decode_base64("", "test"), "");
+  EXPECT_EQ(decode_base64("TWFu", "test"), "Man");
+  EXPECT_EQ(decode_base64("TWE=", "test"), "Ma");
+  EXPECT_EQ(decode_base64("//79", "test"), "\xFF\xFE\xFD");
+  EXPECT_THROW(decode_base64("T*Fu", "test"), Error);
 }
 
 TEST(PreTokenizer, SplitBehaviors) {
@@ -65,6 +129,11 @@ TEST(PreTokenizer, SplitBehaviors) {
   EXPECT_THAT(digits("MergedWithPrevious"), ElementsAre("a1", "2", "b3"));
   EXPECT_THAT(digits("MergedWithNext"), ElementsAre("a", "1", "2b", "3"));
   EXPECT_THROW(digits("Sideways"), Error);
+}
+
+TEST(PreTokenizer, Bert) {
+  EXPECT_THAT(split(R"({"type":"BertPreTokenizer"})", " it's\u3000x$ \u00bfy"),
+              ElementsAre("it", "'", "s", "x", "$", "\u00bf", "y"));
 }
 
 TEST(PreTokenizer, ByteLevel) {

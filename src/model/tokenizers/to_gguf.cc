@@ -1,3 +1,5 @@
+#include "model/tokenizers/to_gguf.h"
+
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -6,8 +8,9 @@
 #include "model/tokenizers/pre_names.h"
 
 // The way out to GGUF. Its tokenizers are fewer than Hugging Face's: "gpt2", byte-level BPE whose
-// pre-tokenizer is a name, and "llama", SentencePiece with scores instead of merges. What is
-// neither is refused, because a file that gives other tokens is worse than none.
+// pre-tokenizer is a name, "llama", SentencePiece's BPE with scores instead of merges, and those of
+// to_gguf.h. What is none of them is refused, because a file that gives other tokens is worse than
+// none.
 namespace fewbits {
 namespace {
 
@@ -18,6 +21,8 @@ std::string describe(const PreTokenizer& pre_tokenizer) {
   for (const PreTokenizerStep& step : pre_tokenizer.steps()) {
     if (const auto* split = std::get_if<SplitText>(&step)) {
       steps.push_back(fmt::format("Split '{}'", split->pattern.source()));
+    } else if (std::holds_alternative<SplitBert>(step)) {
+      steps.emplace_back("BertPreTokenizer");
     } else {
       steps.emplace_back(std::holds_alternative<PrefixSpace>(step) ? "prefix space" : "Metaspace");
     }
@@ -205,6 +210,7 @@ void write_special_tokens(const TokenizerParts& parts, Metadata& metadata) {
   write("eos", parts.eos);
   write("unknown", parts.unknown);
   write("padding", parts.padding);
+  write("mask", parts.mask);
   metadata.set_bool("tokenizer.ggml.add_bos_token", !parts.prefix.empty());
   metadata.set_bool("tokenizer.ggml.add_eos_token", !parts.suffix.empty());
 }
@@ -212,8 +218,11 @@ void write_special_tokens(const TokenizerParts& parts, Metadata& metadata) {
 }  // namespace
 
 void tokenizer_to_gguf(const TokenizerParts& parts, Metadata& metadata) {
-  check(parts.bpe != nullptr);
-  if (parts.pre_tokenizer.byte_level()) {
+  if (parts.word_piece != nullptr) {
+    write_word_piece(parts, metadata);
+  } else if (parts.unigram != nullptr) {
+    write_unigram(parts, metadata);
+  } else if (parts.pre_tokenizer.byte_level()) {
     check_normalizer(parts.normalizer);
     metadata.set_string("tokenizer.ggml.model", "gpt2");
     metadata.set_string("tokenizer.ggml.pre", pre_name_of(parts));
