@@ -8,6 +8,7 @@ namespace fewbits::cli {
 
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
+void add_embed(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);

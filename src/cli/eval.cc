@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "evaluate/evaluate.h"
+#include "evaluate/sentence_pairs.h"
 
 namespace fewbits::cli {
 namespace {
@@ -63,6 +64,17 @@ void print_task_result(const TaskResult& result) {
   print_fact("difference, points", text_of(result.comparison->accuracy_difference, 2, 100));
 }
 
+void print_pairs_result(const PairsResult& result) {
+  print(fmt::format("{}, {} sentence pairs\n", result.task, result.items));
+  print_fact("Spearman", text_of(result.spearman, 4));
+  if (!result.comparison) return;
+  const PairsComparison& comparison = *result.comparison;
+  print_fact("of the reference", text_of(comparison.reference_spearman, 4));
+  print_fact("difference", text_of(comparison.difference, 4));
+  print_fact("same vectors, cosine", fmt::format("{:.6f} mean, {:.6f} least",
+                                                 comparison.cosine_mean, comparison.cosine_min));
+}
+
 /// The models of one call, and the work on them.
 class Evaluator {
  public:
@@ -79,6 +91,11 @@ class Evaluator {
     return evaluate_text(evaluation(progress),
                          {reinterpret_cast<const char*>(bytes.data()), bytes.size()},
                          arguments_.options);
+  }
+
+  PairsResult pairs(const std::string& path) {
+    Progress progress(path);
+    return evaluate_pairs(evaluation(progress), read_sentence_pairs(path, arguments_.limit));
   }
 
   TaskResult task(const std::string& path) {
@@ -128,12 +145,18 @@ void eval(EvalArguments& arguments) {
       print_text_result(result);
     }
   }
-  for (const std::string& path : arguments.tasks) {
-    const TaskResult result = evaluator.task(path);
+  const auto report = [&](const auto& result, auto print_result) {
     if (arguments.json) {
       json["tasks"].push_back(facts_of(result));
     } else {
-      print_task_result(result);
+      print_result(result);
+    }
+  };
+  for (const std::string& path : arguments.tasks) {
+    if (is_sentence_pairs(path)) {
+      report(evaluator.pairs(path), print_pairs_result);
+    } else {
+      report(evaluator.task(path), print_task_result);
     }
   }
   if (arguments.json) print_json(json);
@@ -151,7 +174,8 @@ void add_eval(CLI::App& app) {
                    "The reference: adds KL divergence and paired differences");
   verb->add_option("--text", arguments->text, "Text to score");
   verb->add_option("--task", arguments->tasks,
-                   "Task files: multiple choice or LAMBADA (jsonl), HellaSwag (text)");
+                   "Task files: multiple choice or LAMBADA (jsonl), HellaSwag (text), "
+                   "sentence pairs with scores (csv)");
   verb->add_option("--protocol", arguments->protocol, "llama (windows of 512) or paper (2048)")
       ->capture_default_str();
   verb->add_option("--context", arguments->options.context,

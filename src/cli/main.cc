@@ -27,6 +27,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", [] { return fewbits::cli::version_text(); });
   fewbits::cli::add_bench(app);
   fewbits::cli::add_chat(app);
+  fewbits::cli::add_embed(app);
   fewbits::cli::add_eval(app);
   fewbits::cli::add_inspect(app);
   fewbits::cli::add_quantize(app);

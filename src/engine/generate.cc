@@ -29,7 +29,10 @@ int64_t reusable(const KvCache& cache, std::span<const Token> prompt) {
   return end - held.begin();
 }
 
-void check_prompt(const KvCache& cache, std::span<const Token> prompt) {
+void check_prompt(const ModelConfig& config, const KvCache& cache, std::span<const Token> prompt) {
+  if (!config.design.causal) {
+    throw Error("the model is an encoder, which generates no text; see fewbits embed");
+  }
   if (prompt.empty()) throw Error("the prompt is empty, and this model has no token to begin with");
   if (static_cast<int64_t>(prompt.size()) <= cache.capacity()) return;
   throw Error(fmt::format(
@@ -140,7 +143,7 @@ double GenerateResult::decode_tokens_per_second() const {
 GenerateResult generate(Engine& engine, KvCache& cache, std::span<const Token> prompt,
                         const GenerateOptions& options) {
   check_options(options.sampler);
-  check_prompt(cache, prompt);
+  check_prompt(engine.config(), cache, prompt);
   return Generation(engine, cache, options).run(prompt);
 }
 

@@ -8,6 +8,12 @@ namespace fewbits {
 namespace {
 
 int64_t checked_capacity(const Model& model, int64_t capacity) {
+  if (!model.config.design.causal) {
+    throw Error(
+        fmt::format("{}: is an encoder, which predicts no text; give --task a file of "
+                    "sentence pairs (csv)",
+                    model.path.string()));
+  }
   if (capacity <= model.config.context) return capacity;
   throw Error(
       fmt::format("{}: windows of {} tokens are longer than the {} that the model was trained for; "

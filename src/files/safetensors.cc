@@ -38,6 +38,8 @@ class Parser {
     }
     sort_by_place(file.tensors);
     refuse_holes_and_overlaps(file.tensors);
+    std::erase_if(file.tensors,
+                  [](const StoredTensor& tensor) { return tensor.view.format == nullptr; });
     return file;
   }
 
@@ -75,6 +77,11 @@ class Parser {
 
   TensorView tensor_view(const std::string& name, const Json& info) const {
     const std::string place = fmt::format("{}: tensor {}", where_, quote_name(name));
+    if (is_counter(name, info)) {
+      const auto [begin, end] = offsets_of(info, place);
+      return {
+          nullptr, {}, data_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin))};
+    }
     TensorView view{
         &format_of(json_string(info, "dtype", place), place), shape_of(info, place), {}};
     const auto [begin, end] = offsets_of(info, place);
@@ -85,6 +92,12 @@ class Parser {
     }
     view.bytes = data_.subspan(static_cast<size_t>(begin), static_cast<size_t>(*bytes));
     return view;
+  }
+
+  /// The numbers 0, 1, 2, .., which old encoder checkpoints carry: integers, and of no use.
+  static bool is_counter(const std::string& name, const Json& info) {
+    const auto dtype = info.is_object() ? info.find("dtype") : info.end();
+    return name.ends_with("position_ids") && dtype != info.end() && *dtype == "I64";
   }
 
   static const Format& format_of(const std::string& dtype, const std::string& place) {

@@ -24,7 +24,7 @@ TensorStore open_safetensors_file(const std::filesystem::path& path);
 
 /// The same for a whole file in memory; `where` begins every error. The tensors borrow `bytes` and
 /// come in the order of their bytes. "__metadata__" is checked and left out: it holds nothing about
-/// the model.
+/// the model. So are integer tensors named "..position_ids", the numbers 0, 1, 2, .. .
 ParsedFile parse_safetensors(std::span<const std::byte> bytes, std::string_view where);
 
 }  // namespace fewbits

@@ -61,6 +61,14 @@ TEST(Safetensors, RefusesBadHeaders) {
   EXPECT_EQ(refusal(R"({"a":1,"a":2})", 0), "m: duplicate JSON key 'a'");
 }
 
+TEST(Safetensors, LeavesOutPositionIds) {
+  EXPECT_EQ(refusal(R"({"e.position_ids":{"dtype":"I64","shape":[1,1],"data_offsets":[0,8]}})", 8),
+            "");
+  EXPECT_EQ(refusal(R"({"e.position_ids":{"dtype":"I64","shape":[1],"data_offsets":[0,9]}})", 8),
+            "m: tensor 'e.position_ids': its bytes 0 to 9 lie outside the 8 bytes of data; is the "
+            "file truncated?");
+}
+
 TEST(Safetensors, RefusesBadTensors) {
   const auto tensor = [](std::string_view info) {
     return refusal(fmt::format("{{\"t\":{}}}", info), 8);

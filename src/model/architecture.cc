@@ -22,6 +22,8 @@ constexpr double kDefaultEpsilon = 1e-6;
 constexpr double kDefaultTheta = 10000;
 constexpr int64_t kDefaultOriginalContext = 8192;
 
+constexpr std::string_view kTokenTypeCount = "tokenizer.ggml.token_type_count";
+
 /// The architecture for which `matches` holds, or the Error that quotes `place` and lists what
 /// `add_names` gives.
 template <class Matches, class Names>
@@ -278,6 +280,14 @@ void read_window(const Architecture& architecture, const GgufKeys& keys, const M
   config.rope_theta_local = keys.number_or("rope.freq_base_swa", 0);
 }
 
+Pooling read_pooling(const GgufKeys& keys, std::string_view where) {
+  const int64_t number = keys.integer_or("pooling_type", 0);
+  if (number >= 0 && number <= 3) return static_cast<Pooling>(number);
+  throw Error(
+      fmt::format("{}: '{}' is {}, not supported; known: 0 (none), 1 (mean), 2 (cls), 3 (last)",
+                  where, keys.name("pooling_type"), number));
+}
+
 int64_t vocabulary_size(const GgufKeys& keys, const Metadata& metadata) {
   const auto* tokens = metadata.strings("tokenizer.ggml.tokens");
   return keys.integer_or("vocab_size",
@@ -300,6 +310,11 @@ void write_variants(const Architecture& architecture, const ModelConfig& config,
     const double value = config.*key.field;
     if (key.gguf.empty() || value == 0) continue;
     metadata.set_float(keys.name(key.gguf), key.inverse ? 1 / value : value);
+  }
+  if (!config.design.causal) metadata.set_bool(keys.name("attention.causal"), false);
+  if (config.token_types > 0) metadata.set_uint32(kTokenTypeCount, config.token_types);
+  if (config.pooling != Pooling::kNone) {
+    metadata.set_uint32(keys.name("pooling_type"), static_cast<int64_t>(config.pooling));
   }
   if (config.experts == 0) return;
   metadata.set_uint32(keys.name("expert_count"), config.experts);
@@ -466,6 +481,7 @@ ModelConfig read_config(const Architecture& architecture, const Json& stated,
     config.*key.field = key.inverse ? 1 / value : value;
   }
   if (has_experts(architecture)) read_experts(json, config, where);
+  config.token_types = json_integer_or(json, "type_vocab_size", 0, where);
   if (config.has_rope()) read_rope(json, config, where);
   if (architecture.complete != nullptr) architecture.complete(config, &json, where);
   check_config(config, where);
@@ -507,6 +523,8 @@ ModelConfig read_config(const Architecture& architecture, const Metadata& metada
   } else {
     keys.demand("expert_count", 0);
   }
+  config.token_types = metadata.integer(kTokenTypeCount).value_or(0);
+  config.pooling = read_pooling(keys, where);
   if (architecture.complete != nullptr) architecture.complete(config, nullptr, where);
   check_config(config, where);
   keys.demand("attention.value_length", config.head_dim);

@@ -14,6 +14,7 @@ namespace {
 // and a forged header from asking for absurd buffers.
 constexpr int64_t kMostHidden = int64_t{1} << 20;
 constexpr int64_t kMostLayers = int64_t{1} << 12;
+constexpr int64_t kMostTokenTypes = 1024;
 constexpr int64_t kMostHeads = int64_t{1} << 14;
 constexpr int64_t kMostHeadDim = int64_t{1} << 10;
 constexpr int64_t kMostFfn = int64_t{1} << 22;
@@ -98,6 +99,11 @@ void check_experts(const ModelConfig& config, std::string_view where) {
 
 }  // namespace
 
+std::string_view pooling_name(Pooling pooling) {
+  constexpr std::string_view kNames[] = {"none", "mean", "cls", "last"};
+  return kNames[static_cast<size_t>(pooling)];
+}
+
 void check_config(const ModelConfig& config, std::string_view where) {
   check_size("hidden size", config.hidden, kMostHidden, where);
   check_size("number of layers", config.layers, kMostLayers, where);
@@ -118,6 +124,9 @@ void check_config(const ModelConfig& config, std::string_view where) {
   check_positions(config, where);
   check_scales(config, where);
   check_experts(config, where);
+  if (config.token_types != 0) {
+    check_size("number of token types", config.token_types, kMostTokenTypes, where);
+  }
 }
 
 std::vector<float> llama3_rope_factors(const ModelConfig& config) {

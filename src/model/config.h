@@ -48,6 +48,13 @@ struct LayerDesign {
   bool causal = true;
 };
 
+/// How the hidden states of a text's tokens become one vector. The numbers are GGUF's
+/// (ARCH.pooling_type).
+enum class Pooling { kNone = 0, kMean = 1, kCls = 2, kLast = 3 };
+
+/// "mean", "cls", "last"; "none".
+std::string_view pooling_name(Pooling pooling);
+
 struct ModelConfig {
   int64_t hidden = 0;
   int64_t layers = 0;
@@ -61,7 +68,9 @@ struct ModelConfig {
   int64_t full_period = 0;      ///< every such layer sees all tokens all the same; 0: none
   int64_t rotary_dims = 0;      ///< of each head; 0: all of them
   int64_t position_offset = 0;  ///< row of the position table for the first token
-  int64_t token_types = 0;      ///< rows of the table of token types
+  /// Rows at the front of Hugging Face's position table that no token has and GGUF leaves out.
+  int64_t padding_positions = 0;
+  int64_t token_types = 0;  ///< rows of the table of token types
   double norm_epsilon = 1e-5;
   double rope_theta = 10000;
   double rope_theta_local = 0;  ///< of layers with a sliding window, unscaled; 0: as the others
@@ -76,6 +85,7 @@ struct ModelConfig {
   int64_t experts_used = 0;
   int64_t expert_ffn = 0;
   LayerDesign design;
+  Pooling pooling = Pooling::kNone;
   bool tied_embeddings = false;
 
   bool has_rope() const { return design.positions == LayerDesign::Positions::kRope; }

@@ -89,6 +89,30 @@ void pad_vocabulary(Metadata& metadata, int64_t vocabulary) {
   }
 }
 
+/// Sentence Transformers keeps how hidden states are pooled in a file of its own. An encoder
+/// without it is pooled by the mean, as there.
+void read_sentence_config(const fs::path& folder, ModelConfig& config) {
+  const fs::path file = folder / "1_Pooling" / "config.json";
+  const Json pooling = read_optional_json(file);
+  const std::string where = file.string();
+  if (pooling.is_object()) {
+    using enum Pooling;
+    constexpr std::pair<const char*, Pooling> kModes[] = {{"pooling_mode_mean_tokens", kMean},
+                                                          {"pooling_mode_cls_token", kCls},
+                                                          {"pooling_mode_lasttoken", kLast}};
+    for (const auto& [key, mode] : kModes) {
+      if (!json_bool_or(pooling, key, false, where)) continue;
+      if (config.pooling != kNone) throw Error(where + ": several ways to pool at once");
+      config.pooling = mode;
+    }
+    if (config.pooling == kNone) {
+      throw Error(where + ": this way to pool is not supported; known: mean, cls, last");
+    }
+  } else if (!config.design.causal) {
+    config.pooling = Pooling::kMean;
+  }
+}
+
 Metadata describe(const Model& model) {
   Metadata metadata;
   const fs::path folder = fs::weakly_canonical(model.path);
@@ -149,7 +173,8 @@ Model open_folder(const fs::path& folder) {
   TensorStore store = open_safetensors_folder(folder);
   const Architecture& architecture =
       find_architecture(json, store, false, config_file.string(), warnings);
-  const ModelConfig config = read_config(architecture, json, config_file.string());
+  ModelConfig config = read_config(architecture, json, config_file.string());
+  read_sentence_config(folder, config);
   Model model{.path = folder,
               .store = std::move(store),
               .derived = {},

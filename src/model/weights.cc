@@ -152,8 +152,15 @@ class WeightFinder {
     const bool hugging_face = source_ == SourceKind::kHuggingFace;
     weight.transposed =
         hugging_face && architecture.transposed && weight.layer >= 0 && is_linear_map(weight.role);
+    const int64_t unused_rows =
+        hugging_face && weight.role == Role::kPositions ? model_.config.padding_positions : 0;
     if (weight.parts.empty()) {
-      check_shape(*weight.tensor, weight.transposed ? reversed(weight.shape) : weight.shape);
+      Shape stored = weight.transposed ? reversed(weight.shape) : weight.shape;
+      stored.front() += unused_rows;
+      check_shape(*weight.tensor, stored);
+    }
+    for (int64_t row = 0; unused_rows > 0 && row < weight.rows(); ++row) {
+      weight.stored_rows.push_back(static_cast<int32_t>(row + unused_rows));
     }
     if (weight.transposed && weight.format().block_values != 1) {
       fail(fmt::format("tensor '{}' is in {}; a matrix that lies on its side must be in floats",

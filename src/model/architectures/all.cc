@@ -6,7 +6,8 @@ namespace fewbits {
 
 // Sorted by name. A new architecture is one file, one line in all.h and one line here.
 std::span<const Architecture* const> architectures() {
-  static constexpr std::array<const Architecture*, 15> kArchitectures = {{
+  static constexpr std::array<const Architecture*, 17> kArchitectures = {{
+      &bert::architecture,
       &falcon::architecture,
       &gemma2::architecture,
       &gemma3::architecture,
@@ -21,6 +22,7 @@ std::span<const Architecture* const> architectures() {
       &qwen2::architecture,
       &qwen3::architecture,
       &qwen3_moe::architecture,
+      &roberta::architecture,
       &stablelm::architecture,
   }};
   return kArchitectures;

@@ -5,6 +5,9 @@
 // Every architecture, each defined in the file of its name.
 namespace fewbits {
 
+namespace bert {
+extern const Architecture architecture;
+}
 namespace falcon {
 extern const Architecture architecture;
 }
@@ -45,6 +48,9 @@ namespace qwen3 {
 extern const Architecture architecture;
 }
 namespace qwen3_moe {
+extern const Architecture architecture;
+}
+namespace roberta {
 extern const Architecture architecture;
 }
 namespace stablelm {
