@@ -352,7 +352,9 @@ TEST(Architectures, AreSortedAndWhole) {
     previous = architecture->name;
     EXPECT_FALSE(architecture->model_types.empty());
     EXPECT_EQ(architecture->tensors.front().role, Role::kEmbedding);
-    EXPECT_EQ(architecture->tensors.back().role, Role::kOutput);
+    // Encoders end with their last layer.
+    const auto last = architecture->design.causal ? Role::kOutput : Role::kMlpPostNormBias;
+    EXPECT_EQ(architecture->tensors.back().role, last);
   }
 }
 

