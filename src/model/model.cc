@@ -9,6 +9,7 @@
 #include "base/mapped_file.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
+#include "files/torch_file.h"
 #include "model/weights.h"
 
 namespace fewbits {
@@ -164,13 +165,21 @@ const Architecture& find_architecture(const Source& source, const TensorStore& s
   return architecture_of(source, where);
 }
 
+/// Safetensors come first where both are there.
+TensorStore open_weights(const fs::path& folder) {
+  const bool safetensors = fs::exists(folder / "model.safetensors") ||
+                           fs::exists(folder / "model.safetensors.index.json");
+  return !safetensors && has_torch_files(folder) ? open_torch_folder(folder)
+                                                 : open_safetensors_folder(folder);
+}
+
 Model open_folder(const fs::path& folder) {
   const fs::path config_file =
       needed_file(folder, "config.json", "a model is a Hugging Face folder or a .gguf file");
   std::vector<std::string> warnings;
   const Json json = text_part(read_json_file(config_file), warnings);
   const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
-  TensorStore store = open_safetensors_folder(folder);
+  TensorStore store = open_weights(folder);
   const Architecture& architecture =
       find_architecture(json, store, false, config_file.string(), warnings);
   ModelConfig config = read_config(architecture, json, config_file.string());
