@@ -59,6 +59,7 @@ void decode_all(benchmark::State& state, const Format& format) {
 
 void register_all() {
   for (const Format* format : formats()) {
+    if (!format->can_encode()) continue;
     const std::string name(format->name);
     benchmark::RegisterBenchmark(("decode/" + name).c_str(), decode_all, *format);
     for (const bool weighted : {false, true}) {

@@ -83,6 +83,7 @@ void print_plan(const QuantizePlan& plan, bool json) {
 Json recipe_of(const QuantizeArguments& arguments) {
   const QuantizeOptions& options = arguments.options;
   Json recipe = {{"to", options.to}, {"search", arguments.search}};
+  if (!options.emulate.empty()) recipe["emulate"] = options.emulate;
   if (options.pure) recipe["pure"] = true;
   if (!options.output_format.empty()) recipe["output"] = options.output_format;
   if (!options.embedding_format.empty()) recipe["embedding"] = options.embedding_format;
@@ -141,7 +142,8 @@ Json measure_loss(const Model& source, const std::filesystem::path& file,
 void quantize(QuantizeArguments& arguments) {
   const Stopwatch clock;
   split_tensor_formats(arguments);
-  mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
+  if (arguments.options.emulate.empty())
+    mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
   check_output(arguments.in, arguments.out);
   const Model model = open_model(arguments.in);
   QuantizePlan plan = plan_quantize(model, arguments.options);
@@ -195,7 +197,11 @@ void add_quantize(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("quantize", "Write a model in another number format");
   verb->add_option("model", arguments->in, "Hugging Face folder or .gguf file")->required();
   verb->add_option("out", arguments->out, ".gguf file to write")->required();
-  verb->add_option("--to", arguments->options.to, "One of " + mix_names())->required();
+  CLI::Option_group* what = verb->add_option_group("what");
+  what->add_option("--to", arguments->options.to, "One of " + mix_names());
+  what->add_option("--emulate", arguments->options.emulate,
+                   "Round to any format (see docs/formats.md), write F16: measures its loss");
+  what->require_option(1);
   verb->add_option("--tensor", arguments->tensors,
                    "GLOB=FORMAT for tensors by name; the last match counts")
       ->take_all();

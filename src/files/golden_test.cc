@@ -78,8 +78,10 @@ Metadata all_metadata() {
 std::vector<PlannedTensor> expected_tensors() {
   static const std::array<Shape, 4> kShapes = {{{256}, {3, 256}, {2, 3, 256}, {2, 1, 3, 512}}};
   std::vector<PlannedTensor> tensors;
-  for (const char* name : {"BF16", "F16", "F32", "IQ4_NL", "IQ4_XS", "Q2_K", "Q3_K", "Q4_0", "Q4_1",
-                           "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0"}) {
+  for (const char* name :
+       {"BF16",    "F16",    "F32",    "IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_S",
+        "IQ3_XXS", "IQ4_NL", "IQ4_XS", "MXFP4", "NVFP4", "Q2_K",  "Q3_K",   "Q4_0",    "Q4_1",
+        "Q4_K",    "Q5_0",   "Q5_1",   "Q5_K",  "Q6_K",  "Q8_0",  "TQ1_0",  "TQ2_0"}) {
     const Shape& shape = kShapes[tensors.size() % kShapes.size()];
     tensors.push_back({fmt::format("tensor.{}", name), &format_named(name), shape});
   }

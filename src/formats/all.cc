@@ -46,10 +46,38 @@ extern const Format int8_g32;
 extern const Format int8_tensor;
 extern const Format int8_tensor_asym;
 }  // namespace ints
+namespace iq {
+extern const Format iq1_m;
+extern const Format iq1_s;
+extern const Format iq2_s;
+extern const Format iq2_xs;
+extern const Format iq2_xxs;
+extern const Format iq3_s;
+extern const Format iq3_xxs;
+}  // namespace iq
 namespace iq4_nl {
 extern const Format format;
 }
 namespace iq4_xs {
+extern const Format format;
+}
+namespace mx {
+extern const Format mxfp6_e2m3;
+extern const Format mxfp6_e3m2;
+extern const Format mxfp8_e4m3;
+extern const Format mxfp8_e5m2;
+extern const Format mxint8;
+}  // namespace mx
+namespace mxfp4 {
+extern const Format format;
+}
+namespace nf4 {
+extern const Format format;
+}
+namespace nvfp4 {
+extern const Format format;
+}
+namespace nvfp4_tensor {
 extern const Format format;
 }
 namespace q2_k {
@@ -82,13 +110,39 @@ extern const Format format;
 namespace q8_0 {
 extern const Format format;
 }
+namespace tq {
+extern const Format tq1_0;
+extern const Format tq2_0;
+}  // namespace tq
+namespace whole_floats {
+extern const Format fp4_e2m1;
+extern const Format fp4_e2m1_channel;
+extern const Format fp6_e2m3;
+extern const Format fp6_e2m3_channel;
+extern const Format fp6_e3m2;
+extern const Format fp6_e3m2_channel;
+extern const Format fp8_e4m3;
+extern const Format fp8_e4m3_channel;
+extern const Format fp8_e5m2;
+extern const Format fp8_e5m2_channel;
+}  // namespace whole_floats
 
 namespace {
 
-constexpr std::array<const Format*, 42> kFormats = {
+constexpr std::array<const Format*, 70> kFormats = {
     &bf16::format,
     &f16::format,
     &f32::format,
+    &whole_floats::fp4_e2m1,
+    &whole_floats::fp4_e2m1_channel,
+    &whole_floats::fp6_e2m3,
+    &whole_floats::fp6_e2m3_channel,
+    &whole_floats::fp6_e3m2,
+    &whole_floats::fp6_e3m2_channel,
+    &whole_floats::fp8_e4m3,
+    &whole_floats::fp8_e4m3_channel,
+    &whole_floats::fp8_e5m2,
+    &whole_floats::fp8_e5m2_channel,
     &ints::int2_g128,
     &ints::int2_g128_asym,
     &ints::int2_g32,
@@ -116,8 +170,24 @@ constexpr std::array<const Format*, 42> kFormats = {
     &ints::int8_g32,
     &ints::int8_tensor,
     &ints::int8_tensor_asym,
+    &iq::iq1_m,
+    &iq::iq1_s,
+    &iq::iq2_s,
+    &iq::iq2_xs,
+    &iq::iq2_xxs,
+    &iq::iq3_s,
+    &iq::iq3_xxs,
     &iq4_nl::format,
     &iq4_xs::format,
+    &mxfp4::format,
+    &mx::mxfp6_e2m3,
+    &mx::mxfp6_e3m2,
+    &mx::mxfp8_e4m3,
+    &mx::mxfp8_e5m2,
+    &mx::mxint8,
+    &nf4::format,
+    &nvfp4::format,
+    &nvfp4_tensor::format,
     &q2_k::format,
     &q3_k::format,
     &q4_0::format,
@@ -128,6 +198,8 @@ constexpr std::array<const Format*, 42> kFormats = {
     &q5_k::format,
     &q6_k::format,
     &q8_0::format,
+    &tq::tq1_0,
+    &tq::tq2_0,
 };
 
 }  // namespace

@@ -138,7 +138,7 @@ int64_t row_bytes(const Format& format, int64_t columns) {
 
 void decode(const Format& format, const std::byte* bytes, int64_t count, float* out) {
   check(count % format.block_values == 0);
-  if (format.is_float()) return format.decode_floats(bytes, count, out);
+  if (!format.has_levels()) return format.decode_floats(bytes, count, out);
   const Outer outer = load_outer(format, bytes);
   bytes += format.outer_bytes;
   for (int64_t i = 0; i < count; i += format.block_values, bytes += format.block_bytes) {
@@ -168,7 +168,13 @@ Outer outer_of_row(const Format& format, const float* values, const float* weigh
 void encode_rows(const Format& format, const float* values, int64_t rows, int64_t columns,
                  const float* importance, Search search, std::byte* out, const Outer* outer) {
   const int64_t stride = row_bytes(format, columns);
-  if (format.is_float()) return format.encode_floats(values, rows * columns, out);
+  check(format.can_encode());
+  if (format.encode_floats) return format.encode_floats(values, rows * columns, out);
+  if (format.encode_vectors) {
+    for (int64_t row = 0; row < rows; ++row)
+      format.encode_vectors(values + row * columns, columns, importance, out + row * stride);
+    return;
+  }
   Outer own;
   if (format.sharing == Sharing::kTensor && outer == nullptr) {
     TensorRange range;
@@ -217,7 +223,8 @@ uint8_t nearest_code(const Format& format, float level) {
 
 void round_to_grid(const Format& format, Grid grid, const float* values, int64_t count,
                    uint8_t* codes) {
-  const float inverse = grid.scale == 0 ? 0.0f : 1.0f / grid.scale;
+  // The inverse of the smallest subnormal scales would be infinite.
+  const float inverse = std::abs(grid.scale) > 1e-38f ? 1.0f / grid.scale : 0.0f;
   if (!is_uniform(format)) {
     for (int64_t i = 0; i < count; ++i) {
       codes[i] = nearest_code(format, (values[i] - grid.offset) * inverse);

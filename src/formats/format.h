@@ -17,7 +17,8 @@
 //
 //     value = grid.scale * levels[code] + grid.offset
 //
-// F32, F16 and BF16 are formats too: blocks of one value, no levels, no parameters.
+// F32, F16 and BF16 are formats too: blocks of one value, no levels, no parameters. Formats whose
+// codes are vectors have no levels either; they encode and decode whole rows.
 // Every format is a const value in a file of its own and one line of all.cc; nothing else lists
 // them.
 namespace fewbits {
@@ -77,7 +78,7 @@ struct Format {
   int32_t block_bytes;
   int32_t sub_block_values;  ///< values that share a grid; divides block_values
   /// Level of each code; NaN or infinite where a code stands for no number. Consecutive integers
-  /// where `bounds` is empty. Empty itself for the float formats.
+  /// where `bounds` is empty. Empty itself for floats and vector codes.
   std::span<const float> levels;
   /// Relative mean square error on N(0,1) data that the best search does not exceed.
   double gaussian_error;
@@ -122,16 +123,23 @@ struct Format {
   void (*encode_reference)(const float* row, int64_t columns, const float* importance,
                            std::byte* out) = nullptr;
 
-  /// Float formats only (null elsewhere).
+  /// Formats without levels only: floats, and those whose codes are vectors. Where encode_floats
+  /// is null too, a format can be read and not written.
   void (*decode_floats)(const std::byte* bytes, int64_t count, float* out) = nullptr;
   void (*encode_floats)(const float* values, int64_t count, std::byte* out) = nullptr;
+  /// Vector codes: a whole row under the error of fit_blocks.
+  void (*encode_vectors)(const float* row, int64_t columns, const float* importance,
+                         std::byte* out) = nullptr;
 
   /// fit_blocks for one block.
   void fit(const float* values, const float* weights, BlockParameters& parameters) const {
     fit_blocks(values, weights, 1, &parameters);
   }
 
-  bool is_float() const { return levels.empty(); }
+  bool is_float() const { return levels.empty() && block_values == 1; }
+  /// Whether each code stands for a value of its own, so that a method can pick it.
+  bool has_levels() const { return !levels.empty(); }
+  bool can_encode() const { return has_levels() || encode_floats || encode_vectors; }
   int32_t sub_blocks() const { return block_values / sub_block_values; }
   /// Without outer parameters.
   double bits_per_value() const { return 8.0 * block_bytes / block_values; }

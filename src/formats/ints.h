@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include "base/half.h"
-#include "formats/bit_planes.h"
 #include "formats/format.h"
 #include "formats/levels.h"
+#include "formats/packed_codes.h"
 #include "formats/search_blocks.h"
 #include "formats/search_row.h"
 
@@ -40,30 +40,6 @@ inline float with_half_precision(float value) {
 
 /// So that scale * level stays finite after the scale was rounded.
 inline constexpr float kLargestOfTensor = 1e38f;
-
-template <int kBits, int kValues>
-void pack_codes(const uint8_t* codes, std::byte* out) {
-  if constexpr (kBits == 8) {
-    std::copy_n(codes, kValues, as_bytes(out));
-  } else if constexpr (kBits == 3) {
-    pack_plane<2, 1>(codes, kValues, 0, out);
-    pack_plane<1, 1>(codes, kValues, 2, out + kValues / 4);
-  } else {
-    pack_plane<kBits, 1>(codes, kValues, 0, out);
-  }
-}
-
-template <int kBits, int kValues>
-void unpack_codes(const std::byte* in, uint8_t* codes) {
-  if constexpr (kBits == 8) {
-    std::copy_n(as_bytes(in), kValues, codes);
-  } else if constexpr (kBits == 3) {
-    unpack_plane<2, 1>(in, kValues, 0, codes);
-    unpack_plane<1, 1>(in + kValues / 4, kValues, 2, codes);
-  } else {
-    unpack_plane<kBits, 1>(in, kValues, 0, codes);
-  }
-}
 
 template <int kBits, Range kRange>
 struct Levels {

@@ -56,9 +56,16 @@ double error_of(const Weights& weights, const std::vector<float>& inputs, int64_
   return std::sqrt(error / power);
 }
 
+std::vector<const Format*> writable_formats() {
+  std::vector<const Format*> writable;
+  for (const Format* format : formats()) {
+    if (format->can_encode()) writable.push_back(format);
+  }
+  return writable;
+}
+
 class MatmulFormats : public testing::TestWithParam<const Format*> {};
-INSTANTIATE_TEST_SUITE_P(Formats, MatmulFormats,
-                         testing::ValuesIn(formats().begin(), formats().end()),
+INSTANTIATE_TEST_SUITE_P(Formats, MatmulFormats, testing::ValuesIn(writable_formats()),
                          [](const auto& info) { return std::string(info.param->name); });
 
 TEST_P(MatmulFormats, ProductIsNearTheDecodedWeights) {

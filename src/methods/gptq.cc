@@ -321,7 +321,7 @@ void RowBatch::pack(std::byte* out) const {
 
 double gptq(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out) {
   const auto& [format, hessian, options, outer] = problem;
-  check(!format.is_float() && hessian.columns % format.block_values == 0);
+  check(format.has_levels() && hessian.columns % format.block_values == 0);
   double error = 0;
   for (int64_t row = 0; row < rows; row += kRowsAtOnce) {
     const int64_t count = std::min(kRowsAtOnce, rows - row);

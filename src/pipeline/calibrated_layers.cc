@@ -10,6 +10,7 @@
 #include "calibrate/gram.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
+#include "pipeline/tensor_outer.h"
 
 namespace fewbits {
 namespace {
@@ -88,7 +89,7 @@ void CalibratedLayers::embed() {
 const Format* CalibratedLayers::rounded_format(const Weight& weight) const {
   const Format* format = formats_.at(&weight);
   const bool copied = format == &weight.format();  // run_quantize keeps such bytes as they are
-  return copied || format->is_float() || !weight.is_matrix() ? nullptr : format;
+  return copied || !format->has_levels() || !weight.is_matrix() ? nullptr : format;
 }
 
 void CalibratedLayers::encode_layer(int64_t layer) {
@@ -140,6 +141,7 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Format& format,
                                      const Hessian& hessian) {
   const int64_t all_rows = weight.rows();
   const int64_t columns = weight.columns(), row_size = row_bytes(format, columns);
+  const Outer outer = tensor_outer(format, weight, pool_);
   std::vector<std::byte>& bytes = encoded_[&weight];
   bytes.resize(static_cast<size_t>(all_rows * row_size));
   pool_.run(divide_up(all_rows, kRowsPerTask), [&](int64_t task, int) {
@@ -149,7 +151,7 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Format& format,
     for (int64_t i = 0; i < rows; ++i) {
       weight.read_row(mapped(weight.gguf_rows, first + i), values.data() + i * columns);
     }
-    gptq({format, hessian, options_}, values.data(), rows, bytes.data() + first * row_size);
+    gptq({format, hessian, options_, &outer}, values.data(), rows, bytes.data() + first * row_size);
   });
   throw_if_interrupted();
   weight.drop_pages();
@@ -180,7 +182,9 @@ namespace {
 
 std::map<const Weight*, const Format*> formats_of(const QuantizePlan& plan) {
   std::map<const Weight*, const Format*> formats;
-  for (const auto& [weight, format] : plan.weights) formats[weight] = format;
+  for (const PlannedWeight& planned : plan.weights) {
+    formats[planned.weight] = &planned.rounded_format();
+  }
   return formats;
 }
 

@@ -30,6 +30,7 @@ const std::vector<Mix>& table() {
        30,
        "IQ4_XS",
        {{kValue, kGroupedQueries, "Q5_K"}, {kDown, kFirstEighthUnweighted, "Q5_K"}}},
+      {"MXFP4", 38, "MXFP4", {}},
       {"Q2_K",
        10,
        "Q2_K",
@@ -61,6 +62,8 @@ const std::vector<Mix>& table() {
       {"Q5_K_S", 16, "Q5_K", {}},
       {"Q6_K", 18, "Q6_K", {}},
       {"Q8_0", 7, "Q8_0", {}},
+      {"TQ1_0", 36, "TQ1_0", {{kEmbedding, kAlways, "Q4_K"}}},
+      {"TQ2_0", 37, "TQ2_0", {{kEmbedding, kAlways, "Q4_K"}}},
   };
   return mixes;
 }
@@ -167,13 +170,15 @@ const Format& mix_format(const Mix& mix, Role role, int64_t layer, int64_t colum
 }
 
 const Format& format_for_columns(const Format& wanted, int64_t columns) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 6> fallbacks = {{
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 8> fallbacks = {{
       {"IQ4_XS", "IQ4_NL"},
       {"Q2_K", "Q4_0"},
       {"Q3_K", "Q4_0"},
       {"Q4_K", "Q5_0"},
       {"Q5_K", "Q5_1"},
       {"Q6_K", "Q8_0"},
+      {"TQ1_0", "Q4_0"},
+      {"TQ2_0", "Q4_0"},
   }};
   if (columns % wanted.block_values == 0) return wanted;
   for (const auto& [large, small] : fallbacks) {

@@ -13,6 +13,7 @@
 #include "base/version.h"
 #include "pipeline/certificate.h"
 #include "pipeline/mix.h"
+#include "pipeline/tensor_outer.h"
 
 namespace fewbits {
 namespace {
@@ -42,7 +43,11 @@ const Format& format_named_for(const std::string& name, std::string_view option)
 class FormatChoice {
  public:
   FormatChoice(const Model& model, const QuantizeOptions& options)
-      : model_(model), options_(options), mix_(mix_named(options.to)) {
+      : model_(model),
+        options_(options),
+        mix_(mix_named(options.emulate.empty() ? options.to : "F16")),
+        emulated_(options.emulate.empty() ? nullptr
+                                          : &format_named_for(options.emulate, "--emulate")) {
     for (const auto& [glob, format] : options.tensor_formats) {
       overrides_.emplace_back(glob, &format_named_for(format, "--tensor"));
     }
@@ -50,20 +55,6 @@ class FormatChoice {
   }
 
   const Mix& mix() const { return mix_; }
-
-  /// The format for one weight, and in `warnings` what the user should know about it.
-  const Format& choose(const Weight& weight, std::vector<std::string>& warnings) {
-    if (!weight.is_matrix()) return vector_format(weight);
-    const int64_t columns = weight.columns();
-    const Format& wanted = wanted_format(weight, columns);
-    const Format& fitting = format_for_columns(wanted, columns);
-    if (&fitting != &wanted) {
-      warnings.push_back(
-          fmt::format("{}: rows of {} are no whole blocks of {} ({} values): {} instead",
-                      weight.gguf_name, columns, wanted.name, wanted.block_values, fitting.name));
-    }
-    return fitting;
-  }
 
   void refuse_unused_globs() const {
     for (size_t i = 0; i < overrides_.size(); ++i) {
@@ -75,7 +66,30 @@ class FormatChoice {
     }
   }
 
+  PlannedWeight plan(const Weight& weight, std::vector<std::string>& warnings) {
+    const Format& chosen = choose(weight, warnings);
+    if (emulated_ == nullptr || !weight.is_matrix() || chosen.is_float()) return {&weight, &chosen};
+    return {&weight, &format_named("F16"), &chosen};
+  }
+
  private:
+  /// The format for one weight, and in `warnings` what the user should know about it.
+  const Format& choose(const Weight& weight, std::vector<std::string>& warnings) {
+    if (!weight.is_matrix()) return vector_format(weight);
+    const int64_t columns = weight.columns();
+    const Format& wanted = wanted_format(weight, columns);
+    if (!wanted.can_encode()) {
+      throw Error(fmt::format("{}: {} can be read, not written", weight.gguf_name, wanted.name));
+    }
+    const Format& fitting = format_for_columns(wanted, columns);
+    if (&fitting != &wanted) {
+      warnings.push_back(
+          fmt::format("{}: rows of {} are no whole blocks of {} ({} values): {} instead",
+                      weight.gguf_name, columns, wanted.name, wanted.block_values, fitting.name));
+    }
+    return fitting;
+  }
+
   /// Norms, biases and routers are few and sensitive: F32, as every GGUF has them.
   static const Format& vector_format(const Weight& weight) {
     const Format& stored = weight.format();
@@ -98,6 +112,10 @@ class FormatChoice {
     if (output && !options_.output_format.empty()) {
       return format_named_for(options_.output_format, "--output");
     }
+    if (emulated_ != nullptr) {
+      const bool outside = output || weight.role == Role::kEmbedding;
+      return outside && !options_.pure ? format_named("F16") : *emulated_;
+    }
     if (options_.pure) return format_named(mix_.base);
     return mix_format(mix_, weight.role, weight.layer, columns, {.config = &model_.config});
   }
@@ -105,6 +123,7 @@ class FormatChoice {
   const Model& model_;
   const QuantizeOptions& options_;
   const Mix& mix_;
+  const Format* emulated_;  // null: what is rounded to is written
   std::vector<std::pair<std::string, const Format*>> overrides_;
   std::vector<bool> used_;
 };
@@ -112,8 +131,9 @@ class FormatChoice {
 /// "Q4_1 (211), Q6_K (1)": the block formats that will be rounded a second time.
 std::string formats_rounded_again(const QuantizePlan& plan) {
   std::vector<std::pair<const Format*, int>> counts;
-  for (const auto& [weight, format] : plan.weights) {
-    const Format* stored = &weight->format();
+  for (const PlannedWeight& planned : plan.weights) {
+    const Format* stored = &planned.weight->format();
+    const Format* format = &planned.rounded_format();
     if (stored->is_float() || stored == format || format->is_float()) continue;
     auto found = std::find_if(counts.begin(), counts.end(),
                               [&](const auto& count) { return count.first == stored; });
@@ -141,6 +161,8 @@ class TensorEncoder {
                 ThreadPool& pool)
       : weight_(*planned.weight),
         format_(*planned.format),
+        rounding_(planned.rounded_format()),
+        outer_(tensor_outer(rounding_, weight_, pool)),
         rounded_(rounded),
         search_(search),
         pool_(pool),
@@ -187,18 +209,35 @@ class TensorEncoder {
       weight_.read_row(source_row(begin + i), row);
       check_range(row, begin + i);
     }
-    if (&weight_.format() == &format_ && weight_.has_row_bytes()) {
+    const bool as_stored = &weight_.format() == &format_ && &rounding_ == &format_;
+    if (as_stored && weight_.has_row_bytes()) {
       copy_rows(begin, rows, out);
       return {0, sum_of_squares(values)};
     }
-    if (rounded_.empty()) {
-      encode_rows(format_, values.data(), rows, columns_, nullptr, search_, out);
-    } else {
-      const auto row_size = static_cast<size_t>(row_bytes(format_, columns_));
-      std::copy_n(rounded_.begin() + begin * static_cast<int64_t>(row_size),
-                  static_cast<size_t>(rows) * row_size, out);
+    if (&rounding_ == &format_) {
+      round_rows(values, begin, rows, out);
+      return errors_of(values, decoded(out, rows));
     }
-    return errors_of(values, rows, out);
+    std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(rounding_, columns_)));
+    round_rows(values, begin, rows, bytes.data());
+    const std::vector<float> emulated = decoded(bytes.data(), rows);
+    encode_rows(format_, emulated.data(), rows, columns_, nullptr, search_, out);
+    return errors_of(values, emulated);
+  }
+
+  void round_rows(const std::vector<float>& values, int64_t begin, int64_t rows,
+                  std::byte* out) const {
+    if (rounded_.empty()) {
+      return encode_rows(rounding_, values.data(), rows, columns_, nullptr, search_, out, &outer_);
+    }
+    const int64_t row_size = row_bytes(rounding_, columns_);
+    std::copy_n(rounded_.begin() + begin * row_size, rows * row_size, out);
+  }
+
+  std::vector<float> decoded(const std::byte* bytes, int64_t rows) const {
+    std::vector<float> values(static_cast<size_t>(rows * columns_));
+    decode_rows(rounding_, bytes, rows, columns_, values.data());
+    return values;
   }
 
   void check_range(const float* row, int64_t index) const {
@@ -227,10 +266,8 @@ class TensorEncoder {
     return sum;
   }
 
-  Sums errors_of(const std::vector<float>& values, int64_t rows, const std::byte* encoded) const {
+  static Sums errors_of(const std::vector<float>& values, const std::vector<float>& decoded) {
     Sums sums{0, sum_of_squares(values)};
-    std::vector<float> decoded(values.size());
-    decode(format_, encoded, rows * columns_, decoded.data());
     for (size_t i = 0; i < values.size(); ++i) {
       const double error = double{values[i]} - decoded[i];
       sums.error += error * error;
@@ -240,6 +277,8 @@ class TensorEncoder {
 
   const Weight& weight_;
   const Format& format_;
+  const Format& rounding_;
+  Outer outer_;
   std::span<const std::byte> rounded_;
   Search search_;
   ThreadPool& pool_;
@@ -275,8 +314,8 @@ Json completed(const QuantizePlan& plan, const QuantizeResult& result, std::stri
 
 std::vector<PlannedTensor> QuantizePlan::tensors() const {
   std::vector<PlannedTensor> tensors;
-  for (const auto& [weight, format] : weights) {
-    tensors.push_back({weight->gguf_name, format, weight->shape});
+  for (const PlannedWeight& planned : weights) {
+    tensors.push_back({planned.weight->gguf_name, planned.format, planned.weight->shape});
   }
   return tensors;
 }
@@ -285,7 +324,7 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options) {
   QuantizePlan plan;
   FormatChoice choice(model, options);
   for (const Weight& weight : model.weights) {
-    plan.weights.push_back({&weight, &choice.choose(weight, plan.warnings)});
+    plan.weights.push_back(choice.plan(weight, plan.warnings));
   }
   choice.refuse_unused_globs();
   if (const std::string formats = formats_rounded_again(plan); !formats.empty()) {
@@ -310,9 +349,9 @@ void add_certificate(QuantizePlan& plan, const std::vector<FileHash>& source, Js
                  {"source", to_json(source)},        {"recipe", std::move(recipe)},
                  {"bits_per_weight", kWidestNumber}, {"relative_error", kWidestNumber},
                  {"tensors", Json::array()},         {"data_sha256", std::string(64, '0')}};
-  for (const auto& [weight, format] : plan.weights) {
-    certificate["tensors"].push_back({{"name", weight->gguf_name},
-                                      {"format", std::string(format->name)},
+  for (const PlannedWeight& planned : plan.weights) {
+    certificate["tensors"].push_back({{"name", planned.weight->gguf_name},
+                                      {"format", std::string(planned.rounded_format().name)},
                                       {"relative_error", kWidestNumber}});
   }
   if (measured) certificate["measured"] = nullptr;
@@ -366,7 +405,7 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
     values += weight.values();
     all.error += encoder.total().error;
     all.square += encoder.total().square;
-    result.tensors.push_back({planned.weight->gguf_name, planned.format, bytes,
+    result.tensors.push_back({planned.weight->gguf_name, &planned.rounded_format(), bytes,
                               ratio(encoder.total().error, encoder.total().square)});
   }
   result.bits_per_weight =

@@ -21,7 +21,10 @@
 namespace fewbits {
 
 struct QuantizeOptions {
-  std::string to;     ///< a mix (mix.h)
+  std::string to = {};  ///< a mix (mix.h)
+  /// A format, any: the matrices of the layers are rounded to it and written as F16, so that its
+  /// loss can be measured in every engine. Formats by name, output and embedding mean this too.
+  std::string emulate = {};
   bool pure = false;  ///< the mix's base format for every matrix, embedding and output included
   std::vector<std::pair<std::string, std::string>> tensor_formats =
       {};                             ///< glob on GGUF names, format; the last match counts
@@ -31,7 +34,10 @@ struct QuantizeOptions {
 
 struct PlannedWeight {
   const Weight* weight;
-  const Format* format;
+  const Format* format;              ///< as it is written
+  const Format* emulated = nullptr;  ///< as it is rounded before, where that is another format
+
+  const Format& rounded_format() const { return emulated ? *emulated : *format; }
 };
 
 struct QuantizePlan {

@@ -111,6 +111,36 @@ TEST(Quantize, WhatGgufCannotHoldIsRefusedHereAndOpensAllTheSame) {
   EXPECT_NE(error.find("GGUF cannot hold this normalizer"), std::string::npos) << error;
 }
 
+TEST(Quantize, EmulatedFormatsAreRoundedInto16Bits) {
+  TinyCheckpoint checkpoint;
+  const auto out = checkpoint / "emulated.gguf";
+  for (const char* name : {"int4_g32", "int8_channel_asym", "fp8_e4m3", "nvfp4_tensor"}) {
+    SCOPED_TRACE(name);
+    const Format& format = format_named(name);
+    const QuantizeResult result = quantize_to(checkpoint, {.emulate = name}, out);
+    EXPECT_GT(result.relative_error, 0);
+    const Model source = open_model(checkpoint.write());
+    const Model model = open_model(out);
+    const TensorView& want = source.find(Role::kGate, 0)->tensor->view;
+    const TensorView& got = model.find(Role::kGate, 0)->tensor->view;
+    EXPECT_EQ(got.format->name, "F16");
+    EXPECT_EQ(model.find(Role::kEmbedding)->tensor->view.format->name, "F16");
+    std::vector<float> values(static_cast<size_t>(want.values())), again(values.size());
+    decode(*want.format, want.bytes.data(), want.values(), values.data());
+    std::vector<std::byte> bytes(
+        static_cast<size_t>(want.rows() * row_bytes(format, want.columns())));
+    encode_rows(format, values.data(), want.rows(), want.columns(), nullptr, Search::kBest,
+                bytes.data());
+    decode_rows(format, bytes.data(), want.rows(), want.columns(), values.data());
+    decode(*got.format, got.bytes.data(), got.values(), again.data());
+    for (size_t i = 0; i < values.size(); ++i)
+      ASSERT_NEAR(again[i], values[i], 1e-3 * std::abs(values[i]) + 1e-7);
+  }
+  EXPECT_NE(
+      error_of([&] { plan_quantize(open_model(out), {.emulate = "int5"}); }).find("--emulate"),
+      std::string::npos);
+}
+
 TEST(Quantize, RefusesWhatCannotWork) {
   TinyCheckpoint checkpoint;
   const Model model = open_model(checkpoint.write());

@@ -18,8 +18,9 @@ ARRAYS = [("uint8", [0, 255]), ("int8", [-128, 127]), ("uint16", [1]), ("int16",
           ("int32", [-1, 0, 1]), ("float32", [0.5, -0.25]), ("bool", [True, False]), ("string", ["a", "", "\u00e9\n"]),
           ("uint64", [2**63 - 1]), ("int64", [-(2**63)]), ("float64", [0.1, 1e300])]
 SHAPES = [(256,), (3, 256), (2, 3, 256), (2, 1, 3, 512)]  # outermost first
-FORMATS = ["BF16", "F16", "F32", "IQ4_NL", "IQ4_XS", "Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K",
-           "Q6_K", "Q8_0"]
+FORMATS = ["BF16", "F16", "F32", "IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_S", "IQ3_XXS", "IQ4_NL", "IQ4_XS",
+           "MXFP4", "NVFP4", "Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "TQ1_0",
+           "TQ2_0"]
 
 
 def pattern(number, size):

@@ -36,7 +36,19 @@ BLOCK_TYPES = {  # block values, block bytes, offsets of the half-precision fiel
     "IQ4_XS": (256, 136, [0]),
     "F16": (1, 2, [0]),
     "BF16": (1, 2, [0]),
+    "MXFP4": (32, 17, []),
+    "NVFP4": (64, 36, []),
+    "TQ1_0": (256, 54, [52]),
+    "TQ2_0": (256, 66, [64]),
+    "IQ1_M": (256, 56, []),
+    "IQ1_S": (256, 50, [0]),
+    "IQ2_S": (256, 82, [0]),
+    "IQ2_XS": (256, 74, [0]),
+    "IQ2_XXS": (256, 66, [0]),
+    "IQ3_S": (256, 110, [0]),
+    "IQ3_XXS": (256, 98, [0]),
 }
+DECODED_ONLY = {"NVFP4", "IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_S", "IQ3_XXS"}
 DECODED_VALUES = 2048
 
 
@@ -54,6 +66,8 @@ def make_decode(random):
         shape = (DECODED_VALUES // block_values, block_bytes)
         blocks = random.integers(0, 256, shape, dtype=np.uint8)
         finite_halves(blocks, offsets)
+        if name == "IQ1_M":  # the top nibbles of its four words of scales are a half
+            blocks[:, 55] &= 0xBF
         values = quants.dequantize(blocks, Type[name]).astype("<f4")
         (folder / f"{name}.blocks").write_bytes(blocks.tobytes())
         (folder / f"{name}.values").write_bytes(values.tobytes())
@@ -127,12 +141,12 @@ def make_encode(random):
     (folder / "input").write_bytes(rows.tobytes())
     (folder / "importance").write_bytes(importance.tobytes())
     for name, (block_values, _, _) in BLOCK_TYPES.items():
-        if block_values == 1:
+        if block_values == 1 or name in DECODED_ONLY:
             continue
         columns = 768 if block_values == 256 else 736
         plain = encode(library, name, rows[:, :columns], None)
         weighted = encode(library, name, rows[:, :columns], importance[:columns])
-        if name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
+        if name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4", "TQ1_0", "TQ2_0"):
             assert (quants.quantize(rows[:, :columns], Type[name]) == plain).all(), name
         (folder / f"{name}.plain").write_bytes(plain.tobytes())
         (folder / f"{name}.weighted").write_bytes(weighted.tobytes())
