@@ -51,4 +51,27 @@ std::vector<float> GramAccumulator::mean() const {
   return mean;
 }
 
+CrossAccumulator::CrossAccumulator(int64_t rows, int64_t columns)
+    : rows_(rows), columns_(columns), sum_(static_cast<size_t>(rows * columns), 0.0f) {}
+
+void CrossAccumulator::add(const float* y, const float* x, int64_t tokens, ThreadPool& pool) {
+  const int64_t down = divide_up(rows_, kTile), across = divide_up(columns_, kTile);
+  pool.run(down * across, [&](int64_t task, int) {
+    const int64_t i = task / across * kTile, j = task % across * kTile;
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans,
+                static_cast<int>(std::min(kTile, rows_ - i)),
+                static_cast<int>(std::min(kTile, columns_ - j)), static_cast<int>(tokens), 1.0f,
+                y + i, static_cast<int>(rows_), x + j, static_cast<int>(columns_), 1.0f,
+                sum_.data() + i * columns_ + j, static_cast<int>(columns_));
+  });
+  tokens_ += tokens;
+}
+
+std::vector<float> CrossAccumulator::mean() const {
+  check(tokens_ > 0);
+  std::vector<float> mean(sum_);
+  for (float& value : mean) value /= static_cast<float>(tokens_);
+  return mean;
+}
+
 }  // namespace fewbits

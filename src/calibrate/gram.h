@@ -29,4 +29,21 @@ class GramAccumulator {
   std::vector<float> sum_;  ///< only tiles on and above the diagonal are kept up to date
 };
 
+/// The mean of y x^T over the tokens seen, likewise.
+class CrossAccumulator {
+ public:
+  CrossAccumulator(int64_t rows, int64_t columns);
+
+  /// Adds rows of y [tokens][rows] and x [tokens][columns].
+  void add(const float* y, const float* x, int64_t tokens, ThreadPool& pool);
+
+  /// [rows][columns]. REQUIRES: a token was seen.
+  std::vector<float> mean() const;
+
+ private:
+  int64_t rows_, columns_;
+  int64_t tokens_ = 0;
+  std::vector<float> sum_;
+};
+
 }  // namespace fewbits

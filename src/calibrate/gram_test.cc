@@ -49,5 +49,29 @@ TEST(Gram, SameBitsForAnyThreadCount) {
   EXPECT_EQ(means[0], means[2]);
 }
 
+TEST(Cross, IsTheMeanOfOuterProductsForAnyThreadCount) {
+  constexpr int64_t rows = 210, columns = 300, tokens = 40;
+  const auto y = inputs(tokens * rows), x = inputs(tokens * columns);
+  std::vector<std::vector<float>> means;
+  for (int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    CrossAccumulator cross(rows, columns);
+    cross.add(y.data(), x.data(), 10, pool);
+    cross.add(y.data() + 10 * rows, x.data() + 10 * columns, 30, pool);
+    means.push_back(cross.mean());
+  }
+  EXPECT_EQ(means[0], means[1]);
+  for (int64_t i = 0; i < rows; i += 7) {
+    for (int64_t j = 0; j < columns; j += 5) {
+      double expected = 0;
+      for (int64_t t = 0; t < tokens; ++t) {
+        expected += double{y[static_cast<size_t>(t * rows + i)]} *
+                    x[static_cast<size_t>(t * columns + j)] / tokens;
+      }
+      EXPECT_NEAR(means[0][static_cast<size_t>(i * columns + j)], expected, 1e-5);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace fewbits

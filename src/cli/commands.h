@@ -7,6 +7,7 @@
 namespace fewbits::cli {
 
 void add_bench(CLI::App& app);
+void add_calibrate(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_embed(CLI::App& app);
 void add_eval(CLI::App& app);

@@ -26,6 +26,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", [] { return fewbits::cli::version_text(); });
   fewbits::cli::add_bench(app);
+  fewbits::cli::add_calibrate(app);
   fewbits::cli::add_chat(app);
   fewbits::cli::add_embed(app);
   fewbits::cli::add_eval(app);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -33,6 +34,7 @@ struct QuantizeArguments {
   std::string certify;                           // text to measure the loss on
   std::vector<std::filesystem::path> calibrate;  // texts
   SampleOptions samples;
+  std::string importance;  // file
   QuantizeOptions options;
 };
 
@@ -94,6 +96,9 @@ Json recipe_of(const QuantizeArguments& arguments) {
                              {"sample_length", arguments.samples.length}};
     recipe["instruction_set"] = kernels().name;
   }
+  if (!arguments.importance.empty()) {
+    recipe["imatrix"] = to_json(hash_files({arguments.importance}, [](int64_t) {})).front();
+  }
   return recipe;
 }
 
@@ -139,16 +144,34 @@ Json measure_loss(const Model& source, const std::filesystem::path& file,
   return facts;
 }
 
+std::optional<Importance> read_importance_of(const QuantizeArguments& arguments) {
+  if (arguments.importance.empty()) return {};
+  return read_importance(arguments.importance);
+}
+
+/// Statistics of another model mostly show in their names.
+void refuse_foreign(const Importance& importance, const std::string& path,
+                    const QuantizePlan& plan) {
+  const auto known = [&](const PlannedWeight& planned) {
+    return importance.entries.contains(planned.weight->gguf_name);
+  };
+  if (std::any_of(plan.weights.begin(), plan.weights.end(), known)) return;
+  throw Error(fmt::format("{}: none of its {} matrices is in this model (the first is '{}')", path,
+                          importance.entries.size(), importance.entries.begin()->first));
+}
+
 void quantize(QuantizeArguments& arguments) {
   const Stopwatch clock;
   split_tensor_formats(arguments);
   if (arguments.options.emulate.empty())
     mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
   check_output(arguments.in, arguments.out);
+  const std::optional<Importance> importance = read_importance_of(arguments);
   const Model model = open_model(arguments.in);
   QuantizePlan plan = plan_quantize(model, arguments.options);
   warn_all(model.warnings);
   warn_all(plan.warnings);
+  if (importance) refuse_foreign(*importance, arguments.importance, plan);
   if (arguments.dry_run) return print_plan(plan, arguments.json);
 
   warn_of_certifying_on_calibration(arguments);
@@ -162,6 +185,7 @@ void quantize(QuantizeArguments& arguments) {
   run.progress = [&](int64_t done, int64_t total, const std::string& tensor) {
     progress.update(done, total, tensor);
   };
+  if (importance) run.importance = &*importance;
   if (!arguments.certify.empty()) {
     run.measure = [&](const std::filesystem::path& file) {
       progress.finish();
@@ -171,7 +195,8 @@ void quantize(QuantizeArguments& arguments) {
   std::optional<CalibratedEncoder> calibrated;
   if (!arguments.calibrate.empty()) {
     calibrated.emplace(model, plan,
-                       take_samples(model.tokenizer, arguments.calibrate, arguments.samples), pool);
+                       take_samples(model.tokenizer, arguments.calibrate, arguments.samples),
+                       CalibrationOptions{}, pool);
     run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
   }
   const QuantizeResult result = run_quantize(model, plan, run, arguments.out, pool);
@@ -215,6 +240,9 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--calibrate", arguments->calibrate,
                    "Text files: round with GPTQ on what the model's layers see when it reads them");
+  verb->add_option("--imatrix", arguments->importance,
+                   "Weigh errors by this file of fewbits calibrate or llama-imatrix")
+      ->excludes("--calibrate");
   verb->add_option("--samples", arguments->samples.count, "Calibration samples")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();

@@ -1,5 +1,7 @@
 #include "methods/hessian.h"
 
+#include <cblas.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -97,6 +99,23 @@ Hessian factor_hessian(std::span<const float> gram, int64_t columns,
         static_cast<float>(hessian.damping * mean);
   }
   return hessian;
+}
+
+std::vector<float> inverse_of(const Hessian& hessian) {
+  const int64_t n = hessian.columns;
+  const int size = static_cast<int>(n);
+  std::vector<float> ordered(static_cast<size_t>(n * n)), result(ordered.size());
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, size, size, 1.0f, hessian.update.data(), size,
+              0.0f, ordered.data(), size);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = i; j < n; ++j) {
+      const int64_t a = hessian.order[static_cast<size_t>(i)];
+      const int64_t b = hessian.order[static_cast<size_t>(j)];
+      const float value = ordered[static_cast<size_t>(i * n + j)];
+      result[static_cast<size_t>(a * n + b)] = result[static_cast<size_t>(b * n + a)] = value;
+    }
+  }
+  return result;
 }
 
 }  // namespace fewbits

@@ -34,4 +34,7 @@ struct Hessian {
 Hessian factor_hessian(std::span<const float> gram, int64_t columns,
                        const HessianOptions& options = {});
 
+/// H^-1 of the damped H, [columns][columns], in original order.
+std::vector<float> inverse_of(const Hessian& hessian);
+
 }  // namespace fewbits

@@ -1,37 +1,25 @@
 #include "pipeline/calibrated_layers.h"
 
+#include <cblas.h>
+
 #include <algorithm>
-#include <optional>
+#include <cstring>
 #include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
-#include "calibrate/gram.h"
-#include "engine/embedder.h"
+#include "calibrate/sites.h"
 #include "engine/engine.h"
-#include "pipeline/tensor_outer.h"
+#include "methods/column_scales.h"
 
 namespace fewbits {
 namespace {
 
 constexpr int64_t kRowsPerTask = 32;
 
-/// Matrices that read the same input, by the role the observer reports for it.
-std::vector<Role> readers_of(Role site) {
-  switch (site) {
-    case Role::kQuery:
-      return {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue};
-    case Role::kGate:
-      return {Role::kGateUp, Role::kGate, Role::kUp};
-    default:
-      return {site};
-  }
-}
-
-ModelConfig with_one_layer(ModelConfig config) {
-  config.layers = 1;
-  return config;
+size_t at(int64_t i) {
+  return static_cast<size_t>(i);
 }
 
 /// Where each of our rows lies in GGUF's order: the inverse of gguf_rows.
@@ -46,136 +34,317 @@ int64_t mapped(const std::vector<int32_t>& map, int64_t row) {
   return map.empty() ? row : int64_t{map[static_cast<size_t>(row)]};
 }
 
-int64_t longest(const std::vector<std::vector<Token>>& samples) {
-  size_t length = 0;
-  for (const auto& sample : samples) length = std::max(length, sample.size());
-  return static_cast<int64_t>(length);
+/// [rows][n] = a [rows][n] * b [n][n]
+std::vector<float> product(const std::vector<float>& a, const std::vector<float>& b, int64_t n) {
+  std::vector<float> result(a.size());
+  const auto size = static_cast<int>(n), rows = static_cast<int>(std::ssize(a) / n);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, size, size, 1.0f, a.data(), size,
+              b.data(), size, 0.0f, result.data(), size);
+  return result;
+}
+
+/// Sums of squares of the weights by column.
+std::vector<double> column_squares(const Weight& weight) {
+  std::vector<double> sums(at(weight.columns()));
+  std::vector<float> row(sums.size());
+  for (int64_t i = 0; i < weight.rows(); ++i) {
+    weight.read_row(i, row.data());
+    for (size_t j = 0; j < row.size(); ++j) sums[j] += double{row[j]} * row[j];
+  }
+  return sums;
+}
+
+/// The value head's row whose output is column j of what attention output reads.
+int64_t value_row(const ModelConfig& config, int64_t j) {
+  const int64_t dim = config.head_dim, group = config.heads / config.kv_heads;
+  return j / dim / group * dim + j % dim;
+}
+
+/// Where the parts of a layer do no more than add to one stream, one after the other, the 16-bit
+/// model's hidden states say what each should have added.
+StreamOptions fitting(StreamOptions options, const Model& model) {
+  const auto has = [&](Role role) { return model.find(role, 0) != nullptr; };
+  const bool plain = !model.config.design.parallel && has(Role::kAttentionNorm) &&
+                     has(Role::kMlpNorm) && !has(Role::kAttentionPostNorm) &&
+                     !has(Role::kMlpPostNorm) && !has(Role::kRouter);
+  options.follow_outputs = options.follow_outputs && plain;
+  return options;
 }
 
 }  // namespace
 
+struct CalibratedLayers::Target {
+  const SiteMoments& moments;
+  const Hessian& hessian;
+  std::vector<float> column_scales = {};  ///< empty: all 1
+  /// By what a row w is multiplied to give its change: H^-1 (after cross - w gram) where there are
+  /// outputs to aim at, else cross H^-1. Empty: no change.
+  std::vector<float> correction = {};
+};
+
 CalibratedLayers::CalibratedLayers(const Model& model,
                                    const std::map<const Weight*, const Format*>& formats,
                                    std::vector<std::vector<Token>> samples,
-                                   const GptqOptions& options, ThreadPool& pool)
+                                   const CalibrationOptions& options, ThreadPool& pool)
     : model_(model),
       formats_(formats),
       samples_(std::move(samples)),
       options_(options),
       pool_(pool),
-      one_layer_(with_one_layer(model.config)),
-      rope_(rope_table(model, longest(samples_))),
-      cache_(one_layer_, longest(samples_)),
-      buffers_(one_layer_, longest(samples_), pool.threads()) {
-  rope_.prepare(0, longest(samples_));
-  embed();
-}
-
-void CalibratedLayers::embed() {
-  const Weight* table = model_.find(Role::kEmbedding);
-  check(table != nullptr);
-  const Embedder embedder(model_);
-  for (const auto& sample : samples_) {
-    for (size_t position = 0; position < sample.size(); ++position) {
-      const size_t end = hidden_.size();
-      hidden_.resize(end + static_cast<size_t>(table->columns()));
-      table->read_row(sample[position], hidden_.data() + end);
-      embedder.finish(hidden_.data() + end, static_cast<int64_t>(position));
-    }
-  }
-  table->drop_pages();
+      streams_(model, samples_, fitting(options.streams, model), pool) {
+  options_.streams = fitting(options.streams, model);
 }
 
 const Format* CalibratedLayers::rounded_format(const Weight& weight) const {
   const Format* format = formats_.at(&weight);
-  const bool copied = format == &weight.format();  // run_quantize keeps such bytes as they are
-  return copied || !format->has_levels() || !weight.is_matrix() ? nullptr : format;
+  if (!weight.is_matrix()) return nullptr;
+  if (format->is_float()) return options_.scale_floats ? format : nullptr;
+  if (!format->has_levels()) return nullptr;
+  return format == &weight.format() ? nullptr : format;  // run_quantize keeps such bytes
+}
+
+bool CalibratedLayers::rounded(Role role) const {
+  const Weight* weight = find(role);
+  return weight != nullptr && rounded_format(*weight) != nullptr;
+}
+
+std::vector<const Weight*> CalibratedLayers::rounded_readers(Role site) const {
+  std::vector<const Weight*> weights;
+  for (const Role role : readers_of(site)) {
+    if (rounded(role)) weights.push_back(find(role));
+  }
+  return weights;
 }
 
 void CalibratedLayers::encode_layer(int64_t layer) {
   check(layer == layers_done_);
   encoded_.clear();
+  const LayerWeights original = load_layer(model_, layer, {.float_math = true}, pool_);
   LayerWeights weights = load_layer(model_, layer, {.float_math = true}, pool_);
-  Grams grams = gather(weights);
-  for (auto& [site, gram] : grams) encode_site(site, gram.mean(), layer, weights);
-  run_samples(weights, nullptr, true);
+  streams_.run_reference(original);
+  row_scales_.clear();
+  if (options_.scale_columns) {
+    scale_rows_of_value();
+    scale_rows_of_up();
+  }
+  for (const Role site : {Role::kQuery, Role::kAttentionOutput, Role::kGate, Role::kDown}) {
+    encode_site(site, original, weights);
+  }
+  streams_.advance(weights);
   ++layers_done_;
 }
 
-CalibratedLayers::Grams CalibratedLayers::gather(const LayerWeights& weights) {
-  Grams grams;
-  const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
-    const int64_t columns = static_cast<int64_t>(input.size()) / tokens;
-    grams.try_emplace(site, columns).first->second.add(input.data(), tokens, pool_);
-    return site != Role::kDown;
-  };
-  run_samples(weights, &observer, false);
-  return grams;
+// Value and up are rounded before what reads them, so the scales of those columns come from the
+// 16-bit model's inputs.
+
+void CalibratedLayers::scale_rows_of_value() {
+  const bool possible =
+      rounded(Role::kValue) && rounded(Role::kAttentionOutput) && find(Role::kValueBias) == nullptr;
+  if (!possible) return;
+  const ModelConfig& config = streams_.config();
+  const std::vector<double>& inputs = streams_.squares(Role::kAttentionOutput);
+  const std::vector<double> weights = column_squares(*find(Role::kAttentionOutput));
+  std::vector<double> shared_inputs(at(find(Role::kValue)->rows())), shared_weights(shared_inputs);
+  for (int64_t j = 0; j < std::ssize(inputs); ++j) {  // heads that share a value share its scales
+    shared_inputs[at(value_row(config, j))] += inputs[at(j)];
+    shared_weights[at(value_row(config, j))] += weights[at(j)];
+  }
+  row_scales_[Role::kValue] = column_scales(shared_inputs, shared_weights);
 }
 
-void CalibratedLayers::encode_site(Role site, const std::vector<float>& gram, int64_t layer,
-                                   LayerWeights& weights) {
-  std::optional<Hessian> hessian;
-  for (const Role role : readers_of(site)) {
-    const Weight* weight = model_.find(role, layer);
-    if (weight == nullptr) continue;
-    const Format* format = rounded_format(*weight);
-    if (format == nullptr) continue;
-    if (!hessian) hessian = factor_hessian(gram, weight->columns());
-    encode_weight(*weight, *format, *hessian);
-    const std::span<const std::byte> bytes = encoded_.at(weight);
-    const auto row_size = static_cast<size_t>(row_bytes(*format, weight->columns()));
-    for (const MatrixPart& part : parts_of(*weight, model_.config, weights)) {
-      // Only whole matrices have another row order in GGUF.
-      const TensorView view{format,
-                            {part.count, weight->columns()},
-                            bytes.subspan(static_cast<size_t>(part.begin) * row_size,
-                                          static_cast<size_t>(part.count) * row_size)};
-      *part.matrix =
-          PackedMatrix::pack(view, inverse(weight->gguf_rows), {.float_math = true}, pool_);
+void CalibratedLayers::scale_rows_of_up() {
+  const bool possible = rounded(Role::kUp) && rounded(Role::kDown) &&
+                        find(Role::kGate) != nullptr && find(Role::kUpBias) == nullptr;
+  if (!possible) return;
+  row_scales_[Role::kUp] =
+      column_scales(streams_.squares(Role::kDown), column_squares(*find(Role::kDown)));
+}
+
+/// The scales that the inputs of attention output and down already have.
+std::vector<float> CalibratedLayers::scales_of_columns(Role site) const {
+  const auto found = row_scales_.find(site == Role::kDown ? Role::kUp : Role::kValue);
+  if (found == row_scales_.end()) return {};
+  if (site == Role::kDown) return found->second;
+  std::vector<float> scales(at(find(site)->columns()));
+  for (int64_t j = 0; j < std::ssize(scales); ++j) {
+    scales[at(j)] = found->second[at(value_row(streams_.config(), j))];
+  }
+  return scales;
+}
+
+/// Whether the norm before a site feeds nothing but matrices that are rounded here.
+bool CalibratedLayers::norm_can_scale(Role site) const {
+  const bool query = site == Role::kQuery;
+  const Weight* norm = find(query ? Role::kAttentionNorm : Role::kMlpNorm);
+  const bool apart = find(Role::kAttentionNorm) != nullptr && find(Role::kMlpNorm) != nullptr;
+  if (norm == nullptr || !apart || find(Role::kRouter) != nullptr) return false;
+  if (find(query ? Role::kAttentionNormBias : Role::kMlpNormBias) != nullptr) return false;
+  if (formats_.at(norm)->name != "F32") return false;
+  const std::vector<Role> readers = readers_of(site);
+  return std::all_of(readers.begin(), readers.end(),
+                     [&](Role role) { return find(role) == nullptr || rounded(role); });
+}
+
+/// Chooses scales for the columns that read a norm, and moves them into its gains and the moments.
+std::vector<float> CalibratedLayers::scale_norm(SiteMoments& moments, LayerWeights& weights) {
+  if (!options_.scale_columns || !norm_can_scale(moments.role)) return {};
+  const size_t n = at(moments.columns);
+  std::vector<double> inputs(n), squares(n, 0.0);
+  for (size_t j = 0; j < n; ++j) inputs[j] = double{moments.gram[j * n + j]};
+  for (const Weight* weight : rounded_readers(moments.role)) {
+    const std::vector<double> of_one = column_squares(*weight);
+    for (size_t j = 0; j < n; ++j) squares[j] += of_one[j];
+  }
+  std::vector<float> scales = column_scales(inputs, squares);
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < n; ++j) {
+      const float share = 1 / (scales[i] * scales[j]);
+      moments.gram[i * n + j] *= share;
+      if (!moments.cross.empty()) moments.cross[i * n + j] *= share;
     }
+  }
+  const bool query = moments.role == Role::kQuery;
+  std::vector<float>& gains = query ? weights.attention_norm.gain : weights.mlp_norm.gain;
+  for (size_t j = 0; j < n; ++j) gains[j] /= scales[j];
+  const Weight* norm = find(query ? Role::kAttentionNorm : Role::kMlpNorm);
+  Encoded& encoded = encoded_[norm];
+  encoded.bytes.resize(n * sizeof(float));
+  std::memcpy(encoded.bytes.data(), gains.data(), encoded.bytes.size());
+  for (const float gain : gains) encoded.square += double{gain} * gain;
+  return scales;
+}
+
+void CalibratedLayers::encode_site(Role site, const LayerWeights& original, LayerWeights& weights) {
+  const std::vector<const Weight*> readers = rounded_readers(site);
+  if (readers.empty()) return;
+  const int64_t columns = readers.front()->columns();
+  SiteMoments moments = streams_.gather(site, columns, original, weights);
+  std::vector<float> scales =
+      moments.has_output() ? scales_of_columns(site) : scale_norm(moments, weights);
+  const Hessian hessian = factor_hessian(moments.gram, columns, options_.hessian);
+  Target target{moments, hessian, std::move(scales)};
+  if (!moments.cross.empty()) {
+    target.correction = inverse_of(hessian);
+    if (!moments.has_output()) {
+      target.correction = product(moments.cross, target.correction, columns);
+    }
+  }
+  for (const Weight* weight : readers) {
+    encode_weight(*weight, target);
+    replace(*weight, weights);
   }
 }
 
-void CalibratedLayers::encode_weight(const Weight& weight, const Format& format,
-                                     const Hessian& hessian) {
+void CalibratedLayers::encode_weight(const Weight& weight, const Target& target) {
+  const Format& format = *rounded_format(weight);
   const int64_t all_rows = weight.rows();
   const int64_t columns = weight.columns(), row_size = row_bytes(format, columns);
-  const Outer outer = tensor_outer(format, weight, pool_);
-  std::vector<std::byte>& bytes = encoded_[&weight];
-  bytes.resize(static_cast<size_t>(all_rows * row_size));
-  pool_.run(divide_up(all_rows, kRowsPerTask), [&](int64_t task, int) {
+  Encoded& encoded = encoded_[&weight];
+  encoded.bytes.resize(at(all_rows * row_size));
+  const int64_t tasks = divide_up(all_rows, kRowsPerTask);
+  std::vector<Encoded> sums(at(tasks));
+  const Outer outer = outer_of_tensor(weight, target);
+  pool_.run(tasks, [&](int64_t task, int) {
     if (interrupted()) return;
     const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
-    std::vector<float> values(static_cast<size_t>(rows * columns));
-    for (int64_t i = 0; i < rows; ++i) {
-      weight.read_row(mapped(weight.gguf_rows, first + i), values.data() + i * columns);
+    std::vector<float> values = scaled_rows(weight, first, rows, target);
+    std::byte* out = encoded.bytes.data() + first * row_size;
+    if (format.is_float()) {
+      encode_rows(format, values.data(), rows, columns, nullptr, Search::kBest, out);
+    } else {
+      std::vector<float> wanted = values;
+      if (!target.correction.empty()) aim_at_outputs(weight, first, target, wanted);
+      gptq({format, target.hessian, options_.gptq, &outer}, wanted.data(), rows, out);
     }
-    gptq({format, hessian, options_, &outer}, values.data(), rows, bytes.data() + first * row_size);
+    std::vector<float> decoded(values.size());
+    decode_rows(format, out, rows, columns, decoded.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double error = double{values[i]} - decoded[i];
+      sums[at(task)].error += error * error;
+      sums[at(task)].square += double{values[i]} * values[i];
+    }
   });
   throw_if_interrupted();
+  for (const Encoded& part : sums) {  // in order: the same total for any thread count
+    encoded.error += part.error;
+    encoded.square += part.square;
+  }
   weight.drop_pages();
 }
 
-void CalibratedLayers::run_samples(const LayerWeights& weights, const SiteObserver* observer,
-                                   bool keep) {
-  LayerContext context{one_layer_, rope_, buffers_, pool_, observer};
-  std::vector<float> copy;
-  auto next = hidden_.begin();
-  for (const auto& sample : samples_) {
-    throw_if_interrupted();
-    const auto size = static_cast<int64_t>(sample.size()) * one_layer_.hidden;
-    copy.assign(next, next + size);
-    cache_.truncate(0);
-    forward_layer(weights, copy, cache_.layer(0), context);
-    if (keep) std::copy(copy.begin(), copy.end(), next);
-    next += size;
+/// What all rows share, where the format has such parameters.
+Outer CalibratedLayers::outer_of_tensor(const Weight& weight, const Target& target) const {
+  Outer outer;
+  const Format& format = *rounded_format(weight);
+  if (!format.fit_tensor) return outer;
+  TensorRange range;
+  for (int64_t first = 0; first < weight.rows(); first += kRowsPerTask) {
+    const int64_t rows = std::min(kRowsPerTask, weight.rows() - first);
+    const std::vector<float> values = scaled_rows(weight, first, rows, target);
+    range.add(values.data(), std::ssize(values));
+  }
+  format.fit_tensor(range, outer);
+  return outer;
+}
+
+/// Rows of GGUF's order, scaled.
+std::vector<float> CalibratedLayers::scaled_rows(const Weight& weight, int64_t first, int64_t rows,
+                                                 const Target& target) const {
+  const int64_t columns = weight.columns();
+  const auto row_scales = row_scales_.find(weight.role);
+  std::vector<float> values(at(rows * columns));
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row = mapped(weight.gguf_rows, first + i);
+    const auto out = std::span(values).subspan(at(i * columns), at(columns));
+    weight.read_row(row, out.data());
+    const float share = row_scales == row_scales_.end() ? 1.0f : 1 / row_scales->second[at(row)];
+    for (size_t j = 0; j < out.size(); ++j) {
+      out[j] *= share * (target.column_scales.empty() ? 1.0f : target.column_scales[j]);
+    }
+  }
+  return values;
+}
+
+/// Moves rows to those that come nearest to the wanted outputs, given the inputs there are.
+void CalibratedLayers::aim_at_outputs(const Weight& weight, int64_t first, const Target& target,
+                                      std::vector<float>& values) const {
+  const SiteMoments& moments = target.moments;
+  const int64_t columns = moments.columns;
+  std::vector<float> change;
+  if (moments.has_output()) {
+    std::vector<float> missing = product(values, moments.gram, columns);
+    for (int64_t i = 0; i < std::ssize(missing) / columns; ++i) {
+      const float* wanted = &moments.cross[at(mapped(weight.gguf_rows, first + i) * columns)];
+      for (int64_t j = 0; j < columns; ++j) {
+        missing[at(i * columns + j)] = wanted[j] - missing[at(i * columns + j)];
+      }
+    }
+    change = product(missing, target.correction, columns);
+  } else {
+    change = product(values, target.correction, columns);
+  }
+  const auto share = static_cast<float>(options_.output_share);
+  for (size_t i = 0; i < values.size(); ++i) values[i] += share * change[i];
+}
+
+/// From here on the layer computes with the rounded matrix.
+void CalibratedLayers::replace(const Weight& weight, LayerWeights& weights) {
+  const Format* format = rounded_format(weight);
+  const std::span<const std::byte> bytes = encoded_.at(&weight).bytes;
+  const auto row_size = at(row_bytes(*format, weight.columns()));
+  for (const MatrixPart& part : parts_of(weight, model_.config, weights)) {
+    // Only whole matrices have another row order in GGUF.
+    const TensorView view{format,
+                          {part.count, weight.columns()},
+                          bytes.subspan(at(part.begin) * row_size, at(part.count) * row_size)};
+    *part.matrix = PackedMatrix::pack(view, inverse(weight.gguf_rows), {.float_math = true}, pool_);
   }
 }
 
-std::span<const std::byte> CalibratedLayers::encoded(const Weight& weight) const {
+RoundedWeight CalibratedLayers::encoded(const Weight& weight) const {
   const auto found = encoded_.find(&weight);
-  return found == encoded_.end() ? std::span<const std::byte>() : found->second;
+  if (found == encoded_.end()) return {};
+  return {found->second.bytes, found->second.error, found->second.square};
 }
 
 namespace {
@@ -191,10 +360,11 @@ std::map<const Weight*, const Format*> formats_of(const QuantizePlan& plan) {
 }  // namespace
 
 CalibratedEncoder::CalibratedEncoder(const Model& model, const QuantizePlan& plan,
-                                     std::vector<std::vector<Token>> samples, ThreadPool& pool)
-    : formats_(formats_of(plan)), layers_(model, formats_, std::move(samples), {}, pool) {}
+                                     std::vector<std::vector<Token>> samples,
+                                     const CalibrationOptions& options, ThreadPool& pool)
+    : formats_(formats_of(plan)), layers_(model, formats_, std::move(samples), options, pool) {}
 
-std::span<const std::byte> CalibratedEncoder::encode(const PlannedWeight& planned) {
+RoundedWeight CalibratedEncoder::encode(const PlannedWeight& planned) {
   const int64_t layer = planned.weight->layer;
   while (layers_.layers_done() <= layer) layers_.encode_layer(layers_.layers_done());
   if (layer < 0) return {};

@@ -11,50 +11,78 @@
 #include "methods/gptq.h"
 #include "model/model.h"
 #include "pipeline/quantize.h"
+#include "pipeline/sample_streams.h"
 
-// Calibrated quantization, one decoder layer after another: samples run through the layer while the
-// second moments of what its matrices are fed are gathered, GPTQ rounds the matrices with them, and
-// the samples then run through the rounded layer, so that the next one is fitted to what it will
-// really be fed.
+// Calibrated quantization, one decoder layer after another, its matrices in the order in which they
+// are used. Two streams of hidden states run along: the 16-bit model's and that of the layers
+// rounded so far. A matrix is not fitted to its own weights but, given what it will really be fed,
+// to the outputs that the 16-bit model has there, so that it makes up for part of what was lost
+// before it; GPTQ then picks the codes.
+//
+// Columns are first scaled where that costs nothing (column_scales.h): the inverse goes into the
+// gains of the norm before query, key, value, gate and up, and into the rows of value and up for
+// attention output and down.
 namespace fewbits {
+
+struct CalibrationOptions {
+  GptqOptions gptq = {};
+  HessianOptions hessian = {};
+  StreamOptions streams = {};
+  double output_share = 1;  ///< of the way from the weights to those that give the wanted outputs
+  bool scale_columns = true;
+  /// Matrices in float formats are scaled too. It changes no output; nobody gains by it but tests.
+  bool scale_floats = false;
+};
 
 class CalibratedLayers {
  public:
-  /// `formats` says what each weight becomes; weights in float formats, and vectors, stay as they
-  /// are. All references must outlive this object.
+  /// `formats` says what each weight becomes; weights in float formats stay as they are, and so do
+  /// vectors but for the gains of norms. All references must outlive this object.
   CalibratedLayers(const Model& model, const std::map<const Weight*, const Format*>& formats,
-                   std::vector<std::vector<Token>> samples, const GptqOptions& options,
+                   std::vector<std::vector<Token>> samples, const CalibrationOptions& options,
                    ThreadPool& pool);
 
   /// Layers come in order; those before are forgotten.
   void encode_layer(int64_t layer);
   int64_t layers_done() const { return layers_done_; }
 
-  /// The bytes of a weight of the layer encoded last, rows in GGUF's order; empty where the weight
-  /// is not rounded.
-  std::span<const std::byte> encoded(const Weight& weight) const;
+  /// A weight of the layer encoded last.
+  RoundedWeight encoded(const Weight& weight) const;
 
  private:
-  using Grams = std::map<Role, class GramAccumulator>;
+  struct Target;  // what the rows of a matrix are fitted to
 
-  void embed();
-  Grams gather(const LayerWeights& weights);
-  void encode_site(Role site, const std::vector<float>& gram, int64_t layer, LayerWeights& weights);
-  void encode_weight(const Weight& weight, const Format& format, const Hessian& hessian);
-  void run_samples(const LayerWeights& weights, const SiteObserver* observer, bool keep);
+  const Weight* find(Role role) const { return model_.find(role, layers_done_); }
   const Format* rounded_format(const Weight& weight) const;
+  bool rounded(Role role) const;
+  std::vector<const Weight*> rounded_readers(Role site) const;
+  bool norm_can_scale(Role site) const;
+
+  void scale_rows_of_value();
+  void scale_rows_of_up();
+  std::vector<float> scales_of_columns(Role site) const;
+  std::vector<float> scale_norm(SiteMoments& moments, LayerWeights& weights);
+  void encode_site(Role site, const LayerWeights& original, LayerWeights& weights);
+  void encode_weight(const Weight& weight, const Target& target);
+  Outer outer_of_tensor(const Weight& weight, const Target& target) const;
+  std::vector<float> scaled_rows(const Weight& weight, int64_t first, int64_t rows,
+                                 const Target& target) const;
+  void aim_at_outputs(const Weight& weight, int64_t first, const Target& target,
+                      std::vector<float>& values) const;
+  void replace(const Weight& weight, LayerWeights& weights);
 
   const Model& model_;
   const std::map<const Weight*, const Format*>& formats_;
   std::vector<std::vector<Token>> samples_;
-  GptqOptions options_;
+  CalibrationOptions options_;
   ThreadPool& pool_;
-  ModelConfig one_layer_;
-  RopeTable rope_;
-  KvCache cache_;
-  LayerBuffers buffers_;
-  std::vector<float> hidden_;  ///< [sample][token][hidden size], as the next layer is fed
-  std::map<const Weight*, std::vector<std::byte>> encoded_;
+  SampleStreams streams_;
+  std::map<Role, std::vector<float>> row_scales_;  ///< rows of value and up are divided by these
+  struct Encoded {
+    std::vector<std::byte> bytes;
+    double error = 0, square = 0;
+  };
+  std::map<const Weight*, Encoded> encoded_;
   int64_t layers_done_ = 0;
 };
 
@@ -62,9 +90,10 @@ class CalibratedLayers {
 class CalibratedEncoder {
  public:
   CalibratedEncoder(const Model& model, const QuantizePlan& plan,
-                    std::vector<std::vector<Token>> samples, ThreadPool& pool);
+                    std::vector<std::vector<Token>> samples, const CalibrationOptions& options,
+                    ThreadPool& pool);
 
-  std::span<const std::byte> encode(const PlannedWeight& planned);
+  RoundedWeight encode(const PlannedWeight& planned);
 
  private:
   std::map<const Weight*, const Format*> formats_;

@@ -156,19 +156,20 @@ struct Sums {
 /// One tensor on its way from the source to the file.
 class TensorEncoder {
  public:
-  /// `rounded`: the whole tensor as a calibrated method encoded it, or empty.
-  TensorEncoder(const PlannedWeight& planned, std::span<const std::byte> rounded, Search search,
+  TensorEncoder(const PlannedWeight& planned, const RoundedWeight& rounded, const QuantizeRun& run,
                 ThreadPool& pool)
       : weight_(*planned.weight),
         format_(*planned.format),
         rounding_(planned.rounded_format()),
         outer_(tensor_outer(rounding_, weight_, pool)),
-        rounded_(rounded),
-        search_(search),
+        rounded_(rounded.bytes),
+        search_(run.search),
+        importance_(importance_of(weight_, run.importance)),
         pool_(pool),
         columns_(weight_.columns()),
         rows_per_task_(std::max<int64_t>(1, kTaskValues / columns_)),
-        rows_per_band_(round_up(std::max<int64_t>(1, kBandValues / columns_), rows_per_task_)) {}
+        rows_per_band_(round_up(std::max<int64_t>(1, kBandValues / columns_), rows_per_task_)),
+        total_{rounded.error, rounded.square} {}
 
   int64_t rows_per_band() const { return rows_per_band_; }
 
@@ -209,27 +210,29 @@ class TensorEncoder {
       weight_.read_row(source_row(begin + i), row);
       check_range(row, begin + i);
     }
-    const bool as_stored = &weight_.format() == &format_ && &rounding_ == &format_;
-    if (as_stored && weight_.has_row_bytes()) {
+    if (rounded_.empty() && is_copied()) {
       copy_rows(begin, rows, out);
       return {0, sum_of_squares(values)};
     }
     if (&rounding_ == &format_) {
       round_rows(values, begin, rows, out);
-      return errors_of(values, decoded(out, rows));
+      return rounded_.empty() ? errors_of(values, decoded(out, rows)) : Sums();
     }
     std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(rounding_, columns_)));
     round_rows(values, begin, rows, bytes.data());
     const std::vector<float> emulated = decoded(bytes.data(), rows);
     encode_rows(format_, emulated.data(), rows, columns_, nullptr, search_, out);
-    return errors_of(values, emulated);
+    return rounded_.empty() ? errors_of(values, emulated) : Sums();
   }
 
+  bool is_copied() const {
+    return &weight_.format() == &format_ && &rounding_ == &format_ && weight_.has_row_bytes();
+  }
+
+  /// What a calibrated method has rounded already is in total_ with what it lost.
   void round_rows(const std::vector<float>& values, int64_t begin, int64_t rows,
                   std::byte* out) const {
-    if (rounded_.empty()) {
-      return encode_rows(rounding_, values.data(), rows, columns_, nullptr, search_, out, &outer_);
-    }
+    if (rounded_.empty()) return encode_by_matrix(begin, rows, values.data(), out);
     const int64_t row_size = row_bytes(rounding_, columns_);
     std::copy_n(rounded_.begin() + begin * row_size, rows * row_size, out);
   }
@@ -238,6 +241,41 @@ class TensorEncoder {
     std::vector<float> values(static_cast<size_t>(rows * columns_));
     decode_rows(rounding_, bytes, rows, columns_, values.data());
     return values;
+  }
+
+  /// Rows of different experts have different importance.
+  void encode_by_matrix(int64_t begin, int64_t rows, const float* values, std::byte* out) const {
+    const int64_t matrices = std::max<int64_t>(1, std::ssize(importance_));
+    const int64_t rows_of_matrix = weight_.rows() / matrices;
+    for (int64_t i = 0; i < rows;) {
+      const int64_t matrix = (begin + i) / rows_of_matrix;
+      const int64_t count = std::min(rows - i, (matrix + 1) * rows_of_matrix - begin - i);
+      const float* importance =
+          importance_.empty() ? nullptr : importance_[static_cast<size_t>(matrix)].data();
+      encode_rows(rounding_, values + i * columns_, count, columns_, importance, search_,
+                  out + i * row_bytes(rounding_, columns_), &outer_);
+      i += count;
+    }
+  }
+
+  /// By matrix; empty where nothing is known.
+  static std::vector<std::vector<float>> importance_of(const Weight& weight,
+                                                       const Importance* importance) {
+    if (importance == nullptr || !weight.is_matrix()) return {};
+    const auto found = importance->entries.find(weight.gguf_name);
+    if (found == importance->entries.end()) return {};
+    const ImportanceEntry& entry = found->second;
+    const int64_t experts = weight.shape.size() > 2 ? weight.shape.front() : 1;
+    if (entry.columns() != weight.columns() ||
+        (entry.matrices() != 1 && entry.matrices() != experts)) {
+      throw Error(fmt::format(
+          "importance of '{}': {} matrices of {} columns, but the model has {} "
+          "of {}; it was gathered from another model",
+          weight.gguf_name, entry.matrices(), entry.columns(), experts, weight.columns()));
+    }
+    std::vector<std::vector<float>> means;
+    for (int64_t i = 0; i < entry.matrices(); ++i) means.push_back(entry.means(i));
+    return means;
   }
 
   void check_range(const float* row, int64_t index) const {
@@ -281,6 +319,7 @@ class TensorEncoder {
   Outer outer_;
   std::span<const std::byte> rounded_;
   Search search_;
+  std::vector<std::vector<float>> importance_;  ///< [matrix][column]
   ThreadPool& pool_;
   int64_t columns_;
   int64_t rows_per_task_;
@@ -390,8 +429,8 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
   int64_t values = 0, bytes_done = 0;
   for (const PlannedWeight& planned : plan.weights) {
     const Weight& weight = *planned.weight;
-    const auto rounded = run.encoder ? run.encoder(planned) : std::span<const std::byte>();
-    TensorEncoder encoder(planned, rounded, run.search, pool);
+    const auto rounded = run.encoder ? run.encoder(planned) : RoundedWeight();
+    TensorEncoder encoder(planned, rounded, run, pool);
     int64_t bytes = 0;
     for (int64_t row = 0; row < weight.rows(); row += encoder.rows_per_band()) {
       throw_if_interrupted();

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/thread_pool.h"
+#include "calibrate/importance.h"
 #include "files/file_hash.h"
 #include "files/gguf.h"
 #include "formats/format.h"
@@ -76,14 +77,21 @@ void add_certificate(QuantizePlan& plan, const std::vector<FileHash>& source, Js
 using QuantizeProgress =
     std::function<void(int64_t bytes_done, int64_t bytes_total, const std::string& tensor)>;
 
-/// Bytes of a weight that a calibrated method has already rounded, rows in GGUF's order, valid
-/// until the next call; empty where it has none and the format's own encoder shall do it. Asked in
-/// the order of the plan.
-using WeightEncoder = std::function<std::span<const std::byte>(const PlannedWeight&)>;
+/// A weight as a calibrated method rounded it.
+struct RoundedWeight {
+  std::span<const std::byte> bytes = {};  ///< rows in GGUF's order; empty: the method left it alone
+  /// Sums over the weights, scaled as the method scaled them, of squared errors and squares.
+  double error = 0, square = 0;
+};
+
+/// Asked in the order of the plan; the bytes are valid until the next call. Weights that it leaves
+/// alone are encoded by their format's own encoder.
+using WeightEncoder = std::function<RoundedWeight(const PlannedWeight&)>;
 
 struct QuantizeRun {
   Search search = Search::kBest;
   WeightEncoder encoder = {};
+  const Importance* importance = nullptr;  ///< for the formats' own encoders
   QuantizeProgress progress = {};
   /// For the certificate: facts about the finished file, which may be read at `path` although it
   /// has not its name yet. At most kMostMeasuredBytes as text.

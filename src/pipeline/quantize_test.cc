@@ -225,19 +225,23 @@ class Calibrated : public testing::Test {
     for (int i = 0; i < 9000; ++i) text << static_cast<char>('a' + random() % 26);
   }
 
-  void quantize(const std::filesystem::path& out, int threads) {
+  void quantize(const std::filesystem::path& out, int threads, const char* to = "Q4_0") {
     const Model model = open_model(checkpoint_.write());
     const QuantizePlan plan =
-        plan_quantize(model, {.to = "Q4_0", .pure = true, .output_format = "Q8_0"});
+        plan_quantize(model, {.to = to, .pure = true, .output_format = output_});
     ThreadPool pool(threads);
     const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
-    CalibratedEncoder encoder(model, plan, take_samples(model.tokenizer, texts, {64, 128}), pool);
+    CalibratedEncoder encoder(model, plan, take_samples(model.tokenizer, texts, {samples_, 128}),
+                              options_, pool);
     QuantizeRun run;
     run.encoder = [&](const PlannedWeight& planned) { return encoder.encode(planned); };
     run_quantize(model, plan, run, out, pool);
   }
 
   TinyCheckpoint checkpoint_;
+  CalibrationOptions options_;
+  std::string output_ = "Q8_0";
+  int64_t samples_ = 64;
 };
 
 TEST_F(Calibrated, LosesLessThanRoundingToNearest) {
@@ -256,6 +260,79 @@ TEST_F(Calibrated, SameBytesForAnyThreadCount) {
   }
   EXPECT_EQ(files[0], files[1]);
   EXPECT_EQ(files[0], files[2]);
+}
+
+std::vector<float> logits_of(const std::filesystem::path& path) {
+  const Model model = open_model(path);
+  ThreadPool pool(1);
+  Engine engine(model, pool, {.pack = {.float_math = true}});
+  KvCache cache(model.config, 16);
+  const std::vector<Token> tokens = {3, 7, 1, 9, 4, 4, 8, 2};
+  const auto hidden = engine.forward(tokens, cache, 8);
+  std::vector<float> logits(8 * static_cast<size_t>(model.config.vocabulary));
+  engine.logits(hidden, 8, logits.data());
+  return logits;
+}
+
+TEST_F(Calibrated, ScalingColumnsChangesNoLogits) {
+  const auto scaled = checkpoint_ / "scaled.gguf";
+  options_.scale_floats = true;
+  output_ = "F32";
+  samples_ = 8;
+  quantize(scaled, 2, "F32");
+  const Model before = open_model(checkpoint_ / ""), after = open_model(scaled);
+  ThreadPool pool(1);
+  for (const Role role :
+       {Role::kAttentionNorm, Role::kQuery, Role::kValue, Role::kUp, Role::kDown}) {
+    const Weight* other = after.find(role, 1);
+    const double change =
+        tensor_statistics(*before.find(role, 1), other, pool).relative_error.value_or(0);
+    EXPECT_GT(change, 1e-6) << other->gguf_name << " was not scaled";
+  }
+  const std::vector<float> expected = logits_of(checkpoint_ / ""), found = logits_of(scaled);
+  float largest = 0, difference = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    largest = std::max(largest, std::abs(expected[i]));
+    difference = std::max(difference, std::abs(expected[i] - found[i]));
+  }
+  EXPECT_LT(difference, 0x1p-11f * largest) << "the cache keeps values as halves";
+}
+
+TEST_F(Calibrated, ActivationsThatAreNotFiniteAreNamed) {
+  samples_ = 8;
+  checkpoint_.tensors["model.layers.1.mlp.gate_proj.weight"].values[5] = 3e38f;
+  checkpoint_.tensors["model.layers.1.mlp.up_proj.weight"].values[5] = 3e38f;
+  const std::string error = error_of([&] { quantize(checkpoint_ / "out.gguf", 2); });
+  EXPECT_NE(error.find("not finite in layer 1, sample 0"), std::string::npos) << error;
+}
+
+TEST_F(Calibrated, SameBytesForAnyThreadCountWithoutAReference) {
+  options_.streams.follow_outputs = false;
+  options_.scale_columns = false;
+  samples_ = 8;
+  quantize(checkpoint_ / "one.gguf", 1, "Q5_0");
+  quantize(checkpoint_ / "seven.gguf", 7, "Q5_0");
+  EXPECT_EQ(bytes_of(checkpoint_ / "one.gguf"), bytes_of(checkpoint_ / "seven.gguf"));
+}
+
+TEST(Quantize, ImportanceWeighsErrorsAndForeignFilesAreRefused) {
+  TinyCheckpoint checkpoint;
+  widen(checkpoint);
+  const Model model = open_model(checkpoint.write());
+  const QuantizePlan plan = plan_quantize(model, {.to = "Q4_0", .pure = true});
+  ThreadPool pool(2);
+  run_quantize(model, plan, {}, checkpoint / "plain.gguf", pool);
+  Importance importance;
+  importance.entries["blk.0.attn_q.weight"] = {std::vector<float>(64, 2.0f), {1.0f}};
+  importance.entries["blk.0.attn_q.weight"].sums[3] = 1000;
+  QuantizeRun run;
+  run.importance = &importance;
+  run_quantize(model, plan, run, checkpoint / "weighed.gguf", pool);
+  EXPECT_NE(bytes_of(checkpoint / "plain.gguf"), bytes_of(checkpoint / "weighed.gguf"));
+  importance.entries["blk.0.attn_q.weight"].sums.resize(32);
+  const std::string error =
+      error_of([&] { run_quantize(model, plan, run, checkpoint / "other.gguf", pool); });
+  EXPECT_NE(error.find("gathered from another model"), std::string::npos) << error;
 }
 
 TEST_F(Calibrated, TooLittleTextIsRefused) {

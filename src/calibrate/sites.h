@@ -1,0 +1,22 @@
+#pragma once
+
+#include <vector>
+
+#include "model/architecture.h"
+
+namespace fewbits {
+
+/// The matrices that may read the same input, by the role that the engine's observer reports for
+/// it; a model has some of them.
+inline std::vector<Role> readers_of(Role site) {
+  switch (site) {
+    case Role::kQuery:
+      return {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue};
+    case Role::kGate:
+      return {Role::kGateUp, Role::kGate, Role::kUp};
+    default:
+      return {site};
+  }
+}
+
+}  // namespace fewbits

@@ -1,0 +1,73 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "base/text.h"
+#include "calibrate/importance.h"
+#include "calibrate/samples.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "pipeline/quantize.h"
+
+namespace fewbits::cli {
+namespace {
+
+struct CalibrateArguments {
+  std::string model, out;
+  std::vector<std::filesystem::path> texts;
+  SampleOptions samples;
+  int threads = 0;
+  bool json = false;
+};
+
+void calibrate(const CalibrateArguments& arguments) {
+  const Stopwatch clock;
+  check_output(arguments.model, arguments.out);
+  const Model model = open_model(arguments.model);
+  warn_all(model.warnings);
+  const auto samples = take_samples(model.tokenizer, arguments.texts, arguments.samples);
+  ThreadPool pool(arguments.threads);
+  Progress progress("calibrate");
+  Importance importance = gather_importance(
+      model, samples, pool, [&](int64_t done, int64_t total) { progress.update(done, total, ""); });
+  for (const auto& text : arguments.texts) importance.texts.push_back(text.filename().string());
+  write_importance(importance, arguments.out);
+  progress.finish();
+  const int64_t tokens = std::ssize(samples) * importance.sample_length;
+  if (arguments.json) {
+    return print_json({{"matrices", importance.entries.size()},
+                       {"samples", std::ssize(samples)},
+                       {"tokens", tokens},
+                       {"seconds", clock.seconds()},
+                       {"peak_memory_bytes", peak_memory_bytes()}});
+  }
+  print(fmt::format("{}: importance of {} matrices from {} tokens, {:.1f} s, peak memory {}\n",
+                    arguments.out, importance.entries.size(), tokens, clock.seconds(),
+                    human_bytes(peak_memory_bytes())));
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app) {
+  const auto arguments = std::make_shared<CalibrateArguments>();
+  CLI::App* verb =
+      app.add_subcommand("calibrate",
+                         "Gather how much each input of a model's matrices matters, as llama.cpp's "
+                         "imatrix files say it");
+  verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
+  verb->add_option("out", arguments->out, ".gguf file to write")->required();
+  verb->add_option("--text", arguments->texts, "Text files that the model reads")->required();
+  verb->add_option("--samples", arguments->samples.count, "Samples of the text")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("--sample-length", arguments->samples.length, "Tokens in each")
+      ->check(CLI::Range(16, 1 << 16))
+      ->capture_default_str();
+  verb->add_option("--threads", arguments->threads, "0: one for each processor")
+      ->check(CLI::Range(0, 1024));
+  verb->add_flag("--json", arguments->json, "Print the facts as JSON");
+  verb->callback([arguments] { calibrate(*arguments); });
+}
+
+}  // namespace fewbits::cli

@@ -1,0 +1,220 @@
+#include "pipeline/sample_streams.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "engine/embedder.h"
+#include "engine/engine.h"
+
+namespace fewbits {
+namespace {
+
+size_t at(int64_t i) {
+  return static_cast<size_t>(i);
+}
+
+ModelConfig with_one_layer(ModelConfig config) {
+  config.layers = 1;
+  return config;
+}
+
+int64_t longest(const std::vector<std::vector<Token>>& samples) {
+  size_t length = 0;
+  for (const auto& sample : samples) length = std::max(length, sample.size());
+  return static_cast<int64_t>(length);
+}
+
+double mean_square(const float* values, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += double{values[i]} * values[i];
+  return sum / static_cast<double>(count);
+}
+
+}  // namespace
+
+SampleStreams::SampleStreams(const Model& model, const std::vector<std::vector<Token>>& samples,
+                             const StreamOptions& options, ThreadPool& pool)
+    : model_(model),
+      samples_(samples),
+      options_(options),
+      pool_(pool),
+      config_(with_one_layer(model.config)),
+      rope_(rope_table(model, longest(samples))),
+      cache_(config_, longest(samples)),
+      buffers_(config_, longest(samples), pool.threads()) {
+  rope_.prepare(0, longest(samples));
+  embed();
+}
+
+void SampleStreams::embed() {
+  const Weight* table = model_.find(Role::kEmbedding);
+  check(table != nullptr);
+  const Embedder embedder(model_);
+  for (const auto& sample : samples_) {
+    for (size_t position = 0; position < sample.size(); ++position) {
+      const size_t end = reference_.size();
+      reference_.resize(end + at(table->columns()));
+      table->read_row(sample[position], reference_.data() + end);
+      embedder.finish(reference_.data() + end, static_cast<int64_t>(position));
+    }
+  }
+  table->drop_pages();
+  rounded_ = reference_;
+  next_.resize(reference_.size());
+  if (!options_.follow_outputs) return;
+  middle_.resize(reference_.size());
+  gate_input_.resize(reference_.size());
+}
+
+int64_t SampleStreams::sample_values(int64_t sample) const {
+  return static_cast<int64_t>(samples_[at(sample)].size()) * config_.hidden;
+}
+
+void SampleStreams::begin_sample(const std::vector<float>& states, int64_t sample) {
+  int64_t begin = 0;
+  for (int64_t i = 0; i < sample; ++i) begin += sample_values(i);
+  sample_ = sample;
+  hidden_.assign(states.begin() + begin, states.begin() + begin + sample_values(sample));
+}
+
+void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* observer) {
+  throw_if_interrupted();
+  LayerContext context{config_, rope_, buffers_, pool_, observer};
+  cache_.truncate(0);
+  forward_layer(weights, hidden_, cache_.layer(0), context);
+}
+
+void SampleStreams::run_reference(const LayerWeights& original) {
+  squares_.clear();
+  int64_t begin = 0;
+  const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
+    if (site == Role::kGate && options_.follow_outputs) {
+      std::copy(hidden_.begin(), hidden_.end(), middle_.begin() + begin);
+      std::copy(input.begin(), input.end(), gate_input_.begin() + begin);
+    }
+    if (site == Role::kAttentionOutput || site == Role::kDown) add_squares(site, input, tokens);
+    return true;
+  };
+  for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
+    begin_sample(reference_, sample);
+    forward(original, &observer);
+    std::copy(hidden_.begin(), hidden_.end(), next_.begin() + begin);
+    begin += sample_values(sample);
+  }
+}
+
+void SampleStreams::add_squares(Role site, std::span<const float> input, int64_t tokens) {
+  const size_t columns = input.size() / at(tokens);
+  std::vector<double>& sums = squares_[site];
+  sums.resize(columns);
+  double all = 0;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const double size = mean_square(hidden_.data() + t * config_.hidden, config_.hidden);
+    const double share = options_.weigh_by_residual && size > 0 ? 1 / size : 1;
+    const auto row = input.subspan(at(t) * columns, columns);
+    for (size_t j = 0; j < columns; ++j) sums[j] += share * double{row[j]} * row[j];
+    all += sums[0] + size;
+  }
+  for (const double sum : sums) all += sum;
+  if (!std::isfinite(all)) {
+    throw Error(
+        fmt::format("calibration: activations are not finite in layer {}, sample {}, where "
+                    "{} reads them; a 16-bit model with such activations cannot be "
+                    "calibrated on this text",
+                    layer_, sample_, site == Role::kDown ? "ffn_down" : "attn_output"));
+  }
+}
+
+SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights& original,
+                                  const LayerWeights& rounded) {
+  SiteMoments moments{.role = role, .columns = columns, .gram = {}, .cross = {}};
+  GramAccumulator gram(columns);
+  CrossAccumulator cross(moments.has_output() ? config_.hidden : columns, columns);
+  std::vector<float> wanted, inputs;
+  int64_t begin = 0;
+  const SiteObserver reference_input = [&](Role, std::span<const float> x, int64_t) {
+    wanted.assign(x.begin(), x.end());
+    return false;
+  };
+  const SiteObserver add = [&](Role reached, std::span<const float> x, int64_t tokens) {
+    if (reached != role) return true;
+    inputs.assign(x.begin(), x.end());
+    if (moments.has_output()) {
+      if (options_.follow_outputs) wanted_outputs(role, begin, rounded, wanted);
+      if (options_.weigh_by_residual) weigh_tokens(role, begin, inputs, wanted);
+    } else {
+      for (size_t i = 0; i < wanted.size(); ++i) wanted[i] -= inputs[i];
+    }
+    gram.add(inputs.data(), tokens, pool_);
+    if (options_.follow_outputs) cross.add(wanted.data(), inputs.data(), tokens, pool_);
+    return false;
+  };
+  for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
+    if (options_.follow_outputs && role == Role::kQuery) {
+      begin_sample(reference_, sample);
+      forward(original, &reference_input);
+    } else if (options_.follow_outputs && role == Role::kGate) {
+      const auto first = gate_input_.begin() + begin;
+      wanted.assign(first, first + sample_values(sample));
+    }
+    begin_sample(rounded_, sample);
+    forward(rounded, &add);
+    begin += sample_values(sample);
+  }
+  moments.gram = gram.mean();
+  if (options_.follow_outputs) moments.cross = cross.mean();
+  return moments;
+}
+
+/// What a matrix should add to the residual stream: what it adds in the 16-bit model, and what the
+/// stream has lost before.
+void SampleStreams::wanted_outputs(Role role, int64_t begin, const LayerWeights& rounded,
+                                   std::vector<float>& wanted) const {
+  const bool down = role == Role::kDown;
+  const float* before = (down ? middle_ : reference_).data() + begin;
+  const float* after = (down ? next_ : middle_).data() + begin;
+  const std::vector<float>& bias = down ? rounded.down_bias : rounded.attention_output_bias;
+  const auto share = static_cast<float>(options_.residual_share);
+  wanted.resize(hidden_.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    wanted[i] = after[i] - before[i] + share * (before[i] - hidden_[i]);
+    if (!bias.empty()) wanted[i] -= bias[i % bias.size()];
+  }
+}
+
+/// The norm that reads the sum next makes all tokens equally large, and so their errors count by
+/// what they are of the sum; or of what was there before, where a matrix clears a large state away.
+void SampleStreams::weigh_tokens(Role role, int64_t begin, std::span<float> input,
+                                 std::vector<float>& wanted) const {
+  const std::vector<float>& sums = role == Role::kDown ? next_ : middle_;
+  const int64_t width = config_.hidden, tokens = std::ssize(hidden_) / width;
+  const int64_t columns = std::ssize(input) / tokens;
+  for (int64_t t = 0; t < tokens; ++t) {
+    double size = mean_square(hidden_.data() + t * width, width);
+    if (options_.follow_outputs) {
+      size = std::max(size, mean_square(sums.data() + begin + t * width, width));
+    }
+    const auto share = static_cast<float>(size > 0 ? 1 / std::sqrt(size) : 1);
+    for (float& x : input.subspan(at(t * columns), at(columns))) x *= share;
+    if (wanted.empty()) continue;
+    for (float& y : std::span(wanted).subspan(at(t * width), at(width))) y *= share;
+  }
+}
+
+void SampleStreams::advance(const LayerWeights& rounded) {
+  auto begin = rounded_.begin();
+  for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
+    begin_sample(rounded_, sample);
+    forward(rounded, nullptr);
+    begin = std::copy(hidden_.begin(), hidden_.end(), begin);
+  }
+  std::swap(reference_, next_);
+  ++layer_;
+}
+
+}  // namespace fewbits

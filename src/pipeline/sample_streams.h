@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "calibrate/gram.h"
+#include "engine/layer.h"
+#include "model/model.h"
+
+namespace fewbits {
+
+/// What calibration gathers for the matrices that read one input x.
+struct SiteMoments {
+  Role role = Role::kQuery;
+  int64_t columns = 0;
+  std::vector<float> gram;  ///< mean of x x^T
+  /// Where the matrix adds to the residual stream: mean of y x^T [hidden][columns], y: what it
+  /// should add. Elsewhere: mean of (x' - x) x^T [columns][columns], x': the 16-bit model's input.
+  std::vector<float> cross;
+
+  bool has_output() const { return role == Role::kAttentionOutput || role == Role::kDown; }
+};
+
+struct StreamOptions {
+  bool follow_outputs = true;     ///< gather `cross`
+  double residual_share = 1;      ///< how much of what the residual stream lost y shall make up for
+  bool weigh_by_residual = true;  ///< tokens by 1 / mean square of the hidden state added to
+};
+
+/// Calibration samples on their way through the model, one layer after another, twice: in the
+/// 16-bit model, and in the layers as they were rounded.
+class SampleStreams {
+ public:
+  /// `model`, `samples` and `pool` must outlive this object.
+  SampleStreams(const Model& model, const std::vector<std::vector<Token>>& samples,
+                const StreamOptions& options, ThreadPool& pool);
+
+  /// Runs the samples through a layer of the 16-bit model.
+  void run_reference(const LayerWeights& original);
+
+  /// Of the 16-bit inputs of attention output and down, summed over tokens.
+  const std::vector<double>& squares(Role site) const { return squares_.at(site); }
+
+  /// What a site of the layer is fed, the matrices before it rounded. After run_reference.
+  SiteMoments gather(Role role, int64_t columns, const LayerWeights& original,
+                     const LayerWeights& rounded);
+
+  /// Goes on to the next layer.
+  void advance(const LayerWeights& rounded);
+
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  struct Gathering;
+
+  void embed();
+  void forward(const LayerWeights& weights, const SiteObserver* observer);
+  void add_squares(Role site, std::span<const float> input, int64_t tokens);
+  void wanted_outputs(Role role, int64_t begin, const LayerWeights& rounded,
+                      std::vector<float>& wanted) const;
+  void weigh_tokens(Role role, int64_t begin, std::span<float> input,
+                    std::vector<float>& wanted) const;
+  void begin_sample(const std::vector<float>& states, int64_t sample);
+  int64_t sample_values(int64_t sample) const;
+
+  const Model& model_;
+  const std::vector<std::vector<Token>>& samples_;
+  StreamOptions options_;
+  ThreadPool& pool_;
+  ModelConfig config_;  ///< of one layer
+  RopeTable rope_;
+  KvCache cache_;
+  LayerBuffers buffers_;
+  // Hidden states, [sample][token][hidden size]: what the layer is fed in the 16-bit model, what
+  // stands before its MLP, what the norm there gives, and what comes out; and what the layer is fed
+  // behind rounded layers.
+  std::vector<float> reference_, middle_, gate_input_, next_, rounded_;
+  std::vector<float> hidden_;  ///< of the sample under way
+  int64_t layer_ = 0, sample_ = 0;
+  std::map<Role, std::vector<double>> squares_;
+};
+
+}  // namespace fewbits
