@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -16,7 +17,9 @@ constexpr int64_t kRowsAtOnce =
     32;  // enough for the matrix products to run at speed, small enough for the cache
 constexpr int64_t kColumnsPerBlock =
     128;  // the lazy update of GPTQ: one product for the columns behind each block
-constexpr float kSmallestMove = 1e-3f;  // of a grid step: smaller gains are rounding noise
+constexpr float kSmallestMove = 1e-3f;    // of a grid step: smaller gains are rounding noise
+constexpr double kLeastCurvature = 1e-3;  // of the terms it is summed from
+constexpr double kMostRefit = 0.5;        // of a scale, in one pass
 
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
@@ -244,26 +247,30 @@ bool RowBatch::has_offset(int64_t row, int64_t block) {
   return std::any_of(grids, grids + format_.sub_blocks(), [](Grid g) { return g.offset != 0; });
 }
 
-/// Least squares for scale and offset of one sub-block.
+/// Least squares for scale and offset of one sub-block, within bounds: where the inputs of a
+/// sub-block hardly vary apart from each other, sums in float cannot tell how far a step is right.
 void RowBatch::improve_grid(const SubBlock& block, bool offset, Grid& wanted) {
   double vhv = 0, vh1 = 0, ohv1 = 0, vg = 0, og = 0;  // v: levels, 1: ones, g: gradient
+  double magnitude = 0;                               // of the terms of vhv
   for (int64_t i = 0; i < block.size; ++i) {
     const double level = block.levels[i];
     vhv += level * block.products[i];
+    magnitude += std::abs(level * block.products[i]);
     vh1 += level * block.ones[i];
     ohv1 += block.ones[i];
     vg += level * block.gradient[i];
     og += block.gradient[i];
   }
-  if (vhv <= 0) return;
+  if (!(vhv > kLeastCurvature * magnitude)) return;
   double scale_step = -vg / vhv, offset_step = 0;
   const double determinant = vhv * ohv1 - vh1 * vh1;
-  if (offset && determinant > 1e-9 * vhv * ohv1) {
+  if (offset && determinant > kLeastCurvature * vhv * ohv1) {
     scale_step = (-vg * ohv1 + og * vh1) / determinant;
     offset_step = (-og * vhv + vg * vh1) / determinant;
   }
-  wanted.scale += static_cast<float>(scale_step);
-  wanted.offset += static_cast<float>(offset_step);
+  const double most = kMostRefit * std::abs(double{wanted.scale});
+  wanted.scale += static_cast<float>(std::clamp(scale_step, -most, most));
+  wanted.offset += static_cast<float>(std::clamp(offset_step, -most, most));
 }
 
 /// What would change with the wanted grids as they can be stored: `step` [block_values].
