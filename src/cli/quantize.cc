@@ -14,11 +14,13 @@
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
 #include "kernels/kernel_table.h"
 #include "pipeline/calibrated_layers.h"
 #include "pipeline/certificate.h"
 #include "pipeline/mix.h"
+#include "pipeline/sensitivity.h"
 
 namespace fewbits::cli {
 namespace {
@@ -32,6 +34,7 @@ struct QuantizeArguments {
   bool dry_run = false;
   bool certificate = true;
   std::string certify;                           // text to measure the loss on
+  std::string size;                              // of the file at most
   std::vector<std::filesystem::path> calibrate;  // texts
   SampleOptions samples;
   std::string importance;  // file
@@ -47,6 +50,21 @@ void split_tensor_formats(QuantizeArguments& arguments) {
     }
     arguments.options.tensor_formats.emplace_back(text.substr(0, equals), text.substr(equals + 1));
   }
+}
+
+/// Chooses the formats of the layers' matrices by what they cost in predictions, so that the file
+/// has the wanted size.
+void choose_formats(const QuantizeArguments& arguments, const Model& model, int64_t bytes,
+                    ThreadPool& pool, QuantizePlan& plan) {
+  constexpr int64_t kProbes = 2;
+  const auto samples = take_samples(model.tokenizer, arguments.calibrate,
+                                    {.count = kProbes, .length = arguments.samples.length});
+  Progress progress("measuring sensitivity");
+  const auto sensitivities = measure_sensitivity(
+      model, samples, pool, [&](int64_t done, int64_t total) { progress.update(done, total, ""); });
+  // The certificate names the formats: with others it may be a little longer.
+  constexpr int64_t kLongerNames = 8;
+  fit_to_size(plan, sensitivities, bytes - kLongerNames * std::ssize(plan.weights));
 }
 
 Json to_json(const QuantizeResult& result, double seconds) {
@@ -86,6 +104,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
   const QuantizeOptions& options = arguments.options;
   Json recipe = {{"to", options.to}, {"search", arguments.search}};
   if (!options.emulate.empty()) recipe["emulate"] = options.emulate;
+  if (!arguments.size.empty()) recipe["size"] = arguments.size;
   if (options.pure) recipe["pure"] = true;
   if (!options.output_format.empty()) recipe["output"] = options.output_format;
   if (!options.embedding_format.empty()) recipe["embedding"] = options.embedding_format;
@@ -113,16 +132,14 @@ void warn_of_certifying_on_calibration(const QuantizeArguments& arguments) {
   }
 }
 
-/// Reads the whole source once, for its hashes.
-void add_certificate_of_source(const QuantizeArguments& arguments, int64_t bytes,
-                               QuantizePlan& plan) {
+/// Reads the whole source once.
+std::vector<FileHash> hash_source(const QuantizeArguments& arguments, int64_t bytes) {
   Progress progress("hashing the source");
   int64_t done = 0;
-  const auto source = hash_files(checkpoint_files(arguments.in), [&](int64_t more) {
+  return hash_files(checkpoint_files(arguments.in), [&](int64_t more) {
     throw_if_interrupted();
     progress.update(done += more, bytes, "");
   });
-  add_certificate(plan, source, recipe_of(arguments), !arguments.certify.empty());
 }
 
 /// What the file that was written loses against its source, on the text to certify.
@@ -163,8 +180,15 @@ void refuse_foreign(const Importance& importance, const std::string& path,
 void quantize(QuantizeArguments& arguments) {
   const Stopwatch clock;
   split_tensor_formats(arguments);
-  if (arguments.options.emulate.empty())
-    mix_named(arguments.options.to);  // a misspelt name is found before a large model is opened
+  const bool emulates = !arguments.options.emulate.empty();
+  const WantedSize size =
+      emulates ? WantedSize() : WantedSize(arguments.size, arguments.options.to);
+  if (size.given() && arguments.calibrate.empty()) {
+    throw Error(
+        "quantize: a size needs --calibrate TEXT: what each matrix costs is measured on it");
+  }
+  // A misspelt name is found before a large model is opened.
+  if (!emulates) mix_named(arguments.options.to);
   check_output(arguments.in, arguments.out);
   const std::optional<Importance> importance = read_importance_of(arguments);
   const Model model = open_model(arguments.in);
@@ -172,13 +196,24 @@ void quantize(QuantizeArguments& arguments) {
   warn_all(model.warnings);
   warn_all(plan.warnings);
   if (importance) refuse_foreign(*importance, arguments.importance, plan);
+  ThreadPool pool(arguments.threads);
+  std::vector<FileHash> source;
+  const auto certify = [&] {
+    if (!source.empty()) {
+      add_certificate(plan, source, recipe_of(arguments), !arguments.certify.empty());
+    }
+  };
+  if (arguments.certificate && !arguments.dry_run) {
+    source = hash_source(arguments, model.store.file_bytes());
+  }
+  certify();
+  if (size.given()) {
+    choose_formats(arguments, model, size.bytes(model.parameters()), pool, plan);
+    certify();
+  }
   if (arguments.dry_run) return print_plan(plan, arguments.json);
 
   warn_of_certifying_on_calibration(arguments);
-  if (arguments.certificate) {
-    add_certificate_of_source(arguments, model.store.file_bytes(), plan);
-  }
-  ThreadPool pool(arguments.threads);
   Progress progress("quantize");
   QuantizeRun run;
   run.search = arguments.search == "none" ? Search::kReference : Search::kBest;
@@ -222,11 +257,14 @@ void add_quantize(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("quantize", "Write a model in another number format");
   verb->add_option("model", arguments->in, "Hugging Face folder or .gguf file")->required();
   verb->add_option("out", arguments->out, ".gguf file to write")->required();
-  CLI::Option_group* what = verb->add_option_group("what");
-  what->add_option("--to", arguments->options.to, "One of " + mix_names());
-  what->add_option("--emulate", arguments->options.emulate,
-                   "Round to any format (see docs/formats.md), write F16: measures its loss");
-  what->require_option(1);
+  CLI::Option* emulate =
+      verb->add_option("--emulate", arguments->options.emulate,
+                       "Round to any format (see docs/formats.md), write F16: measures its loss");
+  verb->add_option("--to", arguments->options.to, "One of " + mix_names())->excludes(emulate);
+  verb->add_option("--size", arguments->size,
+                   "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
+                   "they cost; also --to 4.75bpw. Needs --calibrate")
+      ->excludes(emulate);
   verb->add_option("--tensor", arguments->tensors,
                    "GLOB=FORMAT for tensors by name; the last match counts")
       ->take_all();

@@ -379,6 +379,33 @@ std::span<const float> Engine::forward(std::span<const Token> tokens, KvCache& c
   return impl_->finals;
 }
 
+LayerWeights& Engine::layer(int64_t index) {
+  return impl_->layers[static_cast<size_t>(index)];
+}
+
+std::vector<float> Engine::embed(std::span<const Token> tokens) {
+  check(std::ssize(tokens) <= impl_->batch);
+  impl_->embed(tokens, 0);
+  const auto size = std::ssize(tokens) * config().hidden;
+  return {impl_->hidden.begin(), impl_->hidden.begin() + size};
+}
+
+void Engine::run_layer(int64_t index, std::span<float> states, KvCache& cache) {
+  check(cache.length() == 0);
+  impl_->rope.prepare(0, std::ssize(states) / config().hidden);
+  LayerContext context{config(), impl_->rope, impl_->buffers, impl_->pool};
+  forward_layer(layer(index), states, cache.layer(index), context);
+}
+
+void Engine::norm(std::span<float> states) const {
+  if (impl_->output_norm.gain.empty()) return;
+  const int64_t hidden = config().hidden;
+  for (int64_t row = 0; row < std::ssize(states) / hidden; ++row) {
+    float* values = states.data() + row * hidden;
+    apply_norm(impl_->output_norm, config(), values, values);
+  }
+}
+
 void Engine::logits(std::span<const float> hidden, int64_t rows, float* out) {
   check(static_cast<int64_t>(hidden.size()) == rows * config().hidden);
   impl_->output_input.assign(hidden.data(), rows, config().hidden);

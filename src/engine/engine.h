@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/thread_pool.h"
 #include "engine/kv_cache.h"
@@ -54,6 +55,14 @@ class Engine {
   /// cache, 0 <= rows <= tokens. Throws Interrupted between layers where a signal came; the cache
   /// then holds the passes that were finished.
   std::span<const float> forward(std::span<const Token> tokens, KvCache& cache, int64_t rows);
+
+  // The same step by step, for one sequence from its start: for whoever looks at states between
+  // layers, or exchanges matrices to see what that changes. States are [tokens][hidden size],
+  // tokens <= the batch; of the cache, only the layer's part is used.
+  LayerWeights& layer(int64_t index);
+  std::vector<float> embed(std::span<const Token> tokens);
+  void run_layer(int64_t index, std::span<float> states, KvCache& cache);
+  void norm(std::span<float> states) const;  ///< the output norm, in place
 
   /// Logits of final hidden states: out [rows][vocabulary].
   void logits(std::span<const float> hidden, int64_t rows, float* out);

@@ -100,6 +100,40 @@ class Quantize(harness.Case):
         self.assertEqual(self.files(), ["out.gguf", "tiny.gguf"])
 
 
+class Size(harness.Case):
+    """--size: formats by what each matrix costs in predictions."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model.TinyModel().write_gguf(self.folder / "tiny.gguf")
+        self.text = self.folder / "text.txt"
+        self.text.write_text("the thin thing in the inn. " * 200)
+        self.out = self.folder / "out.gguf"
+
+    def quantized(self, *size):
+        self.fewbits("quantize", self.model, self.out, *size, "--calibrate", self.text, "--samples", 2,
+                     "--sample-length", 64)
+        return self.out.stat().st_size
+
+    def test_the_file_is_as_large_as_it_may_be(self):
+        for wanted in (700_000, 900_000):
+            size = self.quantized("--size", f"{wanted // 1000}K")
+            self.assertLessEqual(size, wanted)
+            self.assertGreater(size, 0.93 * wanted)
+
+    def test_bits_per_weight_count_every_byte(self):
+        size = self.quantized("--to", "5.5bpw")
+        self.assertLessEqual(size, 5.5 / 8 * 1247488)
+
+    def test_what_cannot_be_is_said_at_once(self):
+        calibrate = ("--calibrate", self.text)
+        self.refused("quantize", self.model, self.out, "--size", "100K", *calibrate, "--sample-length", 64,
+                     says=["smallest", "more than"])
+        self.refused("quantize", self.model, self.out, "--size", "5x", *calibrate, says=["5x", "95M"])
+        self.refused("quantize", self.model, self.out, "--size", "900K", says=["--calibrate"])
+        self.refused("quantize", self.model, self.out, says=["--to", "--size"])
+
+
 class Certificate(harness.Case):
     def setUp(self):
         super().setUp()
