@@ -95,6 +95,9 @@ class HostileGguf(harness.Case):
     def test_unknown_architecture_lists_the_known(self):
         self.model.metadata["general.architecture"] = (tiny_model.STRING, "hyena")
         self.write()
+        self.is_refused("hyena.embedding_length")  # Llama's tensors: tried as one
+        del self.model.tensors["blk.0.ffn_gate.weight"]
+        self.write()
         self.is_refused("hyena", "llama")
 
     def test_weights_that_are_no_numbers(self):
@@ -152,6 +155,9 @@ class HostileFolder(harness.Case):
 
     def test_unknown_architecture_lists_the_known(self):
         self.edit("config.json", model_type="hyena", architectures=["HyenaForCausalLM"])
+        self.fewbits("inspect", self.path)  # Llama's tensors: taken for one, with a warning
+        self.rewrite_header(lambda header: {name.replace("gate_proj", "filter"): tensor
+                                            for name, tensor in header.items()})
         self.is_refused("hyena", "llama")
 
     def test_dtype_and_offsets(self):
