@@ -140,5 +140,35 @@ TEST(Hessian, UpdateIsTheFactorOfTheInverse) {
   }
 }
 
+/// A few inputs a million times larger than the rest, as the first token has in many models.
+TEST_P(GptqTest, ScalesStaySaneWhereFewInputsDominate) {
+  const Format& format = *GetParam();
+  std::vector<float> gram(static_cast<size_t>(kColumns * kColumns), 0.0f);
+  const auto direction = normal(kColumns, 7);
+  for (int64_t i = 0; i < kColumns; ++i) {
+    for (int64_t j = 0; j < kColumns; ++j) {
+      gram[static_cast<size_t>(i * kColumns + j)] =
+          1e6f * direction[static_cast<size_t>(i)] * direction[static_cast<size_t>(j)];
+    }
+    gram[static_cast<size_t>(i * kColumns + i)] += 1;
+  }
+  const Hessian hessian = factor_hessian(gram, kColumns);
+  const auto weights = normal(kRows * kColumns, 8);
+  Outer outer;
+  TensorRange range;
+  range.add(weights.data(), kRows * kColumns);
+  if (format.fit_tensor) format.fit_tensor(range, outer);
+  std::vector<std::byte> bytes(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
+  gptq({format, hessian, {}, &outer}, weights.data(), kRows, bytes.data());
+  std::vector<float> decoded(weights.size());
+  decode_rows(format, bytes.data(), kRows, kColumns, decoded.data());
+  double error = 0, square = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    error += (double{decoded[i]} - weights[i]) * (double{decoded[i]} - weights[i]);
+    square += double{weights[i]} * weights[i];
+  }
+  EXPECT_LT(error, square);
+}
+
 }  // namespace
 }  // namespace fewbits

@@ -119,9 +119,11 @@ std::vector<const Weight*> CalibratedLayers::rounded_readers(Role site) const {
 void CalibratedLayers::encode_layer(int64_t layer) {
   check(layer == layers_done_);
   encoded_.clear();
-  const LayerWeights original = load_layer(model_, layer, {.float_math = true}, pool_);
-  LayerWeights weights = load_layer(model_, layer, {.float_math = true}, pool_);
-  streams_.run_reference(original);
+  LayerWeights original, weights = load_layer(model_, layer, {.float_math = true}, pool_);
+  if (options_.scale_columns || options_.streams.follow_outputs) {
+    original = load_layer(model_, layer, {.float_math = true}, pool_);
+    streams_.run_reference(original);
+  }
   row_scales_.clear();
   if (options_.scale_columns) {
     scale_rows_of_value();

@@ -14,22 +14,24 @@
 #include "pipeline/sample_streams.h"
 
 // Calibrated quantization, one decoder layer after another, its matrices in the order in which they
-// are used. Two streams of hidden states run along: the 16-bit model's and that of the layers
-// rounded so far. A matrix is not fitted to its own weights but, given what it will really be fed,
-// to the outputs that the 16-bit model has there, so that it makes up for part of what was lost
-// before it; GPTQ then picks the codes.
+// are used: the second moments of what each is really fed, behind all that was rounded before, are
+// gathered, and GPTQ rounds it with them.
 //
-// Columns are first scaled where that costs nothing (column_scales.h): the inverse goes into the
-// gains of the norm before query, key, value, gate and up, and into the rows of value and up for
-// attention output and down.
+// Two more things can be done, and are not by default, since neither measured better so far
+// (docs/methods.md). Columns can be scaled where that costs nothing (column_scales.h): the inverse
+// goes into the gains of the norm before query, key, value, gate and up, and into the rows of value
+// and up for attention output and down. And a matrix can be fitted to the outputs that the 16-bit
+// model has there, which a second stream of hidden states says, instead of to its weights.
 namespace fewbits {
 
 struct CalibrationOptions {
   GptqOptions gptq = {};
   HessianOptions hessian = {};
   StreamOptions streams = {};
-  double output_share = 1;  ///< of the way from the weights to those that give the wanted outputs
-  bool scale_columns = true;
+  /// With streams.follow_outputs: of the way from the weights to those that give the wanted
+  /// outputs.
+  double output_share = 0.25;
+  bool scale_columns = false;
   /// Matrices in float formats are scaled too. It changes no output; nobody gains by it but tests.
   bool scale_floats = false;
 };

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "calibrate/sites.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
 
@@ -65,7 +66,6 @@ void SampleStreams::embed() {
   }
   table->drop_pages();
   rounded_ = reference_;
-  next_.resize(reference_.size());
   if (!options_.follow_outputs) return;
   middle_.resize(reference_.size());
   gate_input_.resize(reference_.size());
@@ -91,12 +91,14 @@ void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* obs
 
 void SampleStreams::run_reference(const LayerWeights& original) {
   squares_.clear();
+  next_.resize(reference_.size());
   int64_t begin = 0;
   const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
     if (site == Role::kGate && options_.follow_outputs) {
       std::copy(hidden_.begin(), hidden_.end(), middle_.begin() + begin);
       std::copy(input.begin(), input.end(), gate_input_.begin() + begin);
     }
+    refuse_infinite(site, input);
     if (site == Role::kAttentionOutput || site == Role::kDown) add_squares(site, input, tokens);
     return true;
   };
@@ -112,22 +114,30 @@ void SampleStreams::add_squares(Role site, std::span<const float> input, int64_t
   const size_t columns = input.size() / at(tokens);
   std::vector<double>& sums = squares_[site];
   sums.resize(columns);
-  double all = 0;
   for (int64_t t = 0; t < tokens; ++t) {
     const double size = mean_square(hidden_.data() + t * config_.hidden, config_.hidden);
     const double share = options_.weigh_by_residual && size > 0 ? 1 / size : 1;
     const auto row = input.subspan(at(t) * columns, columns);
     for (size_t j = 0; j < columns; ++j) sums[j] += share * double{row[j]} * row[j];
-    all += sums[0] + size;
   }
-  for (const double sum : sums) all += sum;
-  if (!std::isfinite(all)) {
-    throw Error(
-        fmt::format("calibration: activations are not finite in layer {}, sample {}, where "
-                    "{} reads them; a 16-bit model with such activations cannot be "
-                    "calibrated on this text",
-                    layer_, sample_, site == Role::kDown ? "ffn_down" : "attn_output"));
+}
+
+void SampleStreams::refuse_infinite(Role site, std::span<const float> input) const {
+  double sum = 0;
+  for (const float x : input) sum += std::abs(double{x});
+  if (std::isfinite(sum)) return;
+  throw Error(
+      fmt::format("calibration: what {} is fed in sample {} is not finite; the 16-bit model "
+                  "cannot be calibrated on this text",
+                  site_name(site), sample_));
+}
+
+std::string SampleStreams::site_name(Role site) const {
+  for (const Role role : readers_of(site)) {
+    const Weight* weight = model_.find(role, layer_);
+    if (weight != nullptr) return weight->gguf_name;
   }
+  return fmt::format("layer {}", layer_);
 }
 
 SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights& original,
@@ -143,6 +153,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   };
   const SiteObserver add = [&](Role reached, std::span<const float> x, int64_t tokens) {
     if (reached != role) return true;
+    refuse_infinite(role, x);
     inputs.assign(x.begin(), x.end());
     if (moments.has_output()) {
       if (options_.follow_outputs) wanted_outputs(role, begin, rounded, wanted);
@@ -213,7 +224,7 @@ void SampleStreams::advance(const LayerWeights& rounded) {
     forward(rounded, nullptr);
     begin = std::copy(hidden_.begin(), hidden_.end(), begin);
   }
-  std::swap(reference_, next_);
+  if (!next_.empty()) std::swap(reference_, next_);
   ++layer_;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -25,9 +26,9 @@ struct SiteMoments {
 };
 
 struct StreamOptions {
-  bool follow_outputs = true;     ///< gather `cross`
-  double residual_share = 1;      ///< how much of what the residual stream lost y shall make up for
-  bool weigh_by_residual = true;  ///< tokens by 1 / mean square of the hidden state added to
+  bool follow_outputs = false;  ///< gather `cross`
+  double residual_share = 1;    ///< how much of what the residual stream lost y shall make up for
+  bool weigh_by_residual = false;  ///< tokens by 1 / mean square of the hidden state added to
 };
 
 /// Calibration samples on their way through the model, one layer after another, twice: in the
@@ -38,13 +39,15 @@ class SampleStreams {
   SampleStreams(const Model& model, const std::vector<std::vector<Token>>& samples,
                 const StreamOptions& options, ThreadPool& pool);
 
-  /// Runs the samples through a layer of the 16-bit model.
+  /// Runs the samples through a layer of the 16-bit model. Needed by squares() and to follow
+  /// outputs; then for every layer.
   void run_reference(const LayerWeights& original);
 
   /// Of the 16-bit inputs of attention output and down, summed over tokens.
   const std::vector<double>& squares(Role site) const { return squares_.at(site); }
 
-  /// What a site of the layer is fed, the matrices before it rounded. After run_reference.
+  /// What a site of the layer is fed, the matrices before it rounded. Throws Error where that is
+  /// not finite (matrix and sample named).
   SiteMoments gather(Role role, int64_t columns, const LayerWeights& original,
                      const LayerWeights& rounded);
 
@@ -54,11 +57,11 @@ class SampleStreams {
   const ModelConfig& config() const { return config_; }
 
  private:
-  struct Gathering;
-
   void embed();
   void forward(const LayerWeights& weights, const SiteObserver* observer);
   void add_squares(Role site, std::span<const float> input, int64_t tokens);
+  void refuse_infinite(Role site, std::span<const float> input) const;
+  std::string site_name(Role site) const;
   void wanted_outputs(Role role, int64_t begin, const LayerWeights& rounded,
                       std::vector<float>& wanted) const;
   void weigh_tokens(Role role, int64_t begin, std::span<float> input,
