@@ -16,10 +16,12 @@
 #include "cli/console.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
+#include "files/compressed_tensors.h"
 #include "kernels/kernel_table.h"
 #include "pipeline/calibrated_layers.h"
 #include "pipeline/certificate.h"
 #include "pipeline/mix.h"
+#include "pipeline/model_folder.h"
 #include "pipeline/sensitivity.h"
 
 namespace fewbits::cli {
@@ -29,6 +31,7 @@ struct QuantizeArguments {
   std::string in, out;
   std::vector<std::string> tensors;  // glob=FORMAT
   std::string search = "best";
+  std::string layout;  // "" by the name of the output
   int threads = 0;
   bool json = false;
   bool dry_run = false;
@@ -177,19 +180,44 @@ void refuse_foreign(const Importance& importance, const std::string& path,
                           importance.entries.size(), importance.entries.begin()->first));
 }
 
+/// Whether a model folder is written, not a GGUF. Its format is one format, not a mix.
+bool settle_layout(QuantizeArguments& arguments) {
+  QuantizeOptions& options = arguments.options;
+  const bool gguf =
+      lower_ascii(std::filesystem::path(arguments.out).extension().string()) == ".gguf";
+  const bool folder = arguments.layout.empty() ? !gguf : arguments.layout != "gguf";
+  if (!folder || !options.emulate.empty()) {
+    // A misspelt name is found before a large model is opened.
+    if (options.emulate.empty()) mix_named(options.to);
+    check_output(arguments.in, arguments.out);
+    return false;
+  }
+  const Format* format = find_format(options.to);
+  if (format == nullptr || !compressed_tensors_holds(*format)) {
+    throw Error(
+        fmt::format("{}: a model folder cannot hold {}, only {}; for others give a name "
+                    "that ends in .gguf",
+                    arguments.out, options.to, join(compressed_tensors_formats())));
+  }
+  if (!arguments.certify.empty()) throw Error("--certify: only a .gguf carries a certificate");
+  if (!arguments.importance.empty()) throw Error("--importance: only for a .gguf; use --calibrate");
+  check_folder_output(arguments.in, arguments.out);
+  options.emulate = std::exchange(options.to, {});
+  arguments.certificate = false;
+  return true;
+}
+
 void quantize(QuantizeArguments& arguments) {
   const Stopwatch clock;
   split_tensor_formats(arguments);
-  const bool emulates = !arguments.options.emulate.empty();
-  const WantedSize size =
-      emulates ? WantedSize() : WantedSize(arguments.size, arguments.options.to);
+  const WantedSize size = arguments.options.emulate.empty()
+                              ? WantedSize(arguments.size, arguments.options.to)
+                              : WantedSize();
   if (size.given() && arguments.calibrate.empty()) {
     throw Error(
         "quantize: a size needs --calibrate TEXT: what each matrix costs is measured on it");
   }
-  // A misspelt name is found before a large model is opened.
-  if (!emulates) mix_named(arguments.options.to);
-  check_output(arguments.in, arguments.out);
+  const bool folder = settle_layout(arguments);
   const std::optional<Importance> importance = read_importance_of(arguments);
   const Model model = open_model(arguments.in);
   QuantizePlan plan = plan_quantize(model, arguments.options);
@@ -231,10 +259,11 @@ void quantize(QuantizeArguments& arguments) {
   if (!arguments.calibrate.empty()) {
     calibrated.emplace(model, plan,
                        take_samples(model.tokenizer, arguments.calibrate, arguments.samples),
-                       CalibrationOptions{}, pool);
+                       CalibrationOptions{.scale_columns = !folder}, pool);
     run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
   }
-  const QuantizeResult result = run_quantize(model, plan, run, arguments.out, pool);
+  const QuantizeResult result = folder ? write_model_folder(model, plan, run, arguments.out, pool)
+                                       : run_quantize(model, plan, run, arguments.out, pool);
   progress.finish();
   if (arguments.json) return print_json(to_json(result, clock.seconds()));
   print(fmt::format(
@@ -256,11 +285,16 @@ void add_quantize(CLI::App& app) {
   const auto arguments = std::make_shared<QuantizeArguments>();
   CLI::App* verb = app.add_subcommand("quantize", "Write a model in another number format");
   verb->add_option("model", arguments->in, "Hugging Face folder or .gguf file")->required();
-  verb->add_option("out", arguments->out, ".gguf file to write")->required();
+  verb->add_option("out", arguments->out, ".gguf file, or model folder, to write")->required();
   CLI::Option* emulate =
       verb->add_option("--emulate", arguments->options.emulate,
                        "Round to any format (see docs/formats.md), write F16: measures its loss");
-  verb->add_option("--to", arguments->options.to, "One of " + mix_names())->excludes(emulate);
+  verb->add_option("--to", arguments->options.to,
+                   "A .gguf: " + mix_names() + "; a folder: " + join(compressed_tensors_formats()))
+      ->excludes(emulate);
+  verb->add_option("--layout", arguments->layout,
+                   "gguf, or compressed-tensors: a Hugging Face folder (where OUT is no .gguf)")
+      ->check(CLI::IsMember({"gguf", "compressed-tensors"}));
   verb->add_option("--size", arguments->size,
                    "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
                    "they cost; also --to 4.75bpw. Needs --calibrate")

@@ -399,7 +399,7 @@ constexpr Digest kDigests[] = {
     {"mxint8", 0x2fcdbd52ce950a7cu},
     {"nf4", 0x49b4d2283dee3aa3u},
     {"NVFP4", 0xc18bcec6aace091au},
-    {"nvfp4_tensor", 0xd0464c8d6d505756u},
+    {"nvfp4_tensor", 0x47431a9ee852742cu},
     {"TQ1_0", 0xa51d761adb0dc898u},
     {"TQ2_0", 0x2f21c8369e09e699u},
 };

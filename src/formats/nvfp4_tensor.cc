@@ -9,7 +9,9 @@
 //
 //     value = (tensor scale * scale) * element
 //
-// The tensor scale lets the largest group have a scale of 448. Codes lie lowest bits first.
+// The tensor scale is the least power of two by which no group's scale needs to be above 448: one
+// that lets the largest be 448 itself gains nothing, as scales are floats too, and this one has an
+// exact inverse, which is what model folders store. Codes lie lowest bits first.
 namespace fewbits::nvfp4_tensor {
 extern const Format format;
 namespace {
@@ -22,7 +24,10 @@ constexpr float kLargestOfTensor = 1e38f;
 
 void fit_tensor(const TensorRange& range, Outer& outer) {
   const float largest = std::min(std::max(-range.low, range.high), kLargestOfTensor);
-  outer.scale = largest / (nvfp4::kLargestElement * E4M3::kLargest);
+  const float wanted = largest / (nvfp4::kLargestElement * E4M3::kLargest);
+  int exponent = 0;
+  const float fraction = std::frexp(wanted, &exponent);
+  outer.scale = wanted > 0 ? std::ldexp(1.0f, fraction == 0.5f ? exponent - 1 : exponent) : 0.0f;
 }
 
 void fit(const float* values, const float* weights, int64_t blocks, BlockParameters* parameters) {

@@ -113,6 +113,7 @@ TEST(Quantize, WhatGgufCannotHoldIsRefusedHereAndOpensAllTheSame) {
 
 TEST(Quantize, EmulatedFormatsAreRoundedInto16Bits) {
   TinyCheckpoint checkpoint;
+  widen(checkpoint);
   const auto out = checkpoint / "emulated.gguf";
   for (const char* name : {"int4_g32", "int8_channel_asym", "fp8_e4m3", "nvfp4_tensor"}) {
     SCOPED_TRACE(name);

@@ -1,0 +1,258 @@
+#include "files/compressed_tensors.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+
+namespace fewbits {
+namespace {
+
+enum class Layout { kNone, kPackedInts, kInt8, kFloat8, kNvfp4, kMxfp4 };
+
+Layout layout_of(const Format& format) {
+  const std::string_view name = format.name;
+  if (name == "nvfp4_tensor") return Layout::kNvfp4;
+  if (name == "MXFP4") return Layout::kMxfp4;
+  if (name == "fp8_e4m3" || name == "fp8_e4m3_channel") return Layout::kFloat8;
+  if (!name.starts_with("int") || format.sharing == Sharing::kTensor) return Layout::kNone;
+  return name.starts_with("int8_channel") ? Layout::kInt8 : Layout::kPackedInts;
+}
+
+const char* name_of(Layout layout) {
+  switch (layout) {
+    case Layout::kInt8:
+      return "int-quantized";
+    case Layout::kFloat8:
+      return "float-quantized";
+    case Layout::kNvfp4:
+      return "nvfp4-pack-quantized";
+    case Layout::kMxfp4:
+      return "mxfp4-pack-quantized";
+    default:
+      return "pack-quantized";
+  }
+}
+
+int bits_of(const Format& format) {
+  return static_cast<int>(std::bit_width(format.levels.size() - 1));
+}
+
+bool has_zeros(const Format& format) {
+  return format.name.ends_with("_asym");
+}
+
+/// How the inputs of a layer are to be quantized: as the kernels for its weights want them.
+Json inputs_of(Layout layout) {
+  if (layout == Layout::kInt8 || layout == Layout::kFloat8) {
+    return {{"num_bits", 8},
+            {"type", layout == Layout::kInt8 ? "int" : "float"},
+            {"symmetric", true},
+            {"strategy", "token"},
+            {"dynamic", true}};
+  }
+  return nullptr;
+}
+
+/// Appends codes of `bits` bits, lowest first, without gaps.
+void pack_dense(const uint8_t* codes, int64_t count, int bits, std::byte* out) {
+  uint32_t open = 0;
+  int filled = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    open |= static_cast<uint32_t>(codes[i]) << filled;
+    for (filled += bits; filled >= 8; filled -= 8, open >>= 8)
+      *out++ = static_cast<std::byte>(open & 0xff);
+  }
+  if (filled > 0) *out = static_cast<std::byte>(open & 0xff);
+}
+
+template <class Value>
+void append_value(Value value, std::vector<std::byte>& out) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(&value);
+  out.insert(out.end(), bytes, bytes + sizeof value);
+}
+
+}  // namespace
+
+bool compressed_tensors_holds(const Format& format) {
+  return layout_of(format) != Layout::kNone;
+}
+
+std::vector<std::string> compressed_tensors_formats() {
+  std::vector<std::string> names;
+  for (const Format* format : formats()) {
+    if (compressed_tensors_holds(*format)) names.emplace_back(format->name);
+  }
+  return names;
+}
+
+Json compressed_tensors_config(const Format& format, const std::vector<std::string>& ignored) {
+  const Layout layout = layout_of(format);
+  const bool floats =
+      layout == Layout::kFloat8 || layout == Layout::kNvfp4 || layout == Layout::kMxfp4;
+  const bool grouped = format.sub_block_values > 1 && format.sharing == Sharing::kBlock;
+  Json weights = {{"num_bits", bits_of(format)},
+                  {"type", floats ? "float" : "int"},
+                  {"symmetric", !has_zeros(format)},
+                  {"strategy", grouped                              ? "group"
+                               : layout == Layout::kNvfp4           ? "tensor_group"
+                               : format.sharing == Sharing::kTensor ? "tensor"
+                                                                    : "channel"},
+                  {"dynamic", false}};
+  if (grouped || layout == Layout::kNvfp4) weights["group_size"] = format.sub_block_values;
+  const Json group = {{"targets", {"Linear"}},
+                      {"weights", weights},
+                      {"input_activations", inputs_of(layout)},
+                      {"output_activations", nullptr},
+                      {"format", name_of(layout)}};
+  return {{"quant_method", "compressed-tensors"},
+          {"format", name_of(layout)},
+          {"quantization_status", "compressed"},
+          {"config_groups", {{"group_0", group}}},
+          {"ignore", ignored},
+          {"kv_cache_scheme", nullptr}};
+}
+
+CompressedTensor::CompressedTensor(const Format& format, std::string module, int64_t rows,
+                                   int64_t columns)
+    : format_(format), module_(std::move(module)), rows_(rows), columns_(columns) {
+  check(compressed_tensors_holds(format) && columns % format.block_values == 0);
+}
+
+int64_t CompressedTensor::scales_of_row() const {
+  const bool own = format_.sharing == Sharing::kBlock || layout_of(format_) == Layout::kNvfp4;
+  return own ? columns_ / format_.sub_block_values : 1;
+}
+
+int64_t CompressedTensor::codes_bytes() const {
+  const int64_t bytes = divide_up(columns_ * bits_of(format_), int64_t{8});
+  return layout_of(format_) == Layout::kPackedInts ? round_up(bytes, int64_t{4}) : bytes;
+}
+
+std::vector<SafetensorsEntry> CompressedTensor::entries() const {
+  const Layout layout = layout_of(format_);
+  const int64_t groups = scales_of_row(), width = codes_bytes();
+  const auto entry = [&](const char* suffix, const char* dtype, Shape shape, int64_t size) {
+    int64_t bytes = size;
+    for (const int64_t extent : shape) bytes *= extent;
+    return SafetensorsEntry{module_ + suffix, dtype, std::move(shape), bytes};
+  };
+  switch (layout) {
+    case Layout::kInt8: {
+      std::vector<SafetensorsEntry> all = {entry(".weight", "I8", {rows_, columns_}, 1),
+                                           entry(".weight_scale", "F32", {rows_, 1}, 4)};
+      if (has_zeros(format_)) all.push_back(entry(".weight_zero_point", "I8", {rows_, 1}, 1));
+      return all;
+    }
+    case Layout::kFloat8: {
+      const bool tensor = format_.sharing == Sharing::kTensor;
+      return {entry(".weight", "F8_E4M3", {rows_, columns_}, 1),
+              entry(".weight_scale", "F32", tensor ? Shape{1} : Shape{rows_, 1}, 4)};
+    }
+    case Layout::kNvfp4:
+      return {entry(".weight_packed", "U8", {rows_, width}, 1),
+              entry(".weight_scale", "F8_E4M3", {rows_, groups}, 1),
+              entry(".weight_global_scale", "F32", {1}, 4)};
+    case Layout::kMxfp4:
+      return {entry(".weight_packed", "U8", {rows_, width}, 1),
+              entry(".weight_scale", "U8", {rows_, groups}, 1)};
+    default: {
+      const bool halves = format_.sharing == Sharing::kBlock;
+      std::vector<SafetensorsEntry> all = {
+          entry(".weight_packed", "I32", {rows_, width / 4}, 4),
+          entry(".weight_scale", halves ? "F16" : "F32", {rows_, groups}, halves ? 2 : 4),
+          entry(".weight_shape", "I64", {2}, 8)};
+      const int64_t words = divide_up(rows_ * bits_of(format_), int64_t{32});
+      if (has_zeros(format_)) all.push_back(entry(".weight_zero_point", "I32", {words, groups}, 4));
+      return all;
+    }
+  }
+}
+
+std::span<const std::byte> CompressedTensor::append_rows(std::span<const std::byte> bytes) {
+  const int64_t stride = row_bytes(format_, columns_);
+  const int64_t count = std::ssize(bytes) / stride, width = codes_bytes();
+  band_.assign(static_cast<size_t>(count * width), std::byte{0});
+  for (int64_t row = 0; row < count; ++row)
+    append_row(bytes.data() + row * stride, band_.data() + row * width);
+  return band_;
+}
+
+void CompressedTensor::append_row(const std::byte* row, std::byte* out) {
+  const Layout layout = layout_of(format_);
+  BlockParameters parameters;
+  if (format_.outer_bytes >= 4) std::memcpy(&parameters.outer.scale, row, 4);
+  if (format_.outer_bytes >= 8) std::memcpy(&parameters.outer.zero, row + 4, 4);
+  outer_scale_ = parameters.outer.scale;
+  row += format_.outer_bytes;
+  std::vector<uint8_t> codes(static_cast<size_t>(columns_));
+  for (int64_t i = 0; i < columns_; i += format_.block_values, row += format_.block_bytes) {
+    format_.unpack(row, parameters, codes.data() + i);
+    if (format_.sharing == Sharing::kBlock || layout == Layout::kNvfp4) keep_parameters(parameters);
+  }
+  if (format_.sharing == Sharing::kRow) keep_parameters(parameters);
+  if (layout == Layout::kInt8) {
+    for (uint8_t& code : codes) code ^= 0x80;  // from what is added to the lowest level to int8
+  }
+  pack_dense(codes.data(), columns_, bits_of(format_), out);
+}
+
+void CompressedTensor::keep_parameters(const BlockParameters& parameters) {
+  switch (layout_of(format_)) {
+    case Layout::kNvfp4:
+      return append_value(parameters.sub_scale[0], scales_);
+    case Layout::kMxfp4:
+      return append_value(static_cast<uint8_t>(parameters.scale), scales_);
+    default:
+      break;
+  }
+  if (format_.sharing == Sharing::kRow) {
+    append_value(parameters.outer.scale, scales_);
+    zeros_.push_back(static_cast<uint8_t>(parameters.outer.zero));
+  } else {
+    append_value(parameters.scale, scales_);
+    zeros_.push_back(parameters.sub_minimum[0]);
+  }
+}
+
+std::vector<std::byte> CompressedTensor::rest() const {
+  const Layout layout = layout_of(format_);
+  std::vector<std::byte> out = scales_;
+  if (layout == Layout::kNvfp4) append_value(1 / outer_scale_, out);  // a power of two: exact
+  if (layout == Layout::kFloat8 && format_.sharing == Sharing::kTensor)
+    append_value(outer_scale_, out);
+  if (layout == Layout::kPackedInts) {
+    append_value(rows_, out);
+    append_value(columns_, out);
+  }
+  if (!has_zeros(format_)) return out;
+  if (layout == Layout::kInt8) {
+    for (const uint8_t zero : zeros_) append_value(static_cast<uint8_t>(zero ^ 0x80), out);
+    return out;
+  }
+  // Packed along the rows: word w of group g has the rows whose bits begin there.
+  const int64_t groups = scales_of_row(), bits = bits_of(format_);
+  const int64_t words = divide_up(rows_ * bits, int64_t{32});
+  const size_t begin = out.size();
+  out.resize(begin + static_cast<size_t>(words * groups * 4));
+  std::vector<uint8_t> column(static_cast<size_t>(rows_));
+  std::vector<std::byte> packed(static_cast<size_t>(words * 4));
+  for (int64_t g = 0; g < groups; ++g) {
+    for (int64_t r = 0; r < rows_; ++r)
+      column[static_cast<size_t>(r)] = zeros_[static_cast<size_t>(r * groups + g)];
+    std::fill(packed.begin(), packed.end(), std::byte{0});
+    pack_dense(column.data(), rows_, static_cast<int>(bits), packed.data());
+    for (int64_t w = 0; w < words; ++w) {
+      std::memcpy(out.data() + begin + static_cast<size_t>((w * groups + g) * 4),
+                  packed.data() + 4 * w, 4);
+    }
+  }
+  return out;
+}
+
+}  // namespace fewbits

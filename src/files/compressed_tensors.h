@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "files/safetensors_writer.h"
+#include "formats/format.h"
+
+// The layouts of the Python package compressed-tensors, which vLLM, SGLang and transformers load. A
+// linear layer X of a quantized model has, instead of X.weight:
+//
+//     pack-quantized        X.weight_packed  int32: codes of a row, lowest bits first, no gaps
+//     (int2 to int8)        X.weight_scale [rows, groups]     X.weight_shape int64 [2]
+//                           X.weight_zero_point int32, where asymmetric: packed along the rows
+//     int-quantized         X.weight int8     X.weight_scale [rows, 1]     X.weight_zero_point int8
+//     float-quantized       X.weight E4M3     X.weight_scale [rows, 1], or [1] for a tensor
+//     nvfp4-pack-quantized  X.weight_packed uint8, two codes a byte, the first low
+//                           X.weight_scale E4M3 [rows, groups]     X.weight_global_scale [1]: 1 /
+//                           ours
+//     mxfp4-pack-quantized  X.weight_packed as above     X.weight_scale uint8: E8M0 [rows, groups]
+//
+// and config.json says so under "quantization_config".
+namespace fewbits {
+
+/// Whether there is a layout for weights in `format`.
+bool compressed_tensors_holds(const Format& format);
+
+/// The names of all formats that have one.
+std::vector<std::string> compressed_tensors_formats();
+
+/// "quantization_config" of a model whose linear layers are in `format` but for the modules to
+/// ignore.
+Json compressed_tensors_config(const Format& format, const std::vector<std::string>& ignored);
+
+/// One weight on its way into a file: rows come as the format stores them, in order.
+class CompressedTensor {
+ public:
+  /// `module`: the layer's name, without ".weight".
+  CompressedTensor(const Format& format, std::string module, int64_t rows, int64_t columns);
+
+  /// What it becomes, in the order in which its bytes are written.
+  std::vector<SafetensorsEntry> entries() const;
+
+  /// The bytes of the first entry that belong to more rows. Valid until the next call.
+  std::span<const std::byte> append_rows(std::span<const std::byte> bytes);
+
+  /// The bytes of all other entries. REQUIRES: every row has been appended.
+  std::vector<std::byte> rest() const;
+
+ private:
+  void append_row(const std::byte* row, std::byte* out);
+  void keep_parameters(const BlockParameters& parameters);
+  int64_t scales_of_row() const;
+  int64_t codes_bytes() const;
+
+  const Format& format_;
+  std::string module_;
+  int64_t rows_, columns_;
+  std::vector<std::byte> band_;
+  std::vector<std::byte> scales_;
+  std::vector<uint8_t> zeros_;  ///< [row][group]
+  float outer_scale_ = 1;       ///< of the tensor
+};
+
+}  // namespace fewbits

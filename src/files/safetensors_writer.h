@@ -1,0 +1,40 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "files/output_file.h"
+#include "formats/tensor_view.h"
+
+namespace fewbits {
+
+/// A tensor as a safetensors header names it; `dtype` in its words ("F16", "I32", "F8_E4M3").
+struct SafetensorsEntry {
+  std::string name;
+  std::string dtype;
+  Shape shape;
+  int64_t bytes;
+};
+
+/// Writes a safetensors file: the header at once, then the bytes of the tensors in the order in
+/// which they were given. The file appears with `commit`.
+class SafetensorsWriter {
+ public:
+  /// Throws Error where the file cannot be written (see OutputFile) or a name comes twice.
+  SafetensorsWriter(const std::filesystem::path& path,
+                    const std::vector<SafetensorsEntry>& entries);
+
+  void append(std::span<const std::byte> bytes) { file_.append(bytes); }
+  int64_t file_bytes() const { return bytes_; }
+
+  /// REQUIRES: all bytes have been appended.
+  void commit();
+
+ private:
+  int64_t bytes_ = 0;
+  OutputFile file_;
+};
+
+}  // namespace fewbits

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <filesystem>
+
+#include "pipeline/quantize.h"
+
+// Writes a quantized model as a Hugging Face folder in the layout of compressed-tensors
+// (files/compressed_tensors.h): config.json with its quantization_config, safetensors, a model
+// card, and the tokenizer, generation config and chat template of the source as they are.
+namespace fewbits {
+
+/// Throws Error where `out` is there already or `model` is no Hugging Face folder.
+void check_folder_output(const std::filesystem::path& model, const std::filesystem::path& out);
+
+/// `plan` comes from plan_quantize with `emulate`; its emulated weights are written in that format,
+/// all others as they are stored. The folder appears under its name only when it is whole. Throws
+/// Error, before any work, where a weight cannot be written so: experts, matrices that lie on their
+/// side, more than one format, a format without a layout.
+QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
+                                  const QuantizeRun& run, const std::filesystem::path& out,
+                                  ThreadPool& pool);
+
+}  // namespace fewbits
