@@ -1,12 +1,11 @@
 #include "calibrate/gram.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "calibrate/blas.h"
 
 namespace fewbits {
 namespace {
@@ -30,6 +29,7 @@ void GramAccumulator::add(const float* inputs, int64_t tokens, ThreadPool& pool)
     const auto [i, j] = upper[static_cast<size_t>(task)];
     const int rows = static_cast<int>(std::min(kTile, columns_ - i));
     const int columns = static_cast<int>(std::min(kTile, columns_ - j));
+    const BlasCall call;
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, columns, static_cast<int>(tokens),
                 1.0f, inputs + i, stride, inputs + j, stride, 1.0f, sum_.data() + i * columns_ + j,
                 stride);
@@ -58,6 +58,7 @@ void CrossAccumulator::add(const float* y, const float* x, int64_t tokens, Threa
   const int64_t down = divide_up(rows_, kTile), across = divide_up(columns_, kTile);
   pool.run(down * across, [&](int64_t task, int) {
     const int64_t i = task / across * kTile, j = task % across * kTile;
+    const BlasCall call;
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans,
                 static_cast<int>(std::min(kTile, rows_ - i)),
                 static_cast<int>(std::min(kTile, columns_ - j)), static_cast<int>(tokens), 1.0f,

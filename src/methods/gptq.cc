@@ -1,7 +1,5 @@
 #include "methods/gptq.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "calibrate/blas.h"
 
 namespace fewbits {
 namespace {
@@ -128,6 +127,7 @@ void RowBatch::round_in_order() {
     const int64_t end = std::min(begin + kColumnsPerBlock, columns_);
     round_columns(begin, end, open, lost);
     if (end == columns_) break;
+    const BlasCall call;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_ - end),
                 int_of(end - begin), -1.0f, lost.data(), int_of(kColumnsPerBlock),
                 hessian_.update.data() + begin * columns_ + end, int_of(columns_), 1.0f,
@@ -148,6 +148,7 @@ void RowBatch::round_columns(int64_t begin, int64_t end, std::vector<float>& ope
           (weight - values_[at(row * columns_ + column)]) / update[i];
     }
     if (i + 1 == end) break;
+    const BlasCall call;
     cblas_sger(CblasRowMajor, int_of(rows_), int_of(end - i - 1), -1.0f, lost.data() + (i - begin),
                int_of(kColumnsPerBlock), update + i + 1, 1, open.data() + i + 1, int_of(columns_));
   }
@@ -157,6 +158,7 @@ void RowBatch::start_descent() {
   gradient_.resize(values_.size());
   std::vector<float> difference(values_.size());
   for (size_t i = 0; i < values_.size(); ++i) difference[i] = values_[i] - weights_[i];
+  const BlasCall call;
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_),
               int_of(columns_), 1.0f, difference.data(), int_of(columns_), hessian_.matrix.data(),
               int_of(columns_), 0.0f, gradient_.data(), int_of(columns_));
@@ -203,6 +205,7 @@ void RowBatch::refit_scales() {
     for (int64_t row = 0; row < rows_; ++row) {
       accept_grids(row, block, steps.data() + row * size, products.data() + row * size);
     }
+    const BlasCall call;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_),
                 int_of(size), 1.0f, steps.data(), int_of(size), h, int_of(columns_), 1.0f,
                 gradient_.data(), int_of(columns_));
@@ -211,6 +214,7 @@ void RowBatch::refit_scales() {
 
 /// out [rows][count] = left [rows][count] * the square of H that begins at `h`.
 void RowBatch::multiply(const float* left, int64_t count, const float* h, float* out) const {
+  const BlasCall call;
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(count),
               int_of(count), 1.0f, left, int_of(count), h, int_of(columns_), 0.0f, out,
               int_of(count));

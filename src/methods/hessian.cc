@@ -1,12 +1,11 @@
 #include "methods/hessian.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "base/error.h"
+#include "calibrate/blas.h"
 
 // LAPACK, column-major, 32-bit integers: Cholesky factor and inverse of a triangle.
 extern "C" {
@@ -63,6 +62,7 @@ std::vector<float> inverse_factor(const std::vector<float>& matrix,
   }
   const int size = static_cast<int>(n);
   int info = 0;
+  const BlasCall call;
   dpotrf_("L", &size, a.data(), &size, &info);
   if (info == 0) dtrtri_("L", "N", &size, a.data(), &size, &info);
   if (info != 0) return {};
@@ -105,6 +105,7 @@ std::vector<float> inverse_of(const Hessian& hessian) {
   const int64_t n = hessian.columns;
   const int size = static_cast<int>(n);
   std::vector<float> ordered(static_cast<size_t>(n * n)), result(ordered.size());
+  const BlasCall call;
   cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, size, size, 1.0f, hessian.update.data(), size,
               0.0f, ordered.data(), size);
   for (int64_t i = 0; i < n; ++i) {

@@ -1,7 +1,5 @@
 #include "pipeline/calibrated_layers.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -9,6 +7,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "calibrate/blas.h"
 #include "calibrate/sites.h"
 #include "engine/engine.h"
 #include "methods/column_scales.h"
@@ -38,6 +37,7 @@ int64_t mapped(const std::vector<int32_t>& map, int64_t row) {
 std::vector<float> product(const std::vector<float>& a, const std::vector<float>& b, int64_t n) {
   std::vector<float> result(a.size());
   const auto size = static_cast<int>(n), rows = static_cast<int>(std::ssize(a) / n);
+  const BlasCall call;
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, size, size, 1.0f, a.data(), size,
               b.data(), size, 0.0f, result.data(), size);
   return result;
