@@ -11,6 +11,7 @@
 #include "base/interrupt.h"
 #include "base/text.h"
 #include "files/compressed_tensors.h"
+#include "pipeline/rounding_error.h"
 #include "pipeline/tensor_outer.h"
 
 namespace fewbits {
@@ -128,10 +129,6 @@ std::vector<int64_t> gguf_row_of_stored(const Weight& weight) {
   return result;
 }
 
-struct Sums {
-  double error = 0, square = 0;
-};
-
 /// Rounds the rows of one weight, in the order in which they are stored.
 class RowRounder {
  public:
@@ -150,26 +147,23 @@ class RowRounder {
     const int64_t columns = view_.columns(), stride = row_bytes(format_, columns);
     const int64_t rows_per_task = std::max<int64_t>(1, kTaskValues / columns);
     band_.resize(static_cast<size_t>(count * stride));
-    std::vector<Sums> sums(static_cast<size_t>(divide_up(count, rows_per_task)));
+    std::vector<RoundingError> sums(static_cast<size_t>(divide_up(count, rows_per_task)));
     pool_.run(std::ssize(sums), [&](int64_t task, int) {
       const int64_t end = std::min(count, (task + 1) * rows_per_task);
       for (int64_t row = task * rows_per_task; row < end; ++row) {
-        const Sums more = round_row(begin + row, band_.data() + row * stride);
-        sums[static_cast<size_t>(task)].error += more.error;
-        sums[static_cast<size_t>(task)].square += more.square;
+        sums[static_cast<size_t>(task)].add(round_row(begin + row, band_.data() + row * stride));
       }
     });
-    for (const Sums& part : sums) {  // in order: the same for any number of threads
-      total_.error += part.error;
-      total_.square += part.square;
+    for (const RoundingError& part : sums) {  // in order: the same for any number of threads
+      total_.add(part);
     }
     return band_;
   }
 
-  const Sums& total() const { return total_; }
+  const RoundingError& total() const { return total_; }
 
  private:
-  Sums round_row(int64_t row, std::byte* out) const {
+  RoundingError round_row(int64_t row, std::byte* out) const {
     const int64_t columns = view_.columns(), stride = row_bytes(format_, columns);
     std::vector<float> values(static_cast<size_t>(columns)), stored(values.size());
     decode(*view_.format, view_.row(row).data(), columns, values.data());
@@ -179,17 +173,12 @@ class RowRounder {
       std::copy_n(rounded_.begin() + place_[static_cast<size_t>(row)] * stride, stride, out);
     }
     decode(format_, out, columns, stored.data());
-    Sums sums;
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (!std::isfinite(values[i])) {
-        throw Error(fmt::format("tensor '{}': row {} has a value that is no finite number",
-                                weight_.tensor->name, row));
-      }
-      const double error = double{values[i]} - stored[i];
-      sums.error += error * error;
-      sums.square += double{values[i]} * values[i];
+    for (const float value : values) {
+      if (std::isfinite(value)) continue;
+      throw Error(fmt::format("tensor '{}': row {} has a value that is no finite number",
+                              weight_.tensor->name, row));
     }
-    return sums;
+    return rounding_error(values, stored);
   }
 
   const Weight& weight_;
@@ -201,7 +190,7 @@ class RowRounder {
   std::span<const std::byte> rounded_;
   std::vector<int64_t> place_;
   std::vector<std::byte> band_;
-  Sums total_;
+  RoundingError total_;
 };
 
 /// The weights file: what is planned, and the bytes one weight after the other.
@@ -218,7 +207,7 @@ class WeightsFile {
   }
 
   /// Returns its sums of squares.
-  Sums round(const PlannedWeight& planned, const QuantizeRun& run, ThreadPool& pool) {
+  RoundingError round(const PlannedWeight& planned, const QuantizeRun& run, ThreadPool& pool) {
     const Weight& weight = *planned.weight;
     RowRounder rounder(planned, run, pool);
     CompressedTensor tensor = compressed(planned);
@@ -317,7 +306,7 @@ QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
   QuantizeResult result;
   result.bytes_in = model.store.file_bytes();
   result.bytes_out = file.bytes();
-  Sums all;
+  RoundingError all;
   int64_t values = 0, done = 0;
   for (const PlannedWeight& planned : plan.weights) {
     const Weight& weight = *planned.weight;
@@ -328,17 +317,16 @@ QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
       file.copy(weight);
       continue;
     }
-    const Sums sums = file.round(planned, run, pool);
-    all.error += sums.error;
-    all.square += sums.square;
+    const RoundingError sums = file.round(planned, run, pool);
+    all.add(sums);
     result.tensors.push_back({weight.gguf_name, planned.emulated,
                               weight.rows() * row_bytes(format, weight.columns()),
-                              sums.square > 0 ? sums.error / sums.square : 0});
+                              sums.relative()});
   }
   file.commit();
   result.bits_per_weight =
       8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
-  result.relative_error = all.square > 0 ? all.error / all.square : 0;
+  result.relative_error = all.relative();
   write_config(model, plan, format, folder);
   write_card(model, format, result, folder);
   for (const char* name : kTakenOver) {

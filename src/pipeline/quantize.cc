@@ -13,6 +13,7 @@
 #include "base/version.h"
 #include "pipeline/certificate.h"
 #include "pipeline/mix.h"
+#include "pipeline/rounding_error.h"
 #include "pipeline/tensor_outer.h"
 
 namespace fewbits {
@@ -148,11 +149,6 @@ std::string formats_rounded_again(const QuantizePlan& plan) {
   return join(parts);
 }
 
-struct Sums {
-  double error = 0;   ///< of squared errors
-  double square = 0;  ///< of squared weights
-};
-
 /// One tensor on its way from the source to the file.
 class TensorEncoder {
  public:
@@ -178,22 +174,21 @@ class TensorEncoder {
     const auto row_size = static_cast<size_t>(row_bytes(format_, columns_));
     band_.resize(static_cast<size_t>(count) * row_size);
     const int64_t tasks = divide_up(count, rows_per_task_);
-    std::vector<Sums> sums(static_cast<size_t>(tasks));
+    std::vector<RoundingError> sums(static_cast<size_t>(tasks));
     pool_.run(tasks, [&](int64_t task, int) {
       const int64_t first = task * rows_per_task_;
       const int64_t rows = std::min(rows_per_task_, count - first);
       std::byte* out = band_.data() + static_cast<size_t>(first) * row_size;
       sums[static_cast<size_t>(task)] = encode_rows_of_task(begin + first, rows, out);
     });
-    for (const Sums& part : sums) {  // in order: the same total for any thread count
-      total_.error += part.error;
-      total_.square += part.square;
+    for (const RoundingError& part : sums) {  // in order: the same total for any thread count
+      total_.add(part);
     }
     weight_.drop_pages();
     return band_;
   }
 
-  const Sums& total() const { return total_; }
+  const RoundingError& total() const { return total_; }
 
  private:
   /// Our row of a row of the output.
@@ -202,7 +197,7 @@ class TensorEncoder {
     return map.empty() ? gguf_row : int64_t{map[static_cast<size_t>(gguf_row)]};
   }
 
-  Sums encode_rows_of_task(int64_t begin, int64_t rows, std::byte* out) const {
+  RoundingError encode_rows_of_task(int64_t begin, int64_t rows, std::byte* out) const {
     const auto columns = static_cast<size_t>(columns_);
     std::vector<float> values(static_cast<size_t>(rows) * columns);
     for (int64_t i = 0; i < rows; ++i) {
@@ -212,17 +207,17 @@ class TensorEncoder {
     }
     if (rounded_.empty() && is_copied()) {
       copy_rows(begin, rows, out);
-      return {0, sum_of_squares(values)};
+      return {0, rounding_error(values, values).square};
     }
     if (&rounding_ == &format_) {
       round_rows(values, begin, rows, out);
-      return rounded_.empty() ? errors_of(values, decoded(out, rows)) : Sums();
+      return rounded_.empty() ? rounding_error(values, decoded(out, rows)) : RoundingError();
     }
     std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(rounding_, columns_)));
     round_rows(values, begin, rows, bytes.data());
     const std::vector<float> emulated = decoded(bytes.data(), rows);
     encode_rows(format_, emulated.data(), rows, columns_, nullptr, search_, out);
-    return rounded_.empty() ? errors_of(values, emulated) : Sums();
+    return rounded_.empty() ? rounding_error(values, emulated) : RoundingError();
   }
 
   bool is_copied() const {
@@ -298,21 +293,6 @@ class TensorEncoder {
     }
   }
 
-  static double sum_of_squares(const std::vector<float>& values) {
-    double sum = 0;
-    for (const float value : values) sum += double{value} * value;
-    return sum;
-  }
-
-  static Sums errors_of(const std::vector<float>& values, const std::vector<float>& decoded) {
-    Sums sums{0, sum_of_squares(values)};
-    for (size_t i = 0; i < values.size(); ++i) {
-      const double error = double{values[i]} - decoded[i];
-      sums.error += error * error;
-    }
-    return sums;
-  }
-
   const Weight& weight_;
   const Format& format_;
   const Format& rounding_;
@@ -325,12 +305,8 @@ class TensorEncoder {
   int64_t rows_per_task_;
   int64_t rows_per_band_;
   std::vector<std::byte> band_;
-  Sums total_;
+  RoundingError total_;
 };
-
-double ratio(double part, double whole) {
-  return whole > 0 ? part / whole : 0;
-}
 
 /// Four digits are enough to be told, and keep a certificate of a thousand tensors short.
 double rounded(double value) {
@@ -425,7 +401,7 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
   result.bytes_in = model.store.file_bytes();
   result.bytes_out = plan.bytes_out;
   Sha256 hash;
-  Sums all;
+  RoundingError all;
   int64_t values = 0, bytes_done = 0;
   for (const PlannedWeight& planned : plan.weights) {
     const Weight& weight = *planned.weight;
@@ -442,14 +418,13 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
       if (run.progress) run.progress(bytes_done, plan.bytes_out, planned.weight->gguf_name);
     }
     values += weight.values();
-    all.error += encoder.total().error;
-    all.square += encoder.total().square;
-    result.tensors.push_back({planned.weight->gguf_name, &planned.rounded_format(), bytes,
-                              ratio(encoder.total().error, encoder.total().square)});
+    all.add(encoder.total());
+    result.tensors.push_back(
+        {planned.weight->gguf_name, &planned.rounded_format(), bytes, encoder.total().relative()});
   }
   result.bits_per_weight =
       8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
-  result.relative_error = ratio(all.error, all.square);
+  result.relative_error = all.relative();
   if (!plan.certificate.is_null()) {
     Json certificate = completed(plan, result, hash.finish());
     if (run.measure) certificate["measured"] = run.measure(writer.temporary());

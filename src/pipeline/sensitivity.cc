@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "evaluate/logit_rows.h"
 #include "pipeline/allocate.h"
+#include "pipeline/rounding_error.h"
 
 namespace fewbits {
 namespace {
@@ -23,27 +24,17 @@ constexpr double kMostBits = 9;         // of formats that are chosen from
 /// The matrix in the probe format, rows in our order.
 struct RoundedMatrix {
   std::vector<std::byte> bytes;
-  double error = 0, square = 0;
-};
-
-struct Errors {
-  double error = 0, square = 0;
+  RoundingError error = {};
 };
 
 /// Rounds consecutive rows of `values` and measures what was lost. `out`: their bytes.
-Errors round_rows(const Format& format, const std::vector<float>& values, int64_t columns,
-                  std::byte* out) {
+RoundingError round_rows(const Format& format, const std::vector<float>& values, int64_t columns,
+                         std::byte* out) {
   const auto rows = static_cast<int64_t>(values.size()) / columns;
   encode_rows(format, values.data(), rows, columns, nullptr, Search::kBest, out);
   std::vector<float> decoded(values.size());
   decode(format, out, rows * columns, decoded.data());
-  Errors errors;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const double lost = double{values[i]} - decoded[i];
-    errors.error += lost * lost;
-    errors.square += double{values[i]} * values[i];
-  }
-  return errors;
+  return rounding_error(values, decoded);
 }
 
 std::vector<float> read_rows(const Weight& weight, int64_t first, int64_t count, int64_t step) {
@@ -59,16 +50,15 @@ RoundedMatrix round_matrix(const Weight& weight, ThreadPool& pool) {
   const int64_t row_size = row_bytes(format, weight.columns());
   RoundedMatrix matrix;
   matrix.bytes.resize(static_cast<size_t>(weight.rows() * row_size));
-  std::vector<Errors> parts(static_cast<size_t>(divide_up(weight.rows(), kRowsPerTask)));
+  std::vector<RoundingError> parts(static_cast<size_t>(divide_up(weight.rows(), kRowsPerTask)));
   pool.run(std::ssize(parts), [&](int64_t task, int) {
     const int64_t first = task * kRowsPerTask;
     const auto values = read_rows(weight, first, std::min(kRowsPerTask, weight.rows() - first), 1);
     parts[static_cast<size_t>(task)] =
         round_rows(format, values, weight.columns(), matrix.bytes.data() + first * row_size);
   });
-  for (const Errors& part : parts) {
-    matrix.error += part.error;
-    matrix.square += part.square;
+  for (const RoundingError& part : parts) {
+    matrix.error.add(part);
   }
   return matrix;
 }
@@ -79,8 +69,7 @@ double relative_error(const Weight& weight, const Format& format) {
   const int64_t count = std::min(kRowsForErrors, weight.rows() / step);
   const auto values = read_rows(weight, 0, count, step);
   std::vector<std::byte> bytes(static_cast<size_t>(count * row_bytes(format, weight.columns())));
-  const Errors errors = round_rows(format, values, weight.columns(), bytes.data());
-  return errors.square > 0 ? errors.error / errors.square : 0;
+  return round_rows(format, values, weight.columns(), bytes.data()).relative();
 }
 
 /// One sample in the 16-bit model.
@@ -110,8 +99,7 @@ class Prober {
       sum += divergence(reference.logits, scored_logits(states), rows);
     }
     restore();
-    return {&weight, sum / static_cast<double>(rows),
-            rounded.square > 0 ? rounded.error / rounded.square : 0};
+    return {&weight, sum / static_cast<double>(rows), rounded.error.relative()};
   }
 
  private:
