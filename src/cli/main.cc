@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
   fewbits::cli::add_quantize(app);
   fewbits::cli::add_run(app);
   fewbits::cli::add_tokenize(app);
+  fewbits::cli::add_tune(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "model/model.h"
+#include "pipeline/quantize.h"
+
+// Training of what a quantized model stores anyway, its codes left as they are: the scale of every
+// block and the gains of the norms, so that its predictions come nearer to those of the model it
+// was made from (EfficientQAT's second phase, Chen et al. 2024, arXiv 2407.11062, with the
+// Kullback-Leibler divergence of the predictions as the loss).
+namespace fewbits {
+
+struct TuneOptions {
+  double learning_rate = 1e-3;  ///< of log scales
+  int64_t epochs = 1;
+  int64_t batch = 4;  ///< samples in a step
+  /// Of the samples, not trained on: the parameters that do best on them are kept.
+  double held_out = 0.1;
+};
+
+struct TuneProgress {
+  int64_t step, steps;
+  double divergence;  ///< of the step's samples, before it
+};
+
+struct TuneResult {
+  double before = 0, after = 0;  ///< divergence on the samples held out, nats per token
+  int64_t steps = 0, tokens = 0;
+};
+
+/// What stands in the way of tuning `model` after `reference`; "": nothing.
+std::string why_not_tunable(const Model& model, const Model& reference);
+
+class Tuner {
+ public:
+  /// Both models have the same shape and why_not_tunable is ""; all samples have one length.
+  /// References must outlive this object.
+  Tuner(const Model& model, const Model& reference, ThreadPool& pool);
+  ~Tuner();
+
+  TuneResult run(const std::vector<std::vector<Token>>& samples, const TuneOptions& options,
+                 const std::function<void(const TuneProgress&)>& progress);
+
+  /// The tuned bytes; nothing for what was not tuned.
+  RoundedWeight encoded(const Weight& weight);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Writes every tensor of a GGUF as it is: what the encoder of a run does not replace stays.
+QuantizePlan plan_copy(const Model& model);
+
+}  // namespace fewbits

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "model/model.h"
+
+namespace fewbits {
+
+/// A quantized matrix whose codes stay as they are while the scale of every block may change: block
+/// b's values are multiplied by exp(log_factors[b]). That costs no bytes, since the scale is stored
+/// anyway (EfficientQAT, Chen et al. 2024, arXiv 2407.11062, section 3.3, trains the same numbers).
+class BlockScales {
+ public:
+  /// Whether the blocks of a format have scales that can be anything: halves, not powers of 2.
+  static bool can_tune(const Format& format);
+
+  /// `weight`, whose format can be tuned, must outlive this object.
+  explicit BlockScales(const Weight& weight);
+
+  const Weight& weight() const { return weight_; }
+
+  /// All values, factors applied, rows in our order.
+  void values(std::vector<float>& out, ThreadPool& pool) const;
+
+  /// What the gradient of the values says of the log factors is added to `gradient`. `values`: as
+  /// values() gave them.
+  void add_gradient(std::span<const float> of_values, std::span<const float> values);
+
+  /// The matrix with its scales rounded to what a block stores, rows in GGUF's order.
+  std::vector<std::byte> bytes() const;
+
+  std::vector<float> log_factors, gradient;  ///< [row][block]
+
+ private:
+  int64_t blocks_of_row() const;
+  void scale_row(int64_t row, std::byte* bytes) const;
+
+  const Weight& weight_;
+};
+
+}  // namespace fewbits
