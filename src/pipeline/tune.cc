@@ -56,6 +56,21 @@ struct TunedMatrix {
   explicit TunedMatrix(const Weight& weight) : scales(weight), adam(scales.log_factors.size()) {}
 };
 
+std::vector<float> embed(const Model& model, const Samples& samples) {
+  const Weight& table = *model.find(Role::kEmbedding);
+  const Embedder embedder(model);
+  std::vector<float> states;
+  for (const auto* sample : samples) {
+    for (size_t position = 0; position < sample->size(); ++position) {
+      const size_t end = states.size();
+      states.resize(end + static_cast<size_t>(table.columns()));
+      table.read_row((*sample)[position], states.data() + end);
+      embedder.finish(states.data() + end, static_cast<int64_t>(position));
+    }
+  }
+  return states;
+}
+
 /// Linear growth over the first twentieth, then half a cosine down to 0.
 double share_of_rate(int64_t step, int64_t steps) {
   const double done = (static_cast<double>(step) + 0.5) / static_cast<double>(steps);
@@ -71,9 +86,9 @@ struct Tuner::Impl {
       : model(tuned),
         config(tuned.config),
         pool(threads),
-        teacher(reference, threads),
-        embedder(tuned),
+        teacher(reference),
         output(tuned, threads),
+        teacher_output(reference, threads),
         output_norm(*tuned.find(Role::kOutputNorm)) {
     for (const Weight& weight : model.weights) {
       const bool norm = weight.role == Role::kAttentionNorm || weight.role == Role::kMlpNorm;
@@ -89,8 +104,7 @@ struct Tuner::Impl {
   void begin(int64_t length, int64_t sequences);
   double held_out_divergence(const Samples& samples);
   double step(const Samples& samples, bool learn);
-  std::vector<float> embed(const Samples& samples);
-  std::vector<float> read_by_teacher(const Samples& samples);
+  std::vector<float> read_by_teacher(const Samples& samples, const DenseLayers& layers);
   double compare(const std::vector<float>& wanted, std::vector<float>& states, bool learn);
   void load(int64_t index);
   void learn_layer(int64_t index, DenseLayers& layers, std::vector<float>& gradient);
@@ -112,16 +126,14 @@ struct Tuner::Impl {
   const Model& model;
   const ModelConfig& config;
   ThreadPool& pool;
-  Engine teacher;
-  Embedder embedder;
-  OutputLayer output;
+  const Model& teacher;
+  OutputLayer output, teacher_output;
   TunedNorm output_norm;
   std::map<const Weight*, TunedMatrix> matrices;
   std::map<const Weight*, TunedNorm> norms;
   DenseLayer layer;
   LayerTape tape;
   std::optional<RopeTable> rope;
-  std::optional<KvCache> cache;
   std::vector<std::vector<float>> inputs;  ///< of each layer
   std::vector<std::byte> bytes;            ///< encoded last
 };
@@ -133,7 +145,8 @@ std::string why_not_tunable(const Model& model, const Model& reference) {
     return "the two models have different shapes";
   }
   if (model.architecture != reference.architecture) return "they have different architectures";
-  return why_not_trainable(model);
+  const std::string reason = why_not_trainable(model);
+  return reason.empty() ? why_not_trainable(reference) : reason;
 }
 
 Tuner::Tuner(const Model& model, const Model& reference, ThreadPool& pool)
@@ -145,48 +158,31 @@ TuneResult Tuner::run(const std::vector<std::vector<Token>>& samples, const Tune
   return impl_->run(samples, options, progress);
 }
 
-std::vector<float> Tuner::Impl::embed(const Samples& samples) {
-  const Weight& table = *model.find(Role::kEmbedding);
-  std::vector<float> states;
-  for (const auto* sample : samples) {
-    for (size_t position = 0; position < sample->size(); ++position) {
-      const size_t end = states.size();
-      states.resize(end + static_cast<size_t>(config.hidden));
-      table.read_row((*sample)[position], states.data() + end);
-      embedder.finish(states.data() + end, static_cast<int64_t>(position));
-    }
+/// Final hidden states of the 16-bit model.
+std::vector<float> Tuner::Impl::read_by_teacher(const Samples& samples, const DenseLayers& layers) {
+  std::vector<float> states = embed(teacher, samples);
+  for (int64_t i = 0; i < config.layers; ++i) {
+    throw_if_interrupted();
+    load_dense_layer(teacher, i, {}, layer, pool);
+    layers.forward(layer, states, tape);
   }
+  const std::vector<float> gains = load_values(teacher, Role::kOutputNorm);
+  rms_forward(gains, config.norm_epsilon, states, states.data(), pool);
   return states;
 }
 
-/// Final hidden states of the 16-bit model.
-std::vector<float> Tuner::Impl::read_by_teacher(const Samples& samples) {
-  std::vector<float> all;
-  for (const auto* sample : samples) {
-    cache->truncate(0);
-    const auto states = teacher.forward(*sample, *cache, std::ssize(*sample));
-    all.insert(all.end(), states.begin(), states.end());
-  }
-  return all;
-}
-
 void Tuner::Impl::load(int64_t index) {
-  const auto vector = [&](Role role) { return load_values(model, role, index); };
-  layer.query_bias = vector(Role::kQueryBias);
-  layer.key_bias = vector(Role::kKeyBias);
-  layer.value_bias = vector(Role::kValueBias);
+  load_dense_layer(
+      model, index,
+      [&](const Weight& weight, std::vector<float>& values) {
+        const auto tuned = matrices.find(&weight);
+        if (tuned == matrices.end()) return false;
+        tuned->second.scales.values(values, pool);
+        return true;
+      },
+      layer, pool);
   layer.attention_norm = norms.at(model.find(Role::kAttentionNorm, index)).values();
   layer.mlp_norm = norms.at(model.find(Role::kMlpNorm, index)).values();
-  layer.window = config.slides(index) ? config.sliding_window : 0;
-  for (const Role role : dense_matrices()) {
-    const Weight& weight = *model.find(role, index);
-    const auto tuned = matrices.find(&weight);
-    if (tuned == matrices.end()) {
-      *layer.matrix(role) = vector(role);
-    } else {
-      tuned->second.scales.values(*layer.matrix(role), pool);
-    }
-  }
 }
 
 /// Sum of divergences; `states` before the output norm become their gradient.
@@ -200,10 +196,8 @@ double Tuner::Impl::compare(const std::vector<float>& wanted, std::vector<float>
   double sum = 0;
   for (int64_t begin = 0; begin < rows; begin += kRows) {
     const int64_t count = std::min(kRows, rows - begin);
-    logits.resize(static_cast<size_t>(count * output.vocabulary()));
     const auto first = static_cast<size_t>(begin * width);
-    teacher.logits(std::span(wanted).subspan(first, static_cast<size_t>(count * width)), count,
-                   logits.data());
+    teacher_output.logits(wanted.data() + first, count, logits);
     sum += output.divergence(normed.data() + first, count, logits,
                              learn ? gradient.data() + first : nullptr);
   }
@@ -222,7 +216,8 @@ void Tuner::Impl::learn_layer(int64_t index, DenseLayers& layers, std::vector<fl
   LayerGradients gradients;
   gradients.matrix = [&](Role role, std::span<const float> of_values) {
     const auto tuned = matrices.find(model.find(role, index));
-    if (tuned != matrices.end()) tuned->second.scales.add_gradient(of_values, *layer.matrix(role));
+    if (tuned != matrices.end())
+      tuned->second.scales.add_gradient(of_values, *layer.matrix(role), pool);
   };
   layers.backward(layer, tape, gradient, gradients);
   norms.at(model.find(Role::kAttentionNorm, index)).add_gradient(gradients.attention_norm);
@@ -233,8 +228,8 @@ void Tuner::Impl::learn_layer(int64_t index, DenseLayers& layers, std::vector<fl
 double Tuner::Impl::step(const Samples& samples, bool learn) {
   const Batch batch{std::ssize(samples), std::ssize(*samples.front())};
   DenseLayers layers(config, *rope, batch, pool);
-  const std::vector<float> wanted = read_by_teacher(samples);
-  std::vector<float> states = embed(samples);
+  const std::vector<float> wanted = read_by_teacher(samples, layers);
+  std::vector<float> states = embed(model, samples);
   inputs.resize(static_cast<size_t>(config.layers));
   for (int64_t i = 0; i < config.layers; ++i) {
     throw_if_interrupted();
@@ -292,7 +287,6 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
   if (held_out.empty()) throw Error("tune: too few samples to hold any out; give more text");
   rope.emplace(rope_table(model, std::ssize(*trained.front())));
   rope->prepare(0, std::ssize(*trained.front()));
-  cache.emplace(config, std::ssize(*trained.front()));
 
   std::mt19937 random(1);
   const int64_t steps_of_epoch = divide_up(std::ssize(trained), options.batch);

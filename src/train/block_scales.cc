@@ -18,66 +18,121 @@ uint16_t times(uint16_t half, float factor) {
   return half_from_float(std::clamp(half_to_float(half) * factor, -kLargest, kLargest));
 }
 
+/// The coarseness and place of a format's first grid under these parameters.
+Grid first_grid(const Format& format, float scale, float minimum) {
+  BlockParameters parameters;
+  parameters.sub_scale.fill(1);
+  parameters.sub_minimum.fill(1);
+  parameters.scale = half_from_float(scale);
+  parameters.minimum = half_from_float(minimum);
+  std::array<Grid, kMaxSubBlocks> grids{};
+  format.grids(parameters, grids.data());
+  return grids[0];
+}
+
+bool has_minimum(const Format& format) {
+  return first_grid(format, 1, 2).offset != first_grid(format, 1, 1).offset;
+}
+
 }  // namespace
 
 bool BlockScales::can_tune(const Format& format) {
   if (!format.has_levels() || format.sharing != Sharing::kBlock) return false;
   // A half 1.5 times as large must give grids 1.5 times as coarse.
-  BlockParameters parameters;
-  parameters.sub_scale.fill(1);
-  std::array<Grid, kMaxSubBlocks> fine{}, coarse{};
-  parameters.scale = half_from_float(1);
-  format.grids(parameters, fine.data());
-  parameters.scale = half_from_float(1.5f);
-  format.grids(parameters, coarse.data());
-  return fine[0].scale != 0 && coarse[0].scale == 1.5f * fine[0].scale &&
-         std::isfinite(coarse[0].scale);
+  const float fine = first_grid(format, 1, 0).scale, coarse = first_grid(format, 1.5f, 0).scale;
+  return fine != 0 && coarse == 1.5f * fine && std::isfinite(coarse);
 }
 
-BlockScales::BlockScales(const Weight& weight) : weight_(weight) {
+BlockScales::BlockScales(const Weight& weight)
+    : weight_(weight),
+      blocks_(weight.columns() / weight.format().block_values),
+      has_minimum_(has_minimum(weight.format())) {
   check(can_tune(weight.format()) && weight.has_row_bytes());
-  log_factors.resize(static_cast<size_t>(weight.rows() * blocks_of_row()));
+  log_factors.resize(static_cast<size_t>(weight.rows() * blocks_ * (has_minimum_ ? 2 : 1)));
   gradient.resize(log_factors.size());
 }
 
-int64_t BlockScales::blocks_of_row() const {
-  return weight_.columns() / weight_.format().block_values;
+BlockScales::Factors BlockScales::factors(int64_t row, int64_t block) const {
+  const auto index = static_cast<size_t>(row * blocks_ + block);
+  if (!has_minimum_) return {.scale = std::exp(log_factors[index])};
+  return {std::exp(log_factors[2 * index]), std::exp(log_factors[2 * index + 1])};
+}
+
+/// What the minima add to the values of each sub-block of a stored row.
+void BlockScales::read_offsets(int64_t row, std::vector<float>& offsets) const {
+  const Format& format = weight_.format();
+  const auto stored = weight_.row_bytes(row);
+  std::array<uint8_t, kMaxBlockValues> codes;
+  std::array<Grid, kMaxSubBlocks> grids;
+  offsets.clear();
+  for (int64_t block = 0; block < blocks_; ++block) {
+    BlockParameters parameters;
+    format.unpack(stored.data() + block * format.block_bytes, parameters, codes.data());
+    format.grids(parameters, grids.data());
+    for (int32_t i = 0; i < format.sub_blocks(); ++i) {
+      offsets.push_back(grids[static_cast<size_t>(i)].offset);
+    }
+  }
 }
 
 void BlockScales::values(std::vector<float>& out, ThreadPool& pool) const {
   const int64_t columns = weight_.columns(), size = weight_.format().block_values;
+  const int64_t sub_size = weight_.format().sub_block_values;
   out.resize(static_cast<size_t>(weight_.values()));
   parallel_for(pool, weight_.rows(), kRowsPerTask, [&](int64_t row) {
     float* values = out.data() + row * columns;
     weight_.read_row(row, values);
-    for (int64_t block = 0; block < blocks_of_row(); ++block) {
-      const float factor =
-          std::exp(log_factors[static_cast<size_t>(row * blocks_of_row() + block)]);
-      for (int64_t i = 0; i < size; ++i) values[block * size + i] *= factor;
+    std::vector<float> offsets;
+    if (has_minimum_) read_offsets(row, offsets);
+    for (int64_t block = 0; block < blocks_; ++block) {
+      const Factors by = factors(row, block);
+      for (int64_t i = block * size; i < (block + 1) * size; ++i) {
+        values[i] *= by.scale;
+        if (!has_minimum_) continue;
+        values[i] += offsets[static_cast<size_t>(i / sub_size)] * (by.minimum - by.scale);
+      }
     }
   });
 }
 
-void BlockScales::add_gradient(std::span<const float> of_values, std::span<const float> values) {
-  const auto size = static_cast<size_t>(weight_.format().block_values);
-  for (size_t block = 0; block < gradient.size(); ++block) {
-    float sum = 0;
-    for (size_t i = block * size; i < (block + 1) * size; ++i) sum += of_values[i] * values[i];
-    gradient[block] += sum;
-  }
+void BlockScales::add_gradient(std::span<const float> of_values, std::span<const float> values,
+                               ThreadPool& pool) {
+  const int64_t columns = weight_.columns(), size = weight_.format().block_values;
+  const int64_t sub_size = weight_.format().sub_block_values;
+  parallel_for(pool, weight_.rows(), kRowsPerTask, [&](int64_t row) {
+    const float* slope = of_values.data() + row * columns;
+    const float* value = values.data() + row * columns;
+    std::vector<float> offsets;
+    if (has_minimum_) read_offsets(row, offsets);
+    for (int64_t block = 0; block < blocks_; ++block) {
+      float whole = 0, of_minimum = 0;
+      for (int64_t i = block * size; i < (block + 1) * size; ++i) whole += slope[i] * value[i];
+      const auto index = static_cast<size_t>(row * blocks_ + block);
+      if (!has_minimum_) {
+        gradient[index] += whole;
+        continue;
+      }
+      for (int64_t i = block * size; i < (block + 1) * size; ++i) {
+        of_minimum += slope[i] * offsets[static_cast<size_t>(i / sub_size)];
+      }
+      of_minimum *= factors(row, block).minimum;
+      gradient[2 * index] += whole - of_minimum;
+      gradient[2 * index + 1] += of_minimum;
+    }
+  });
 }
 
 /// In place.
 void BlockScales::scale_row(int64_t row, std::byte* bytes) const {
   const Format& format = weight_.format();
   std::array<uint8_t, kMaxBlockValues> codes;
-  for (int64_t block = 0; block < blocks_of_row(); ++block) {
-    const float factor = std::exp(log_factors[static_cast<size_t>(row * blocks_of_row() + block)]);
+  for (int64_t block = 0; block < blocks_; ++block) {
+    const Factors by = factors(row, block);
     std::byte* place = bytes + block * format.block_bytes;
     BlockParameters parameters;
     format.unpack(place, parameters, codes.data());
-    parameters.scale = times(parameters.scale, factor);
-    parameters.minimum = times(parameters.minimum, factor);
+    parameters.scale = times(parameters.scale, by.scale);
+    parameters.minimum = times(parameters.minimum, by.minimum);
     format.pack(parameters, codes.data(), place);
   }
 }

@@ -9,9 +9,10 @@
 
 namespace fewbits {
 
-/// A quantized matrix whose codes stay as they are while the scale of every block may change: block
-/// b's values are multiplied by exp(log_factors[b]). That costs no bytes, since the scale is stored
-/// anyway (EfficientQAT, Chen et al. 2024, arXiv 2407.11062, section 3.3, trains the same numbers).
+/// A quantized matrix whose codes stay as they are while the scale of every block may change, and
+/// its minimum where the format has one: each is multiplied by exp(its log factor). That costs no
+/// bytes, since both are stored anyway (EfficientQAT, Chen et al. 2024, arXiv 2407.11062, section
+/// 3.3, trains the same numbers).
 class BlockScales {
  public:
   /// Whether the blocks of a format have scales that can be anything: halves, not powers of 2.
@@ -27,18 +28,25 @@ class BlockScales {
 
   /// What the gradient of the values says of the log factors is added to `gradient`. `values`: as
   /// values() gave them.
-  void add_gradient(std::span<const float> of_values, std::span<const float> values);
+  void add_gradient(std::span<const float> of_values, std::span<const float> values,
+                    ThreadPool& pool);
 
   /// The matrix with its scales rounded to what a block stores, rows in GGUF's order.
   std::vector<std::byte> bytes() const;
 
-  std::vector<float> log_factors, gradient;  ///< [row][block]
+  std::vector<float> log_factors, gradient;  ///< [row][block][scale, minimum if there is one]
 
  private:
-  int64_t blocks_of_row() const;
+  struct Factors {
+    float scale = 1, minimum = 1;
+  };
+  Factors factors(int64_t row, int64_t block) const;
+  void read_offsets(int64_t row, std::vector<float>& offsets) const;
   void scale_row(int64_t row, std::byte* bytes) const;
 
   const Weight& weight_;
+  int64_t blocks_;  ///< of a row
+  bool has_minimum_;
 };
 
 }  // namespace fewbits

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "engine/embedder.h"
 #include "engine/parallel.h"
 #include "kernels/kernel_table.h"
 #include "train/attention_gradients.h"
@@ -67,6 +68,28 @@ std::vector<float>* DenseLayer::matrix(Role role) {
       return &down;
     default:
       return nullptr;
+  }
+}
+
+void load_dense_layer(const Model& model, int64_t index, const MatrixSource& source,
+                      DenseLayer& layer, ThreadPool& pool) {
+  const auto vector = [&](Role role) { return load_values(model, role, index); };
+  layer.attention_norm = vector(Role::kAttentionNorm);
+  layer.mlp_norm = vector(Role::kMlpNorm);
+  layer.query_bias = vector(Role::kQueryBias);
+  layer.key_bias = vector(Role::kKeyBias);
+  layer.value_bias = vector(Role::kValueBias);
+  layer.window = model.config.slides(index) ? model.config.sliding_window : 0;
+  for (const Role role : dense_matrices()) {
+    const Weight* weight = model.find(role, index);
+    check(weight != nullptr);
+    std::vector<float>& values = *layer.matrix(role);
+    if (source && source(*weight, values)) continue;
+    values.resize(at(weight->values()));
+    parallel_for(pool, weight->rows(), kTokensPerTask, [&](int64_t row) {
+      weight->read_row(row, values.data() + row * weight->columns());
+    });
+    weight->drop_pages();
   }
 }
 

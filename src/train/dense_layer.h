@@ -31,6 +31,13 @@ struct DenseLayer {
 /// Roles of the matrices, in the order in which a layer uses them.
 std::span<const Role> dense_matrices();
 
+/// Fills the values of a matrix in place of those that the model has; false: it has none.
+using MatrixSource = std::function<bool(const Weight& weight, std::vector<float>& values)>;
+
+/// Reads a layer of the model into `layer`. REQUIRES: why_not_trainable(model) is "".
+void load_dense_layer(const Model& model, int64_t index, const MatrixSource& source,
+                      DenseLayer& layer, ThreadPool& pool);
+
 /// "" where layers of this shape can be trained, else what stands in the way.
 std::string why_not_trainable(const Model& model);
 

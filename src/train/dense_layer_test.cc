@@ -6,7 +6,6 @@
 #include <cmath>
 #include <random>
 
-#include "engine/embedder.h"
 #include "engine/engine.h"
 #include "model/tiny_checkpoint.h"
 #include "train/divergence_gradient.h"
@@ -17,13 +16,9 @@ namespace {
 constexpr Batch kBatch = {.sequences = 2, .length = 7};
 
 DenseLayer load(const Model& model, int64_t index) {
+  ThreadPool pool(1);
   DenseLayer layer;
-  for (const Role role : dense_matrices()) *layer.matrix(role) = load_values(model, role, index);
-  layer.attention_norm = load_values(model, Role::kAttentionNorm, index);
-  layer.mlp_norm = load_values(model, Role::kMlpNorm, index);
-  layer.query_bias = load_values(model, Role::kQueryBias, index);
-  layer.key_bias = load_values(model, Role::kKeyBias, index);
-  layer.value_bias = load_values(model, Role::kValueBias, index);
+  load_dense_layer(model, index, {}, layer, pool);
   return layer;
 }
 

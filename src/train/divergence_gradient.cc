@@ -65,7 +65,7 @@ double OutputLayer::divergence(const float* states, int64_t rows, std::span<floa
                                float* gradient) {
   const int64_t width = weight_.columns(), vocabulary = weight_.rows();
   check(std::ssize(teacher) == rows * vocabulary);
-  multiply_parts(states, rows);
+  logits(states, rows, logits_);
   const double sum = compare_rows(rows, teacher);
   if (gradient == nullptr) return sum;
   std::fill_n(gradient, rows * width, 0.0f);
@@ -84,9 +84,9 @@ double OutputLayer::divergence(const float* states, int64_t rows, std::span<floa
   return sum;
 }
 
-void OutputLayer::multiply_parts(const float* states, int64_t rows) {
+void OutputLayer::logits(const float* states, int64_t rows, std::vector<float>& out) {
   const int64_t width = weight_.columns(), vocabulary = weight_.rows();
-  logits_.resize(static_cast<size_t>(rows * vocabulary));
+  out.resize(static_cast<size_t>(rows * vocabulary));
   for (int64_t begin = 0; begin < vocabulary; begin += kPart) {
     const int64_t count = std::min(kPart, vocabulary - begin);
     decode(begin, count);
@@ -94,7 +94,7 @@ void OutputLayer::multiply_parts(const float* states, int64_t rows) {
     apply_map({rows, count, width}, states, part_.data(), part_logits_.data(), pool_);
     parallel_for(pool_, rows, kRowsPerTask, [&](int64_t i) {
       for (int64_t j = 0; j < count; ++j) {
-        logits_[static_cast<size_t>(i * vocabulary + begin + j)] =
+        out[static_cast<size_t>(i * vocabulary + begin + j)] =
             scale_ * part_logits_[static_cast<size_t>(i * count + j)];
       }
     });

@@ -17,6 +17,9 @@ class OutputLayer {
 
   int64_t vocabulary() const { return weight_.rows(); }
 
+  /// Of final hidden states [rows][hidden]: [rows][vocabulary].
+  void logits(const float* states, int64_t rows, std::vector<float>& out);
+
   /// For `rows` final hidden states [rows][hidden] and the logits that the teacher has there
   /// [rows][vocabulary] (overwritten): the sum over rows of the Kullback-Leibler divergence from
   /// the teacher's predictions, and its gradient by the states, into `gradient` if that is not
@@ -25,7 +28,6 @@ class OutputLayer {
 
  private:
   void decode(int64_t begin, int64_t count);
-  void multiply_parts(const float* states, int64_t rows);
   double compare_rows(int64_t rows, std::span<float> teacher);
 
   const Weight& weight_;
