@@ -71,6 +71,10 @@ std::vector<float> embed(const Model& model, const Samples& samples) {
   return states;
 }
 
+bool is_tunable(const Weight& weight) {
+  return weight.layer >= 0 && weight.is_matrix() && BlockScales::can_tune(weight.format());
+}
+
 /// Linear growth over the first twentieth, then half a cosine down to 0.
 double share_of_rate(int64_t step, int64_t steps) {
   const double done = (static_cast<double>(step) + 0.5) / static_cast<double>(steps);
@@ -93,7 +97,7 @@ struct Tuner::Impl {
     for (const Weight& weight : model.weights) {
       const bool norm = weight.role == Role::kAttentionNorm || weight.role == Role::kMlpNorm;
       if (norm) norms.emplace(&weight, weight);
-      if (weight.layer >= 0 && weight.is_matrix() && BlockScales::can_tune(weight.format())) {
+      if (is_tunable(weight)) {
         matrices.emplace(&weight, weight);
       }
     }
@@ -145,6 +149,9 @@ std::string why_not_tunable(const Model& model, const Model& reference) {
     return "the two models have different shapes";
   }
   if (model.architecture != reference.architecture) return "they have different architectures";
+  if (std::none_of(model.weights.begin(), model.weights.end(), is_tunable)) {
+    return "nothing in it has block scales";
+  }
   const std::string reason = why_not_trainable(model);
   return reason.empty() ? why_not_trainable(reference) : reason;
 }
