@@ -69,8 +69,11 @@ class FormatChoice {
 
   PlannedWeight plan(const Weight& weight, std::vector<std::string>& warnings) {
     const Format& chosen = choose(weight, warnings);
-    if (emulated_ == nullptr || !weight.is_matrix() || chosen.is_float()) return {&weight, &chosen};
-    return {&weight, &format_named("F16"), &chosen};
+    const bool fixed = overridden(weight) != nullptr;
+    if (emulated_ == nullptr || !weight.is_matrix() || chosen.is_float()) {
+      return {.weight = &weight, .format = &chosen, .fixed = fixed};
+    }
+    return {&weight, &format_named("F16"), &chosen, fixed};
   }
 
  private:
@@ -97,14 +100,19 @@ class FormatChoice {
     return stored.is_float() ? format_named("F32") : stored;
   }
 
-  const Format& wanted_format(const Weight& weight, int64_t columns) {
-    const Format* overriding = nullptr;
+  /// Null where the user asked for nothing by the weight's name.
+  const Format* overridden(const Weight& weight) {
+    const Format* last = nullptr;
     for (size_t i = 0; i < overrides_.size(); ++i) {
       if (!glob_match(overrides_[i].first, weight.gguf_name)) continue;
-      overriding = overrides_[i].second;
+      last = overrides_[i].second;
       used_[i] = true;
     }
-    if (overriding != nullptr) return *overriding;
+    return last;
+  }
+
+  const Format& wanted_format(const Weight& weight, int64_t columns) {
+    if (const Format* overriding = overridden(weight)) return *overriding;
     const bool tied = model_.config.tied_embeddings;
     if (weight.role == Role::kEmbedding && !options_.embedding_format.empty()) {
       return format_named_for(options_.embedding_format, "--embedding");

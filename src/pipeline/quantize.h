@@ -37,6 +37,7 @@ struct PlannedWeight {
   const Weight* weight;
   const Format* format;              ///< as it is written
   const Format* emulated = nullptr;  ///< as it is rounded before, where that is another format
+  bool fixed = false;                ///< the user asked for the format by the tensor's name
 
   const Format& rounded_format() const { return emulated ? *emulated : *format; }
 };

@@ -223,9 +223,12 @@ void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities,
   std::map<const Weight*, PlannedWeight*> planned;
   for (PlannedWeight& weight : plan.weights) planned[weight.weight] = &weight;
   int64_t budget = bytes - gguf_file_bytes(plan.metadata, plan.tensors());
+  std::vector<PlannedWeight*> open;
   std::vector<std::vector<const Format*>> formats_of;
   std::vector<std::vector<Choice>> items;
   for (const auto& [weight, divergence, error] : sensitivities) {
+    if (planned.at(weight)->fixed) continue;
+    open.push_back(planned.at(weight));
     budget += weight->rows() * row_bytes(*planned.at(weight)->format, weight->columns());
     const double slope = error > 0 ? divergence / error : 0;
     formats_of.push_back(candidates(weight->columns()));
@@ -237,7 +240,7 @@ void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities,
   }
   const auto chosen = allocate(items, budget);
   for (size_t i = 0; i < chosen.size(); ++i) {
-    planned.at(sensitivities[i].weight)->format = formats_of[i][chosen[i]];
+    open[i]->format = formats_of[i][chosen[i]];
   }
   plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());
 }

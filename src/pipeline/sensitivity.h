@@ -32,9 +32,9 @@ std::vector<Sensitivity> measure_sensitivity(const Model& model,
                                              ThreadPool& pool,
                                              const std::function<void(int64_t, int64_t)>& progress);
 
-/// Changes the formats of the measured matrices so that the file has at most `bytes` and the
-/// expected divergence is least.
-/// Throws Error where so few bytes cannot be reached.
+/// Changes the formats of the measured matrices, but for those that the user fixed, so that the
+/// file has at most `bytes` and the expected divergence is least. Throws Error where so few bytes
+/// cannot be reached.
 void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities, int64_t bytes);
 
 }  // namespace fewbits
