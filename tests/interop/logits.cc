@@ -1,8 +1,8 @@
 // Prints the logits of a model for given tokens as raw floats, so that scripts can compare them
 // with other programs'.
 //
-// usage: logits MODEL OUT [--float] TOKEN...      OUT: [tokens][vocabulary], little endian;
-// --float: no int8 arithmetic
+// usage: logits MODEL OUT [--float] [--states] TOKEN...      OUT: [tokens][vocabulary], little
+// endian; --float: no int8 arithmetic; --states: the hidden states behind the last layer
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -15,7 +15,7 @@ namespace {
 
 struct Arguments {
   std::string model, out;
-  bool float_math = false;
+  bool float_math = false, states = false;
   std::vector<fewbits::Token> tokens = {};
 };
 
@@ -24,6 +24,8 @@ Arguments parse(const std::vector<std::string>& words) {
   for (size_t i = 2; i < words.size(); ++i) {
     if (words[i] == "--float") {
       arguments.float_math = true;
+    } else if (words[i] == "--states") {
+      arguments.states = true;
     } else {
       arguments.tokens.push_back(std::stoi(words[i]));
     }
@@ -37,8 +39,12 @@ void print_logits(const Arguments& arguments) {
   fewbits::Engine engine(model, pool, {.pack = {.float_math = arguments.float_math}});
   const auto count = static_cast<int64_t>(arguments.tokens.size());
   fewbits::KvCache cache(model.config, count);
-  std::vector<float> logits(static_cast<size_t>(count * model.config.vocabulary));
-  engine.logits(engine.forward(arguments.tokens, cache, count), count, logits.data());
+  const auto states = engine.forward(arguments.tokens, cache, count);
+  std::vector<float> logits(states.begin(), states.end());
+  if (!arguments.states) {
+    logits.resize(static_cast<size_t>(count * model.config.vocabulary));
+    engine.logits(states, count, logits.data());
+  }
   std::ofstream out(arguments.out, std::ios::binary);
   out.write(reinterpret_cast<const char*>(logits.data()),
             static_cast<std::streamsize>(logits.size() * sizeof(float)));

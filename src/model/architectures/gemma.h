@@ -24,11 +24,15 @@ inline constexpr std::array<TensorName, 1> kMlpPostNorm = {{
      "blk.{}.post_ffw_norm.weight"},
 }};
 
+/// Beyond what stock files say: a scale that the sizes do not give away.
+inline constexpr NumberKey kAttentionScale = {"", "attention.scale", &ModelConfig::attention_scale};
+
 /// `layers_27b`: the number of layers by which the 27B model is known, whose scores are scaled by
-/// hidden size over heads instead of by the head size. GGUF says it no other way.
+/// hidden size over heads instead of by the head size: stock GGUF files say it no other way.
 inline void complete(ModelConfig& config, const Json* json, int64_t layers_27b,
                      std::string_view where) {
   config.embedding_scale = std::sqrt(static_cast<double>(config.hidden));
+  if (json == nullptr && config.attention_scale != 0) return;
   double width = static_cast<double>(config.head_dim);
   if (config.layers == layers_27b && config.heads > 0) {
     width = static_cast<double>(config.hidden / config.heads);

@@ -16,7 +16,8 @@ constexpr std::array<DemandedValue, 2> kDemanded = {{
     {"attention_bias", "false"},
 }};
 
-constexpr std::array<NumberKey, 2> kNumbers = {{
+constexpr std::array<NumberKey, 3> kNumbers = {{
+    gemma_family::kAttentionScale,
     {"attn_logit_softcapping", "attn_logit_softcapping", &ModelConfig::attention_cap},
     {"final_logit_softcapping", "final_logit_softcapping", &ModelConfig::logit_cap},
 }};

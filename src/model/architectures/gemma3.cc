@@ -21,7 +21,8 @@ constexpr std::array<DemandedValue, 4> kDemanded = {{
     {"use_bidirectional_attention", "false"},
 }};
 
-constexpr std::array<NumberKey, 2> kNumbers = {{
+constexpr std::array<NumberKey, 3> kNumbers = {{
+    gemma_family::kAttentionScale,
     {"final_logit_softcapping", "final_logit_softcapping", &ModelConfig::logit_cap},
     {"rope_local_base_freq", "", &ModelConfig::rope_theta_local},
 }};
