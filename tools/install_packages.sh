@@ -109,7 +109,7 @@ install_interop() {
   stubs=$PWD/$folder/stubs
   site=$(echo "$PWD/$folder"/lib/python3*/site-packages)
   mkdir -p "$stubs"
-  for library in $(readelf -d "$site"/torch/lib/*.so | sed -n 's/.*NEEDED.*\[\(lib\(cu\|nccl\|nv\).*\)\]/\1/p' | sort -u); do
+  for library in $(readelf -d "$site"/torch/lib/*.so | grep -oP 'NEEDED.*\[\Klib(cu|nccl|nv)[^]]*' | sort -u); do
     case $library in libcudart.* | libcupti.* | libcuda.*) continue ;; esac
     gcc -shared -x c /dev/null -o "$stubs/$library" -Wl,-soname,"$library"
   done

@@ -233,8 +233,17 @@ LayerWeights load_layer(const Model& model, int64_t layer, PackOptions options, 
 }
 
 RopeTable rope_table(const Model& model, int64_t most_tokens) {
-  return {rope_frequencies(model.config, load_values(model, Role::kRopeFactors)), most_tokens,
-          local_rope_frequencies(model.config)};
+  const ModelConfig& config = model.config;
+  RopeFrequencies frequencies{.local = local_rope_frequencies(config),
+                              .near_context = config.rope_scaling.original_context,
+                              .magnitude = config.rope_scaling.magnitude};
+  const auto with = [&](Role factors) {
+    return rope_frequencies(config, load_values(model, factors));
+  };
+  const bool two_sets = model.find(Role::kRopeFactorsLong) != nullptr;
+  frequencies.all = with(two_sets ? Role::kRopeFactorsShort : Role::kRopeFactors);
+  if (two_sets) frequencies.far = with(Role::kRopeFactorsLong);
+  return {std::move(frequencies), most_tokens};
 }
 
 struct Engine::Impl {
@@ -300,7 +309,7 @@ void Engine::Impl::embed(std::span<const Token> tokens, int64_t first_position) 
 /// All layers over at most `batch` tokens.
 void Engine::Impl::pass(std::span<const Token> tokens, KvCache& cache) {
   embed(tokens, cache.length());
-  rope.prepare(cache.length(), static_cast<int64_t>(tokens.size()));
+  rope.prepare(cache.length(), static_cast<int64_t>(tokens.size()), cache.capacity());
   LayerContext context{config, rope, buffers, pool};
   const std::span states(hidden.data(), tokens.size() * static_cast<size_t>(config.hidden));
   for (int64_t layer = 0; layer < config.layers; ++layer) {

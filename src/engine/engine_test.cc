@@ -236,7 +236,7 @@ TEST_F(TinyEngine, CountsTheBytesOfOneToken) {
 
 TEST_F(TinyEngine, ShowsAnObserverWhatEachMapIsFed) {
   const LayerWeights weights = load_layer(model_, 0, {}, pool_);
-  RopeTable rope(rope_frequencies(model_.config, {}), 5);
+  RopeTable rope({rope_frequencies(model_.config, {})}, 5);
   rope.prepare(0, 5);
   LayerBuffers buffers(model_.config, 5, pool_.threads());
   std::vector<std::pair<Role, size_t>> seen;
@@ -271,7 +271,7 @@ TEST(Rope, TurnsByPositionTimesFrequency) {
   ModelConfig config;
   config.head_dim = 64;
   config.rope_theta = 500000;
-  RopeTable table(rope_frequencies(config, {}), 3);
+  RopeTable table({rope_frequencies(config, {})}, 3);
   table.prepare(131070, 3);
   for (int i = 0; i < 32; ++i) {
     const double angle = 131072 * std::pow(500000, -i / 32.0);

@@ -307,7 +307,8 @@ class NaiveModel {
     const bool local = config_.slides(layer) && config_.rope_theta_local != 0;
     const std::vector<double> frequencies =
         local ? local_rope_frequencies(config_)
-              : rope_frequencies(config_, llama3_rope_factors(config_));
+              : rope_frequencies(config_, rope_divisors(config_.rope_scaling, config_.rope_theta,
+                                                        config_.turned_dims()));
     const size_t half = frequencies.size(), dim = static_cast<size_t>(config_.head_dim);
     for (size_t head = 0; head < row.size(); head += dim) {
       for (size_t i = 0; i < half; ++i) {

@@ -1,5 +1,6 @@
 #include "engine/rope.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -8,9 +9,14 @@ namespace fewbits {
 
 std::vector<double> rope_frequencies(const ModelConfig& config, std::span<const float> factors) {
   const int64_t pairs = config.turned_dims() / 2;
-  check(factors.empty() || static_cast<int64_t>(factors.size()) == pairs);
-  const bool linear = config.rope_scaling.kind == RopeScaling::Kind::kLinear;
-  const double divisor = linear ? config.rope_scaling.factor : 1;
+  const RopeScaling& scaling = config.rope_scaling;
+  std::vector<float> yarn;
+  if (scaling.kind == RopeScaling::Kind::kYarn) {
+    yarn = rope_divisors(scaling, config.rope_theta, config.turned_dims());
+    factors = yarn;
+  }
+  check(factors.empty() || std::ssize(factors) == pairs);
+  const double divisor = scaling.kind == RopeScaling::Kind::kLinear ? scaling.factor : 1;
   std::vector<double> frequencies;
   for (int64_t i = 0; i < pairs; ++i) {
     const double exponent = static_cast<double>(i) / static_cast<double>(pairs);
@@ -28,29 +34,32 @@ std::vector<double> local_rope_frequencies(const ModelConfig& config) {
   return rope_frequencies(local, {});
 }
 
-RopeTable::RopeTable(std::vector<double> frequencies, int64_t most_tokens,
-                     std::vector<double> local)
-    : pairs_(std::ssize(frequencies)), has_local_(!local.empty()) {
-  check(!has_local_ || std::ssize(local) == pairs_);
+RopeTable::RopeTable(RopeFrequencies frequencies, int64_t most_tokens)
+    : frequencies_(std::move(frequencies)), pairs_(std::ssize(frequencies_.all)) {
+  check(!has_local() || std::ssize(frequencies_.local) == pairs_);
+  check(frequencies_.far.empty() || std::ssize(frequencies_.far) == pairs_);
   const auto size = static_cast<size_t>(most_tokens * pairs_);
-  all_ = {std::move(frequencies), std::vector<float>(size), std::vector<float>(size)};
-  const size_t local_size = has_local_ ? size : 0;
-  local_ = {std::move(local), std::vector<float>(local_size), std::vector<float>(local_size)};
+  all_ = {std::vector<float>(size), std::vector<float>(size)};
+  if (has_local()) local_ = all_;
 }
 
-void RopeTable::prepare(int64_t first_position, int64_t tokens) {
+void RopeTable::prepare(int64_t first_position, int64_t tokens, int64_t context) {
   check(tokens * pairs_ <= std::ssize(all_.cosines));
-  fill(all_, first_position, tokens);
-  if (has_local_) fill(local_, first_position, tokens);
+  const bool far = !frequencies_.far.empty() &&
+                   std::max(context, first_position + tokens) > frequencies_.near_context;
+  fill(all_, far ? frequencies_.far : frequencies_.all, frequencies_.magnitude,
+       {first_position, tokens});
+  if (has_local()) fill(local_, frequencies_.local, 1, {first_position, tokens});
 }
 
-void RopeTable::fill(Angles& angles, int64_t first_position, int64_t tokens) {
+void RopeTable::fill(Angles& angles, const std::vector<double>& frequencies, double magnitude,
+                     Pass pass) {
   size_t out = 0;
-  for (int64_t token = 0; token < tokens; ++token) {
-    const auto position = static_cast<double>(first_position + token);
-    for (const double frequency : angles.frequencies) {
-      angles.cosines[out] = static_cast<float>(std::cos(position * frequency));
-      angles.sines[out] = static_cast<float>(std::sin(position * frequency));
+  for (int64_t token = 0; token < pass.tokens; ++token) {
+    const auto position = static_cast<double>(pass.first_position + token);
+    for (const double frequency : frequencies) {
+      angles.cosines[out] = static_cast<float>(magnitude * std::cos(position * frequency));
+      angles.sines[out] = static_cast<float>(magnitude * std::sin(position * frequency));
       ++out;
     }
   }

@@ -19,14 +19,22 @@ std::vector<double> rope_frequencies(const ModelConfig& config, std::span<const 
 /// empty.
 std::vector<double> local_rope_frequencies(const ModelConfig& config);
 
+struct RopeFrequencies {
+  std::vector<double> all = {};
+  std::vector<double> local = {};  ///< of layers with a sliding window; empty: the same
+  std::vector<double> far = {};    ///< in place of `all` beyond near_context; empty: the same
+  int64_t near_context = 0;
+  double magnitude = 1;  ///< what turned vectors of length 1 are scaled to, but for `local`
+};
+
 /// Cosines and sines for the positions of one pass, shared by all its layers and heads.
 class RopeTable {
  public:
-  /// `local`: of layers with a sliding window; empty: the same.
-  RopeTable(std::vector<double> frequencies, int64_t most_tokens, std::vector<double> local = {});
+  RopeTable(RopeFrequencies frequencies, int64_t most_tokens);
 
-  /// Token t of the pass stands at first_position + t. REQUIRES: tokens <= most_tokens.
-  void prepare(int64_t first_position, int64_t tokens);
+  /// Token t of the pass stands at first_position + t, in a text of at most `context` tokens where
+  /// that is known; one text must be given one context. REQUIRES: tokens <= most_tokens.
+  void prepare(int64_t first_position, int64_t tokens, int64_t context = 0);
 
   const float* cosines(int64_t token, bool local = false) const {
     return of(local).cosines.data() + token * pairs_;
@@ -37,14 +45,18 @@ class RopeTable {
 
  private:
   struct Angles {
-    std::vector<double> frequencies;
     std::vector<float> cosines, sines;
   };
-  const Angles& of(bool local) const { return local && has_local_ ? local_ : all_; }
-  static void fill(Angles& angles, int64_t first_position, int64_t tokens);
+  struct Pass {
+    int64_t first_position, tokens;
+  };
+  bool has_local() const { return !frequencies_.local.empty(); }
+  const Angles& of(bool local) const { return local && has_local() ? local_ : all_; }
+  static void fill(Angles& angles, const std::vector<double>& frequencies, double magnitude,
+                   Pass pass);
 
+  RopeFrequencies frequencies_;
   int64_t pairs_;
-  bool has_local_;
   Angles all_, local_;
 };
 

@@ -23,6 +23,8 @@ enum class Role {
   kEmbeddingNorm,
   kEmbeddingNormBias,
   kRopeFactors,
+  kRopeFactorsLong,
+  kRopeFactorsShort,
   kOutputNorm,
   kOutputNormBias,
   kOutput,

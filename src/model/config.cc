@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <numbers>
 
 #include "base/error.h"
 
@@ -30,31 +29,6 @@ void check_number(std::string_view name, double value, double most, std::string_
   if (std::isfinite(value) && value > 0 && value <= most) return;
   throw Error(
       fmt::format("{}: {} is {}, must be above 0 and at most {}", where, name, value, most));
-}
-
-void check_rope_scaling(const RopeScaling& scaling, std::string_view where) {
-  if (scaling.kind == RopeScaling::Kind::kNone) return;
-  check_number("RoPE scaling factor", scaling.factor, 1e6, where);
-  if (scaling.kind != RopeScaling::Kind::kLlama3) return;
-  check_number("RoPE low_freq_factor", scaling.low_frequency_factor, 1e6, where);
-  check_number("RoPE high_freq_factor", scaling.high_frequency_factor, 1e6, where);
-  check_size("RoPE original_max_position_embeddings", scaling.original_context, kMostContext,
-             where);
-  if (scaling.high_frequency_factor > scaling.low_frequency_factor) return;
-  throw Error(fmt::format("{}: RoPE high_freq_factor {} must be above low_freq_factor {}", where,
-                          scaling.high_frequency_factor, scaling.low_frequency_factor));
-}
-
-/// Wavelengths beyond original_context / low are divided by the whole factor, those below
-/// original_context / high are kept, and between the two the reciprocals are blended.
-double llama3_divisor(double frequency, const RopeScaling& scaling) {
-  const double turns =
-      static_cast<double>(scaling.original_context) * frequency / (2 * std::numbers::pi);
-  if (turns > scaling.high_frequency_factor) return 1;
-  if (turns < scaling.low_frequency_factor) return scaling.factor;
-  const double smooth = (turns - scaling.low_frequency_factor) /
-                        (scaling.high_frequency_factor - scaling.low_frequency_factor);
-  return 1 / ((1 - smooth) / scaling.factor + smooth);
 }
 
 void check_positions(const ModelConfig& config, std::string_view where) {
@@ -116,29 +90,17 @@ void check_config(const ModelConfig& config, std::string_view where) {
   const bool rms = config.design.norm == LayerDesign::Norm::kRms;
   check_number(rms ? "RMS norm epsilon" : "layer norm epsilon", config.norm_epsilon, 1, where);
   check_number("RoPE theta", config.rope_theta, 1e12, where);
-  check_rope_scaling(config.rope_scaling, where);
   if (config.heads % config.kv_heads != 0) {
     throw Error(fmt::format("{}: {} attention heads do not share out {} key/value heads evenly",
                             where, config.heads, config.kv_heads));
   }
   check_positions(config, where);
+  check_rope_scaling(config.rope_scaling, config.turned_dims(), where);
   check_scales(config, where);
   check_experts(config, where);
   if (config.token_types != 0) {
     check_size("number of token types", config.token_types, kMostTokenTypes, where);
   }
-}
-
-std::vector<float> llama3_rope_factors(const ModelConfig& config) {
-  std::vector<float> factors;
-  if (config.rope_scaling.kind != RopeScaling::Kind::kLlama3) return factors;
-  const int64_t dims = config.turned_dims();
-  for (int64_t i = 0; i < dims; i += 2) {
-    const double exponent = static_cast<double>(i) / static_cast<double>(dims);
-    const double frequency = std::pow(config.rope_theta, -exponent);
-    factors.push_back(static_cast<float>(llama3_divisor(frequency, config.rope_scaling)));
-  }
-  return factors;
 }
 
 }  // namespace fewbits

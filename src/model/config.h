@@ -2,25 +2,11 @@
 
 #include <cstdint>
 #include <string_view>
-#include <vector>
+
+#include "model/rope_scaling.h"
 
 // The numbers that shape a decoder, whatever file they came from.
 namespace fewbits {
-
-/// How rotary frequencies are stretched so that a model reaches a longer context than it was first
-/// trained on.
-struct RopeScaling {
-  enum class Kind {
-    kNone,
-    kLinear,  ///< every frequency divided by `factor`
-    kLlama3,  ///< low frequencies divided by `factor`, high ones kept, a smooth passage between
-  };
-  Kind kind = Kind::kNone;
-  double factor = 1;
-  double low_frequency_factor = 1;   ///< kLlama3
-  double high_frequency_factor = 4;  ///< kLlama3
-  int64_t original_context = 0;      ///< kLlama3
-};
 
 /// How a layer is put together. Which norms, biases and gates it has, its tensors say.
 struct LayerDesign {
@@ -46,6 +32,8 @@ struct LayerDesign {
   /// The norms after a part stand on the sum (BERT) and not on what is added (Gemma).
   bool norms_sum = false;
   bool causal = true;
+  /// Of each ModelConfig::full_period layers the first sees all tokens, and not the last.
+  bool full_first = false;
 };
 
 /// How the hidden states of a text's tokens become one vector. The numbers are GGUF's
@@ -95,17 +83,13 @@ struct ModelConfig {
     return rotary_dims != 0 ? rotary_dims : head_dim;
   }
   bool slides(int64_t layer) const {
-    return sliding_window > 0 && (full_period == 0 || (layer + 1) % full_period != 0);
+    const int64_t place = layer + (design.full_first ? 0 : 1);
+    return sliding_window > 0 && (full_period == 0 || place % full_period != 0);
   }
 };
 
 /// Throws Error that begins with `where` unless every number is in its bounds and they agree with
 /// each other. After it, no product of two sizes overflows.
 void check_config(const ModelConfig& config, std::string_view where);
-
-/// What each of the head_dim / 2 rotary frequencies is divided by under kLlama3, as GGUF keeps it
-/// in rope_freqs.weight; empty for the other kinds. Formula: Hugging Face's modeling_rope_utils,
-/// llama3.
-std::vector<float> llama3_rope_factors(const ModelConfig& config);
 
 }  // namespace fewbits

@@ -135,7 +135,7 @@ const BadConfig kBadConfigs[] = {
     {"vocab_size", "\"many\"", "'vocab_size' must be an integer"},
     {"rms_norm_eps", "0", "RMS norm epsilon is 0"},
     {"rope_theta", "-1", "RoPE theta is -1"},
-    {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 4}", "known: default, linear, llama3"},
+    {"rope_scaling", "{\"rope_type\": \"dynamic\"}", "known: default, linear, llama3"},
     {"rope_scaling", "{\"type\": \"linear\", \"factor\": 0}", "RoPE scaling factor is 0"},
     {"rope_scaling", "{\"rope_type\": \"llama3\", \"low_freq_factor\": 4}", "must be above"},
     {"rope_scaling", "[]", "'rope_scaling' must be an object"},
@@ -214,7 +214,8 @@ TEST(Model, StretchesFrequenciesAsLlama3Does) {
   config.head_dim = 128;
   config.rope_theta = 500000;
   config.rope_scaling = {RopeScaling::Kind::kLlama3, 8, 1, 4, 8192};
-  const std::vector<float> factors = llama3_rope_factors(config);
+  const std::vector<float> factors =
+      rope_divisors(config.rope_scaling, config.rope_theta, config.head_dim);
   ASSERT_EQ(factors.size(), 64u);
   for (size_t i = 0; i < factors.size(); ++i) {
     const double inv_freq = std::pow(500000, -static_cast<double>(i) / 64);
@@ -309,8 +310,8 @@ TEST(Model, RefusesGgufKeysItCannotHonour) {
               HasSubstr("experts used is 0"));
   EXPECT_THAT(error_with([](Metadata& m) { m.set_uint32("llama.rope.dimension_count", 4); }),
               HasSubstr("'llama.rope.dimension_count' is 4"));
-  EXPECT_THAT(error_with([](Metadata& m) { m.set_string("llama.rope.scaling.type", "yarn"); }),
-              HasSubstr("'llama.rope.scaling.type' is 'yarn'"));
+  EXPECT_THAT(error_with([](Metadata& m) { m.set_string("llama.rope.scaling.type", "ntk"); }),
+              HasSubstr("'llama.rope.scaling.type' is 'ntk'"));
   EXPECT_THAT(error_with([](Metadata& m) { m.set_uint32("llama.attention.head_count", 12); }),
               HasSubstr("the config asks for"));
 }

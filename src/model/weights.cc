@@ -107,8 +107,8 @@ class WeightFinder {
     }
     if (name.role == Role::kOutput) {
       if (!settle_output(weight.tensor)) return;
-    } else if (weight.tensor == nullptr && name.role == Role::kRopeFactors) {
-      weight.tensor = derive_rope_factors();
+    } else if (weight.tensor == nullptr && name.hugging_face.empty()) {
+      weight.tensor = derive_rope_factors(name);
     }
     if (weight.tensor == nullptr && name.optional) return;
     if (weight.tensor == nullptr) fail(fmt::format("tensor '{}' is missing", stored_name));
@@ -190,15 +190,24 @@ class WeightFinder {
     return !model_.config.tied_embeddings;
   }
 
-  const StoredTensor* derive_rope_factors() {
-    std::vector<float> factors = llama3_rope_factors(model_.config);
+  /// What a GGUF has tensors for and a config.json numbers.
+  std::vector<float> rope_factors(Role role) const {
+    const RopeScaling& scaling = model_.config.rope_scaling;
+    if (role == Role::kRopeFactorsLong) return scaling.long_factors;
+    if (role == Role::kRopeFactorsShort) return scaling.short_factors;
+    if (role != Role::kRopeFactors || scaling.kind != RopeScaling::Kind::kLlama3) return {};
+    return rope_divisors(scaling, model_.config.rope_theta, model_.config.turned_dims());
+  }
+
+  const StoredTensor* derive_rope_factors(const TensorName& name) {
+    std::vector<float> factors = rope_factors(name.role);
     if (factors.empty()) return nullptr;
     auto derived = std::make_unique<DerivedTensor>();
     derived->values = std::move(factors);
     const auto bytes = std::as_bytes(std::span<const float>(derived->values));
     const auto count = static_cast<int64_t>(derived->values.size());
     derived->tensor = {
-        "rope_freqs.weight", {&format_named("F32"), {count}, bytes}, &derived->no_file};
+        std::string(name.gguf), {&format_named("F32"), {count}, bytes}, &derived->no_file};
     model_.derived.push_back(std::move(derived));
     return &model_.derived.back()->tensor;
   }

@@ -37,6 +37,12 @@ def rope(kind, **parameters):
     return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, **parameters}}
 
 
+def longrope(original):
+    factors = {"short_factor": [1.0, 1.1, 1.3, 1.5], "long_factor": [1.0, 2.0, 5.0, 9.0]}
+    return {"original_max_position_embeddings": original,
+            **rope("longrope", original_max_position_embeddings=original, **factors)}
+
+
 # model_type, and what stands in the config beside TINY (or instead of it).
 CASES = {
     "llama": ("llama", {**TINY, **rope("default", rope_theta=500000.0)}),
@@ -44,6 +50,9 @@ CASES = {
                                         original_max_position_embeddings=64)}),
     "llama_tied": ("llama", {**TINY, "tie_word_embeddings": True, "head_dim": 16}),
     "llama_linear": ("llama", {**TINY, **rope("linear", factor=2.5)}),
+    "llama_yarn": ("llama", {**TINY, "head_dim": 32, **rope("yarn", factor=4.0, original_max_position_embeddings=32)}),
+    "qwen2_yarn": ("qwen2", {**TINY, "head_dim": 32, "use_sliding_window": False, **rope(
+        "yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=8.0, attention_factor=1.3)}),
     "mistral": ("mistral", {**TINY, **WINDOW}),
     "mixtral": ("mixtral", {**TINY, "num_local_experts": 5, "num_experts_per_tok": 2}),
     "qwen2": ("qwen2", {**TINY, **WINDOW, "use_sliding_window": False}),
@@ -55,8 +64,13 @@ CASES = {
     "gemma3": ("gemma3_text", {**TINY, **WINDOW, "head_dim": 16, "num_hidden_layers": 7,
                                "query_pre_attn_scalar": 20}),
     "phi3": ("phi3", {**TINY, **WINDOW, "partial_rotary_factor": 0.5}),
+    "phi3_short": ("phi3", {**TINY, **longrope(64)}),
+    "phi3_long": ("phi3", {**TINY, **longrope(16)}),
     "olmo2": ("olmo2", {**TINY}),
     "olmo3": ("olmo3", {**TINY, **WINDOW, "num_hidden_layers": 5}),
+    "olmo3_yarn": ("olmo3", {**TINY, **WINDOW, "num_hidden_layers": 5, "rope_parameters": {
+        "full_attention": rope("yarn", factor=4.0, original_max_position_embeddings=32)["rope_parameters"],
+        "sliding_attention": rope("default")["rope_parameters"]}}),
     "granite": ("granite", {**TINY, "embedding_multiplier": 3.0, "residual_multiplier": 0.3,
                             "attention_multiplier": 0.2, "logits_scaling": 5.0}),
     "stablelm": ("stablelm", {**TINY, "partial_rotary_factor": 0.25, "use_qkv_bias": True}),

@@ -19,9 +19,11 @@ constexpr auto all_of(const std::array<TensorName, n>&... parts) {
   return all;
 }
 
-inline constexpr std::array<TensorName, 2> kStart = {{
+inline constexpr std::array<TensorName, 4> kStart = {{
     {Role::kEmbedding, "model.embed_tokens.weight", "token_embd.weight"},
     {Role::kRopeFactors, "", "rope_freqs.weight", true},
+    {Role::kRopeFactorsLong, "", "rope_factors_long.weight", true},
+    {Role::kRopeFactorsShort, "", "rope_factors_short.weight", true},
 }};
 
 inline constexpr std::array<TensorName, 1> kAttentionNorm = {{
