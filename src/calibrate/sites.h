@@ -11,7 +11,7 @@ namespace fewbits {
 inline std::vector<Role> readers_of(Role site) {
   switch (site) {
     case Role::kQuery:
-      return {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue};
+      return {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue, Role::kLatent};
     case Role::kGate:
       return {Role::kGateUp, Role::kGate, Role::kUp};
     default:

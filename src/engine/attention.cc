@@ -49,14 +49,16 @@ void Attention::run(const Pass& pass, const LayerCache& cache, ThreadPool& pool)
   const int64_t tokens = pass.tokens;
   check(cache.length + tokens <= cache.capacity);
   const int64_t kv_heads = heads_ / group_;
-  const int64_t tiles = divide_up(tokens, tokens_per_tile_);
+  // Where a window reaches to both sides, each token's begins elsewhere from where its keys end.
+  const int64_t tile_tokens = !causal_ && pass.window > 0 ? 1 : tokens_per_tile_;
+  const int64_t tiles = divide_up(tokens, tile_tokens);
   const int64_t parts = divide_up(cache.length + tokens, kKeysPerPart);
   if (tiles == 1 && parts > 1) return run_in_parts(pass, parts, cache, pool);
   const auto task = [&](int64_t index, int thread) {
     // Last tokens first: they see the most keys, and long tasks at the end would leave threads
     // idle.
-    const int64_t first = (tiles - 1 - index / kv_heads) * tokens_per_tile_;
-    const Tile tile{pass, index % kv_heads, first, std::min(tokens_per_tile_, tokens - first)};
+    const int64_t first = (tiles - 1 - index / kv_heads) * tile_tokens;
+    const Tile tile{pass, index % kv_heads, first, std::min(tile_tokens, tokens - first)};
     run_tile(tile, cache, buffers_[static_cast<size_t>(thread)]);
   };
   pool.run(tiles * kv_heads, std::ref(task));
@@ -72,10 +74,24 @@ int64_t Attention::gather_queries(const Tile& tile, const LayerCache& cache,
     const float* source = tile.pass.queries + start + t * stride;
     std::transform(source, source + row, buffers.queries.data() + t * row,
                    [this](float x) { return x * scale_; });
-    const int64_t seen = causal_ ? tile.first_token + t + 1 : tile.pass.tokens;
-    std::fill_n(buffers.visible.data() + t * group_, group_, cache.length + seen);
+    std::fill_n(buffers.visible.data() + t * group_, group_,
+                cache.length + tokens_before_end(tile.pass, tile.first_token + t));
   }
   return tile.tokens * group_;
+}
+
+/// Of the pass, how many tokens there are up to the last that a token sees.
+int64_t Attention::tokens_before_end(const Pass& pass, int64_t token) const {
+  if (causal_) return token + 1;
+  return pass.window > 0 ? std::min(pass.tokens, token + pass.window / 2 + 1) : pass.tokens;
+}
+
+/// How many tokens before its last one a token sees, that included.
+int64_t Attention::window_of(const Tile& tile) const {
+  if (tile.pass.window == 0) return INT64_MAX;
+  if (causal_) return tile.pass.window;
+  const int64_t token = tile.first_token, half = tile.pass.window / 2;
+  return tokens_before_end(tile.pass, token) - std::max<int64_t>(0, token - half);
 }
 
 AttentionTask Attention::task_of(const Tile& tile, const LayerCache& cache,
@@ -88,7 +104,7 @@ AttentionTask Attention::task_of(const Tile& tile, const LayerCache& cache,
           .head_dim = head_dim_,
           .out = buffers.out.data(),
           .scratch = buffers.scratch.data(),
-          .window = tile.pass.window > 0 ? tile.pass.window : INT64_MAX,
+          .window = window_of(tile),
           .cap = cap_};
 }
 

@@ -23,7 +23,9 @@ class Attention {
   struct Pass {
     const float* queries;
     int64_t tokens;
-    int64_t window;  ///< tokens that each sees, its own included; 0: all
+    /// Tokens that each sees, its own included; 0: all. Where attention is not causal, half of so
+    /// many to each side, and its own.
+    int64_t window;
     float* out;
   };
   void run(const Pass& pass, const LayerCache& cache, ThreadPool& pool);
@@ -35,6 +37,8 @@ class Attention {
   };
   struct Tile;
   int64_t gather_queries(const Tile& tile, const LayerCache& cache, Buffers& buffers) const;
+  int64_t tokens_before_end(const Pass& pass, int64_t token) const;
+  int64_t window_of(const Tile& tile) const;
   AttentionTask task_of(const Tile& tile, const LayerCache& cache, Buffers& buffers) const;
   void run_tile(const Tile& tile, const LayerCache& cache, Buffers& buffers) const;
   void run_in_parts(const Pass& pass, int64_t parts, const LayerCache& cache, ThreadPool& pool);

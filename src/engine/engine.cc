@@ -107,6 +107,7 @@ class LayerLoader {
     weights.mlp_post_norm = load_norm(model_, kMlpPostNorm, kMlpPostNormBias, layer_);
     weights.query_norm = vector(kQueryNorm);
     weights.key_norm = vector(kKeyNorm);
+    weights.latent_norm = vector(kLatentNorm);
     weights.query_bias = vector(kQueryBias);
     weights.key_bias = vector(kKeyBias);
     weights.value_bias = vector(kValueBias);
@@ -126,10 +127,36 @@ class LayerLoader {
   }
 
   void load_attention(LayerWeights& weights) const {
-    for (const Role role :
-         {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue, Role::kAttentionOutput}) {
+    for (const Role role : {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue,
+                            Role::kLatent, Role::kKeyValue, Role::kAttentionOutput}) {
       load_into(weights, role);
     }
+    if (model_.find(Role::kKeyFromLatent, layer_) != nullptr) join_key_value(weights);
+  }
+
+  /// Newer GGUF files keep the parts of kKeyValue apart, that of keys on its side.
+  void join_key_value(LayerWeights& weights) const {
+    const ModelConfig& config = model_.config;
+    const int64_t still = config.still_dims(), size = config.value_size(), latent = config.latent;
+    const std::vector<float> keys = vector(Role::kKeyFromLatent);
+    const std::vector<float> values = vector(Role::kValueFromLatent);
+    std::vector<float> joined;
+    joined.reserve(keys.size() + values.size());
+    for (int64_t head = 0; head < config.heads; ++head) {
+      for (int64_t i = 0; i < still; ++i) {
+        for (int64_t j = 0; j < latent; ++j) {
+          joined.push_back(keys[static_cast<size_t>((head * latent + j) * still + i)]);
+        }
+      }
+      const auto first = values.begin() + head * size * latent;
+      joined.insert(joined.end(), first, first + size * latent);
+    }
+    PackOptions options = options_;
+    options.repack = true;
+    const Shape shape = {config.heads * (still + size), latent};
+    const auto bytes = std::as_bytes(std::span<const float>(joined));
+    weights.key_value =
+        PackedMatrix::pack({&format_named("F32"), shape, bytes}, {}, options, pool_);
   }
 
   void load_mlp(LayerWeights& weights) const {
@@ -158,6 +185,13 @@ class LayerLoader {
     load(Role::kExpertGate, config.expert_ffn, experts.gate);
     load(Role::kExpertUp, config.expert_ffn, experts.up);
     load(Role::kExpertDown, config.hidden, experts.down);
+    if (config.shared_ffn == 0) return;
+    const auto load_shared = [&](Role role) {
+      return load_matrix(weight_of(model_, role, layer_), options_, pool_);
+    };
+    experts.shared_gate = load_shared(Role::kSharedGate);
+    experts.shared_up = load_shared(Role::kSharedUp);
+    experts.shared_down = load_shared(Role::kSharedDown);
   }
 
   std::vector<float> vector(Role role) const { return load_values(model_, role, layer_); }
@@ -178,8 +212,9 @@ int64_t bytes_of(std::span<const PackedMatrix> matrices) {
 int64_t bytes_read(const LayerWeights& layer, const ModelConfig& config) {
   int64_t bytes = 0;
   for (const PackedMatrix* matrix :
-       {&layer.query, &layer.key, &layer.value, &layer.attention_output, &layer.gate, &layer.up,
-        &layer.down, &layer.experts.router}) {
+       {&layer.query, &layer.key, &layer.value, &layer.latent, &layer.key_value,
+        &layer.attention_output, &layer.gate, &layer.up, &layer.down, &layer.experts.router,
+        &layer.experts.shared_gate, &layer.experts.shared_up, &layer.experts.shared_down}) {
     bytes += matrix->bytes();
   }
   if (config.experts > 0) {
@@ -215,6 +250,10 @@ std::vector<MatrixPart> parts_of(const Weight& weight, const ModelConfig& config
       return whole(weights.key);
     case Role::kValue:
       return whole(weights.value);
+    case Role::kLatent:
+      return whole(weights.latent);
+    case Role::kKeyValue:
+      return whole(weights.key_value);
     case Role::kAttentionOutput:
       return whole(weights.attention_output);
     case Role::kGate:

@@ -29,16 +29,25 @@ std::vector<int64_t> best_of(const float* scores, int64_t experts, int64_t wante
   return order;
 }
 
-/// Who visits each expert. Softmax over all of them and then a sum of one over the chosen is the
-/// softmax over the chosen.
+/// The weights of one token's chosen experts. Softmax over all of them and then a sum of one over
+/// the chosen is the softmax over the chosen. Overwrites `scores` where it is not so.
+std::vector<float> weigh(const ModelConfig& config, const std::vector<int64_t>& chosen,
+                         float* scores) {
+  if (!config.design.expert_weights_normed) kernels().softmax(scores, config.experts);
+  std::vector<float> weights;
+  for (const int64_t expert : chosen) weights.push_back(scores[expert]);
+  if (config.design.expert_weights_normed) kernels().softmax(weights.data(), std::ssize(weights));
+  for (float& weight : weights) weight *= static_cast<float>(config.expert_scale);
+  return weights;
+}
+
+/// Who visits each expert.
 std::vector<std::vector<Visit>> route(const ModelConfig& config, float* scores, int64_t tokens) {
   std::vector<std::vector<Visit>> visits(static_cast<size_t>(config.experts));
   for (int64_t token = 0; token < tokens; ++token) {
-    const float* row = scores + token * config.experts;
+    float* row = scores + token * config.experts;
     const std::vector<int64_t> chosen = best_of(row, config.experts, config.experts_used);
-    std::vector<float> weights;
-    for (const int64_t expert : chosen) weights.push_back(row[expert]);
-    kernels().softmax(weights.data(), std::ssize(weights));
+    const std::vector<float> weights = weigh(config, chosen, row);
     for (size_t i = 0; i < chosen.size(); ++i) {
       visits[static_cast<size_t>(chosen[i])].push_back({token, weights[i]});
     }
@@ -60,12 +69,29 @@ class ExpertPass {
     for (size_t expert = 0; expert < visits.size(); ++expert) {
       if (!visits[expert].empty()) ask(expert, visits[expert]);
     }
+    if (config_.shared_ffn > 0) add_shared(tokens);
   }
 
  private:
   void multiply_one(const PackedMatrix& matrix, float* out, int64_t stride) {
     const MatrixProduct product{&matrix, out, stride};
     multiply({&product, 1}, context_.buffers.input, context_.pool);
+  }
+
+  void add_shared(int64_t tokens) {
+    LayerBuffers& buffers = context_.buffers;
+    const int64_t ffn = config_.shared_ffn;
+    buffers.input.assign(input_, tokens, config_.hidden);
+    const MatrixProduct products[] = {{&experts_.shared_gate, buffers.gate.data(), ffn},
+                                      {&experts_.shared_up, buffers.up.data(), ffn}};
+    multiply(products, buffers.input, context_.pool);
+    parallel_for(context_.pool, tokens, kTokensPerTask, [&](int64_t t) {
+      activate(config_.design.activation, buffers.gate.data() + t * ffn,
+               buffers.up.data() + t * ffn, ffn);
+    });
+    buffers.input.assign(buffers.gate.data(), tokens, ffn);
+    multiply_one(experts_.shared_down, buffers.expert_output.data(), config_.hidden);
+    kernels().add(out_, buffers.expert_output.data(), tokens * config_.hidden);
   }
 
   void ask(size_t expert, const std::vector<Visit>& visits) {

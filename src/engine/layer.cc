@@ -40,16 +40,22 @@ class LayerPass {
   bool attention() {
     const float* input = norm_before(weights_.attention_norm);
     if (!feed(Role::kQuery, input, config_.hidden)) return false;
-    multiply_into({{&weights_.query, buffers_.query.data(), query_width_},
-                   {&weights_.key, buffers_.key.data(), kv_width_},
-                   {&weights_.value, buffers_.value.data(), kv_width_}});
+    if (config_.latent > 0) {
+      if (!project_latent()) return false;
+    } else {
+      multiply_into({{&weights_.query, buffers_.query.data(), query_width_},
+                     {&weights_.key, buffers_.key.data(), kv_width_},
+                     {&weights_.value, buffers_.value.data(), kv_width_}});
+    }
     rotate_and_store();
     buffers_.attention.run({.queries = buffers_.query.data(),
                             .tokens = tokens_,
                             .window = weights_.window,
                             .out = buffers_.mixed.data()},
                            cache_, context_.pool);
-    if (!feed(Role::kAttentionOutput, buffers_.mixed.data(), query_width_)) return false;
+    close_value_gaps();
+    const int64_t mixed = config_.heads * config_.value_size();
+    if (!feed(Role::kAttentionOutput, buffers_.mixed.data(), mixed)) return false;
     multiply_into({{&weights_.attention_output, buffers_.branch.data(), config_.hidden}});
     // Side by side, the feed-forward part reads what attention read, or the same state by its own
     // norm: before anything is added to it.
@@ -98,6 +104,52 @@ class LayerPass {
 
   void multiply_into(std::initializer_list<MatrixProduct> products) {
     multiply(std::span(products.begin(), products.size()), buffers_.input, context_.pool);
+  }
+
+  /// Queries, and keys and values by way of the latent rows. Values are padded with zeros to the
+  /// size of keys.
+  bool project_latent() {
+    const int64_t turned = config_.turned_dims(), latent = config_.latent;
+    multiply_into({{&weights_.query, buffers_.query.data(), query_width_},
+                   {&weights_.latent, buffers_.latent.data(), latent + turned}});
+    const auto epsilon = static_cast<float>(config_.norm_epsilon);
+    for (int64_t t = 0; t < tokens_; ++t) {
+      kernels().rms_norm(buffers_.latent.data() + t * (latent + turned),
+                         weights_.latent_norm.data(), epsilon, latent,
+                         buffers_.latent_normed.data() + t * latent);
+    }
+    if (!feed(Role::kKeyValue, buffers_.latent_normed.data(), latent)) return false;
+    const int64_t width = config_.heads * (config_.still_dims() + config_.value_size());
+    multiply_into({{&weights_.key_value, buffers_.key_value.data(), width}});
+    parallel_for(context_.pool, tokens_, kTokensPerTask, [&](int64_t t) {
+      spread_heads(buffers_.latent.data() + t * (latent + turned) + latent,
+                   buffers_.key_value.data() + t * width, t * kv_width_);
+    });
+    return true;
+  }
+
+  /// One token's keys, the part that all heads share first, and values.
+  void spread_heads(const float* shared, const float* own, int64_t offset) {
+    const int64_t turned = config_.turned_dims(), still = config_.still_dims();
+    for (int64_t head = 0; head < config_.heads; ++head, offset += config_.head_dim) {
+      float* key = buffers_.key.data() + offset;
+      float* value = buffers_.value.data() + offset;
+      std::copy_n(shared, turned, key);
+      std::copy_n(own, still, key + turned);
+      std::copy_n(own + still, config_.value_size(), value);
+      std::fill(value + config_.value_size(), value + config_.head_dim, 0.0f);
+      own += still + config_.value_size();
+    }
+  }
+
+  /// Attention mixes values as wide as keys: moves heads together where they are narrower.
+  void close_value_gaps() {
+    const int64_t size = config_.value_size();
+    if (size == config_.head_dim) return;
+    float* mixed = buffers_.mixed.data();
+    for (int64_t head = 0; head < tokens_ * config_.heads; ++head) {
+      std::copy_n(mixed + head * config_.head_dim, size, mixed + head * size);
+    }
   }
 
   bool gated() const { return weights_.gate.rows() > 0; }
@@ -232,7 +284,13 @@ LayerBuffers::LayerBuffers(const ModelConfig& config, int64_t most_tokens, int t
   for (auto* buffer : {&query, &mixed}) buffer->resize(size(config.heads * config.head_dim));
   for (auto* buffer : {&key, &value}) buffer->resize(size(config.kv_heads * config.head_dim));
   // All tokens may go to one expert.
-  for (auto* buffer : {&gate, &up}) buffer->resize(size(std::max(config.ffn, config.expert_ffn)));
+  const int64_t ffn = std::max({config.ffn, config.expert_ffn, config.shared_ffn});
+  for (auto* buffer : {&gate, &up}) buffer->resize(size(ffn));
+  if (config.latent > 0) {
+    latent.resize(size(config.latent + config.turned_dims()));
+    latent_normed.resize(size(config.latent));
+    key_value.resize(size(config.heads * (config.still_dims() + config.value_size())));
+  }
   if (config.experts == 0) return;
   scores.resize(size(config.experts));
   for (auto* buffer : {&expert_input, &expert_output}) buffer->resize(size(config.hidden));

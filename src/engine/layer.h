@@ -32,23 +32,25 @@ struct NormWeights {
 struct ExpertWeights {
   PackedMatrix router;
   std::vector<PackedMatrix> gate, up, down;
+  PackedMatrix shared_gate, shared_up, shared_down;  ///< beside them, where the model has such
 };
 
 struct LayerWeights {
   NormWeights attention_norm, attention_post_norm, mlp_norm, mlp_post_norm;
-  std::vector<float> query_norm, key_norm;
+  std::vector<float> query_norm, key_norm, latent_norm;
   PackedMatrix query, key, value, attention_output;
-  PackedMatrix gate, up, down;  ///< no gate: a plain feed-forward part
+  PackedMatrix latent, key_value;  ///< of latent attention, in place of key and value
+  PackedMatrix gate, up, down;     ///< no gate: a plain feed-forward part
   std::vector<float> query_bias, key_bias, value_bias, attention_output_bias, up_bias, down_bias;
   ExpertWeights experts;  ///< in place of gate, up and down
   int64_t window = 0;     ///< tokens that attention sees; 0: all
 };
 
 /// Sees the input of each linear map, [tokens][columns], before it is multiplied. Maps with one
-/// input are reported once: kQuery for query, key and value, kAttentionOutput, kGate for gate and
-/// up, kDown. Experts report nothing but kGate, for all of them together. False: nothing behind
-/// this site is of interest; the pass ends there, and the hidden states are left as they were when
-/// the site was reached.
+/// input are reported once: kQuery for query, key and value (or latent), kKeyValue,
+/// kAttentionOutput, kGate for gate and up, kDown. Experts report nothing but kGate, for all of
+/// them together. False: nothing behind this site is of interest; the pass ends there, and the
+/// hidden states are left as they were when the site was reached.
 using SiteObserver = std::function<bool(Role site, std::span<const float> input, int64_t tokens)>;
 
 /// What lies between the steps of a layer, allocated once and used by all layers in turn.
@@ -58,6 +60,7 @@ struct LayerBuffers {
   Activations input;
   Attention attention;
   std::vector<float> normed, query, key, value, mixed, gate, up, branch;
+  std::vector<float> latent, latent_normed, key_value;     ///< of latent attention
   std::vector<float> scores, expert_input, expert_output;  ///< of experts
 };
 

@@ -52,6 +52,11 @@ Shape shape_of_rest(Role role, const ModelConfig& config) {
       return {2 * config.ffn, config.hidden};
     case Role::kDown:
       return {config.hidden, config.ffn};
+    case Role::kSharedGate:
+    case Role::kSharedUp:
+      return {config.shared_ffn, config.hidden};
+    case Role::kSharedDown:
+      return {config.hidden, config.shared_ffn};
     case Role::kRouter:
       return {config.experts, config.hidden};
     case Role::kExpertGate:
@@ -101,8 +106,18 @@ Shape expected_shape(Role role, const ModelConfig& config) {
       return head_norm_shape(config, config.heads);
     case Role::kKeyNorm:
       return head_norm_shape(config, config.kv_heads);
+    case Role::kLatent:
+      return {config.latent + config.turned_dims(), config.hidden};
+    case Role::kLatentNorm:
+      return {config.latent};
+    case Role::kKeyValue:
+      return {config.heads * (config.still_dims() + config.value_size()), config.latent};
+    case Role::kKeyFromLatent:
+      return {config.heads, config.latent, config.still_dims()};
+    case Role::kValueFromLatent:
+      return {config.heads, config.value_size(), config.latent};
     case Role::kAttentionOutput:
-      return {config.hidden, query_rows};
+      return {config.hidden, config.heads * config.value_size()};
     default:
       return shape_of_rest(role, config);
   }
@@ -117,6 +132,10 @@ bool is_linear_map(Role role) {
     case kKey:
     case kValue:
     case kQueryKeyValue:
+    case kLatent:
+    case kKeyValue:
+    case kKeyFromLatent:
+    case kValueFromLatent:
     case kAttentionOutput:
     case kGate:
     case kUp:
@@ -125,6 +144,9 @@ bool is_linear_map(Role role) {
     case kExpertGate:
     case kExpertUp:
     case kExpertDown:
+    case kSharedGate:
+    case kSharedUp:
+    case kSharedDown:
       return true;
     default:
       return false;
@@ -176,6 +198,12 @@ int64_t derived_head_dim(const ModelConfig& config, std::string_view where) {
 bool has_experts(const Architecture& architecture) {
   return std::ranges::any_of(architecture.tensors,
                              [](const TensorName& name) { return name.role == Role::kRouter; });
+}
+
+int64_t checked_product(int64_t a, int64_t b, std::string_view name, std::string_view where) {
+  constexpr int64_t kMost = int64_t{1} << 22;
+  if (a >= 0 && b >= 0 && (b == 0 || a <= kMost / b)) return a * b;
+  throw Error(fmt::format("{}: {} are {} times {}, must be at most {}", where, name, a, b, kMost));
 }
 
 int64_t full_period_of(const std::vector<bool>& full, bool full_first, std::string_view where) {

@@ -41,6 +41,11 @@ enum class Role {
   kQueryKeyValueBias,
   kQueryNorm,
   kKeyNorm,
+  kLatent,  ///< keys and values before they are made larger, and the keys' turned part
+  kLatentNorm,
+  kKeyValue,         ///< head by head the keys' other part and the values, from the latent rows
+  kKeyFromLatent,    ///< the first of these alone, {heads, latent, dimensions} (GGUF)
+  kValueFromLatent,  ///< the second alone, {heads, dimensions, latent} (GGUF)
   kAttentionOutput,
   kAttentionOutputBias,
   kAttentionPostNorm,
@@ -59,6 +64,9 @@ enum class Role {
   kExpertGate,
   kExpertUp,
   kExpertDown,
+  kSharedGate,  ///< beside the experts, for all tokens
+  kSharedUp,
+  kSharedDown,
 };
 
 /// The shape a role's tensor must have: {rows, columns}, {columns}, or {experts, rows, columns}.

@@ -69,6 +69,26 @@ void check_experts(const ModelConfig& config, std::string_view where) {
   check_size("number of experts", config.experts, kMostExperts, where);
   check_size("number of experts used", config.experts_used, config.experts, where);
   check_size("feed-forward size of an expert", config.expert_ffn, kMostFfn, where);
+  check_number("scale of experts", config.expert_scale, 1e6, where);
+  if (config.shared_ffn != 0) {
+    check_size("feed-forward size beside the experts", config.shared_ffn, kMostFfn, where);
+  }
+  if (config.dense_layers < 0 || config.dense_layers > config.layers) {
+    throw Error(fmt::format("{}: {} of {} layers without experts", where, config.dense_layers,
+                            config.layers));
+  }
+}
+
+/// Latent attention: values fit where keys do, and a part of each key is not turned.
+void check_latent(const ModelConfig& config, std::string_view where) {
+  check_size("size of values", config.value_size(), config.head_dim, where);
+  if (config.latent == 0) return;
+  check_size("latent size", config.latent, kMostHidden, where);
+  if (config.kv_heads == config.heads && config.turned_dims() < config.head_dim) return;
+  throw Error(
+      fmt::format("{}: latent attention with {} key/value heads for {} and {} of {} "
+                  "dimensions turned is not supported",
+                  where, config.kv_heads, config.heads, config.turned_dims(), config.head_dim));
 }
 
 }  // namespace
@@ -98,6 +118,7 @@ void check_config(const ModelConfig& config, std::string_view where) {
   check_rope_scaling(config.rope_scaling, config.turned_dims(), where);
   check_scales(config, where);
   check_experts(config, where);
+  check_latent(config, where);
   if (config.token_types != 0) {
     check_size("number of token types", config.token_types, kMostTokenTypes, where);
   }

@@ -32,6 +32,8 @@ struct LayerDesign {
   /// The norms after a part stand on the sum (BERT) and not on what is added (Gemma).
   bool norms_sum = false;
   bool causal = true;
+  /// The weights of the experts that a token goes to add up to one (before expert_scale).
+  bool expert_weights_normed = true;
   /// Of each ModelConfig::full_period layers the first sees all tokens, and not the last.
   bool full_first = false;
 };
@@ -48,11 +50,13 @@ struct ModelConfig {
   int64_t layers = 0;
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t head_dim = 0;
+  int64_t head_dim = 0;   ///< of queries and keys
+  int64_t value_dim = 0;  ///< of values; 0: as head_dim
   int64_t ffn = 0;
   int64_t vocabulary = 0;
   int64_t context = 0;          ///< most tokens this program lets the model see
-  int64_t sliding_window = 0;   ///< tokens that attention sees, the own included; 0: all of them
+  int64_t sliding_window = 0;   ///< tokens that attention sees, the own included (see
+                                ///< Attention::Pass); 0: all of them
   int64_t full_period = 0;      ///< every such layer sees all tokens all the same; 0: none
   int64_t rotary_dims = 0;      ///< of each head; 0: all of them
   int64_t position_offset = 0;  ///< row of the position table for the first token
@@ -72,6 +76,12 @@ struct ModelConfig {
   int64_t experts = 0;  ///< 0: one feed-forward part for all tokens
   int64_t experts_used = 0;
   int64_t expert_ffn = 0;
+  int64_t shared_ffn = 0;    ///< of the part beside the experts that all tokens go to; 0: none
+  int64_t dense_layers = 0;  ///< so many layers at the front have no experts
+  double expert_scale = 1;   ///< of the weights of experts
+  /// Latent attention: what keys and values are made of in each layer, a row of so many numbers for
+  /// all heads (and a turned part of the keys that they share); 0: each has matrices of its own.
+  int64_t latent = 0;
   LayerDesign design;
   Pooling pooling = Pooling::kNone;
   bool tied_embeddings = false;
@@ -82,6 +92,11 @@ struct ModelConfig {
     if (!has_rope()) return 0;
     return rotary_dims != 0 ? rotary_dims : head_dim;
   }
+  /// Dimensions of each value.
+  int64_t value_size() const { return value_dim != 0 ? value_dim : head_dim; }
+  /// Dimensions of each query and key that positions do not touch, under latent attention.
+  int64_t still_dims() const { return head_dim - turned_dims(); }
+  bool has_experts(int64_t layer) const { return experts > 0 && layer >= dense_layers; }
   bool slides(int64_t layer) const {
     const int64_t place = layer + (design.full_first ? 0 : 1);
     return sliding_window > 0 && (full_period == 0 || place % full_period != 0);

@@ -43,6 +43,22 @@ void read_window(const Architecture& architecture, const GgufKeys& keys, const M
   config.rope_theta_local = keys.number_or("rope.freq_base_swa", 0);
 }
 
+/// Files of latent attention state the sizes of the latent rows, and those of the heads that are
+/// made of them under names of their own; older ones only the latter, under the usual names.
+void read_head_sizes(const GgufKeys& keys, ModelConfig& config, std::string_view where) {
+  config.latent = keys.integer_or("attention.kv_lora_rank", 0);
+  const int64_t of_latent = keys.integer_or("attention.key_length_mla", 0);
+  const int64_t usual = keys.integer_or("attention.key_length", 0);
+  config.head_dim = of_latent != 0 ? of_latent
+                    : usual != 0   ? usual
+                                   : derived_head_dim(config, where);
+  config.value_dim = keys.integer_or(
+      of_latent != 0 ? "attention.value_length_mla" : "attention.value_length", config.head_dim);
+  if (config.latent > 0) config.kv_heads = config.heads;
+  if (config.latent == 0) keys.demand("attention.value_length", config.head_dim);
+  if (config.value_dim == config.head_dim) config.value_dim = 0;
+}
+
 Pooling read_pooling(const GgufKeys& keys, std::string_view where) {
   const int64_t number = keys.integer_or("pooling_type", 0);
   if (number >= 0 && number <= 3) return static_cast<Pooling>(number);
@@ -82,6 +98,13 @@ void write_variants(const Architecture& architecture, const ModelConfig& config,
   if (config.experts == 0) return;
   metadata.set_uint32(keys.name("expert_count"), config.experts);
   metadata.set_uint32(keys.name("expert_used_count"), config.experts_used);
+  if (config.expert_scale != 1) {
+    metadata.set_float(keys.name("expert_weights_scale"), config.expert_scale);
+  }
+  if (config.dense_layers > 0 || config.shared_ffn > 0) {
+    metadata.set_uint32(keys.name("leading_dense_block_count"), config.dense_layers);
+    metadata.set_uint32(keys.name("expert_shared_count"), config.shared_ffn / config.expert_ffn);
+  }
   if (config.expert_ffn != config.ffn) {
     metadata.set_uint32(keys.name("expert_feed_forward_length"), config.expert_ffn);
   }
@@ -108,8 +131,7 @@ ModelConfig read_config(const Architecture& architecture, const Metadata& metada
   config.norm_epsilon = keys.number(epsilon_key(config));
   config.rope_theta = keys.number_or("rope.freq_base", kDefaultTheta);
   config.rope_scaling = read_rope_scaling(keys, where);
-  const int64_t head_dim = keys.integer_or("attention.key_length", 0);
-  config.head_dim = head_dim != 0 ? head_dim : derived_head_dim(config, where);
+  read_head_sizes(keys, config, where);
   config.rotary_dims = keys.integer_or("rope.dimension_count", 0);
   if (architecture.gguf_interleaves_rope) keys.demand("rope.dimension_count", config.head_dim);
   if (config.rotary_dims == config.head_dim || !config.has_rope()) config.rotary_dims = 0;
@@ -121,6 +143,11 @@ ModelConfig read_config(const Architecture& architecture, const Metadata& metada
     config.experts = keys.integer_or("expert_count", 0);
     config.experts_used = keys.integer_or("expert_used_count", 0);
     config.expert_ffn = keys.integer_or("expert_feed_forward_length", config.ffn);
+    config.dense_layers = keys.integer_or("leading_dense_block_count", 0);
+    config.expert_scale = keys.number_or("expert_weights_scale", 1);
+    config.shared_ffn = checked_product(keys.integer_or("expert_shared_count", 0),
+                                        config.expert_ffn, "shared experts", where);
+    keys.demand("expert_gating_func", 1);
   } else {
     keys.demand("expert_count", 0);
   }
@@ -128,7 +155,6 @@ ModelConfig read_config(const Architecture& architecture, const Metadata& metada
   config.pooling = read_pooling(keys, where);
   if (architecture.complete != nullptr) architecture.complete(config, nullptr, where);
   check_config(config, where);
-  keys.demand("attention.value_length", config.head_dim);
   return config;
 }
 
@@ -144,7 +170,8 @@ void write_config(const Architecture& architecture, const ModelConfig& config, M
   if (config.has_rope()) metadata.set_float(keys.name("rope.freq_base"), config.rope_theta);
   metadata.set_float(keys.name(epsilon_key(config)), config.norm_epsilon);
   metadata.set_uint32(keys.name("attention.key_length"), config.head_dim);
-  metadata.set_uint32(keys.name("attention.value_length"), config.head_dim);
+  metadata.set_uint32(keys.name("attention.value_length"), config.value_size());
+  if (config.latent > 0) metadata.set_uint32(keys.name("attention.kv_lora_rank"), config.latent);
   metadata.set_uint32(keys.name("vocab_size"), config.vocabulary);
   if (config.has_rope()) {
     metadata.set_uint32(keys.name("rope.dimension_count"), config.turned_dims());

@@ -97,10 +97,14 @@ const char* one_of(const Json& json, std::initializer_list<const char*> keys) {
 }
 
 void read_experts(const Json& json, ModelConfig& config, std::string_view where) {
-  config.experts =
-      json_integer_or(json, one_of(json, {"num_local_experts", "num_experts"}), 0, where);
+  config.experts = json_integer_or(
+      json, one_of(json, {"num_local_experts", "num_experts", "n_routed_experts"}), 0, where);
   config.experts_used = json_integer_or(json, "num_experts_per_tok", 0, where);
   config.expert_ffn = json_integer_or(json, "moe_intermediate_size", config.ffn, where);
+  config.dense_layers = json_integer_or(json, "first_k_dense_replace", 0, where);
+  config.expert_scale = json_number_or(json, "routed_scaling_factor", 1, where);
+  config.shared_ffn = checked_product(json_integer_or(json, "n_shared_experts", 0, where),
+                                      config.expert_ffn, "shared experts", where);
 }
 
 int64_t read_ffn(const Architecture& architecture, const Json& json, const ModelConfig& config,

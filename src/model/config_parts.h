@@ -18,6 +18,9 @@ int64_t derived_head_dim(const ModelConfig& config, std::string_view where);
 
 bool has_experts(const Architecture& architecture);
 
+/// Throws Error where one of two sizes is negative or their product absurd.
+int64_t checked_product(int64_t a, int64_t b, std::string_view name, std::string_view where);
+
 /// Every how many layers one sees all tokens, from the list of all layers: the last of each such
 /// group, or the first where `full_first`. 0: none does.
 int64_t full_period_of(const std::vector<bool>& full, bool full_first, std::string_view where);

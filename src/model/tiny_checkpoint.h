@@ -99,7 +99,7 @@ class TinyCheckpoint {
     const ModelConfig read = read_config(architecture, config, "tiny");
     for (const TensorName& name : architecture.tensors) {
       const bool of_layer = name.gguf.find("{}") != name.gguf.npos;
-      const bool experts = name.gguf.find("_exps") != name.gguf.npos || name.role == Role::kRouter;
+      const bool experts = name.gguf.find("exp") != name.gguf.npos || name.role == Role::kRouter;
       const bool dense = name.role == Role::kGate || name.role == Role::kUp ||
                          name.role == Role::kGateUp || name.role == Role::kDown;
       if (name.hugging_face.empty() || (experts && read.experts == 0) ||

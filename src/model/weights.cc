@@ -24,8 +24,9 @@ std::string with_number(std::string_view pattern, int64_t number) {
 
 bool is_norm_gain(Role role) {
   using enum Role;
-  constexpr std::array kGains = {kEmbeddingNorm, kOutputNorm,        kAttentionNorm, kQueryNorm,
-                                 kKeyNorm,       kAttentionPostNorm, kMlpNorm,       kMlpPostNorm};
+  constexpr std::array kGains = {kEmbeddingNorm,     kOutputNorm, kAttentionNorm,
+                                 kQueryNorm,         kKeyNorm,    kLatentNorm,
+                                 kAttentionPostNorm, kMlpNorm,    kMlpPostNorm};
   return std::ranges::find(kGains, role) != kGains.end();
 }
 
@@ -35,7 +36,8 @@ bool is_dense_mlp(Role role) {
 
 bool is_of_experts(Role role) {
   return role == Role::kRouter || role == Role::kExpertGate || role == Role::kExpertUp ||
-         role == Role::kExpertDown;
+         role == Role::kExpertDown || role == Role::kSharedGate || role == Role::kSharedUp ||
+         role == Role::kSharedDown;
 }
 
 Shape reversed(Shape shape) {
@@ -83,6 +85,7 @@ class WeightFinder {
       for (auto name = begin; name != end; ++name) add(*name, layer);
     }
     for (auto name = end; name != tensors.end(); ++name) add(*name, -1);
+    if (model_.config.latent > 0) require_keys_and_values();
     refuse_left_over();
   }
 
@@ -91,11 +94,30 @@ class WeightFinder {
     throw Error(fmt::format("{}: {}", model_.path.string(), what));
   }
 
+  /// Of several names of one role the first that is there counts.
+  bool is_filled(Role role, int64_t layer) const {
+    for (auto last = model_.weights.rbegin(); last != model_.weights.rend(); ++last) {
+      if (last->layer != layer) return false;
+      if (last->role == role) return true;
+    }
+    return false;
+  }
+
+  void require_keys_and_values() const {
+    for (int64_t layer = 0; layer < model_.config.layers; ++layer) {
+      const auto has = [&](Role role) { return model_.find(role, layer) != nullptr; };
+      if (has(Role::kKeyValue)) continue;
+      if (has(Role::kKeyFromLatent) && has(Role::kValueFromLatent)) continue;
+      fail(fmt::format("layer {} has no matrix that makes keys and values", layer));
+    }
+  }
+
   void add(const TensorName& name, int64_t layer) {
     const ModelConfig& config = model_.config;
     // A layer has one feed-forward part or experts.
-    if (is_of_experts(name.role) && config.experts == 0) return;
-    if (is_dense_mlp(name.role) && config.experts > 0) return;
+    if (is_of_experts(name.role) && !config.has_experts(layer)) return;
+    if (is_dense_mlp(name.role) && config.has_experts(layer)) return;
+    if (is_filled(name.role, layer)) return;
     const bool gguf = source_ == SourceKind::kGguf;
     const std::string stored_name = with_number(gguf ? name.gguf : name.hugging_face, layer);
     Weight weight{with_number(name.gguf, layer), name.role, layer};
@@ -123,7 +145,8 @@ class WeightFinder {
     if (tensor == nullptr && !model_.architecture->prefix.empty()) {
       tensor = model_.store.find(std::string(model_.architecture->prefix) + name);
     }
-    if (tensor != nullptr) used_.insert(tensor->name);
+    // Names that stand for different roles in different models: the first role has the tensor.
+    if (tensor != nullptr && !used_.insert(tensor->name).second) return nullptr;
     return tensor;
   }
 
@@ -174,6 +197,7 @@ class WeightFinder {
       weight.added = 1;
     }
     if (architecture.gguf_interleaves_rope) permute(weight);
+    if (model_.config.latent > 0) arrange_turned_part(weight);
     if (hugging_face && architecture.grouped_qkv && weight.role == Role::kQueryKeyValue) {
       weight.stored_rows = ungrouped_rows(model_.config);
     }
@@ -225,6 +249,31 @@ class WeightFinder {
     weight.gguf_rows = interleaved_rows(heads, config.head_dim, true);
     if (source_ == SourceKind::kGguf) {
       weight.stored_rows = interleaved_rows(heads, config.head_dim, false);
+    }
+  }
+
+  /// Under latent attention both kinds of file keep the turned dimensions last, and each pair of
+  /// them side by side. Ours are the first of a head, in halves.
+  void arrange_turned_part(Weight& weight) const {
+    const ModelConfig& config = model_.config;
+    const bool query = weight.role == Role::kQuery;
+    if (!query && weight.role != Role::kLatent) return;
+    const int64_t turned = config.turned_dims();
+    const int64_t still = query ? config.still_dims() : config.latent;
+    const int64_t first_turned = query ? 0 : still;
+    const int64_t first_still = query ? turned : 0;
+    weight.stored_rows.resize(static_cast<size_t>(weight.rows()));
+    weight.gguf_rows.resize(weight.stored_rows.size());
+    const auto pair_up = [&](int64_t ours, int64_t stored) {
+      weight.stored_rows[static_cast<size_t>(ours)] = static_cast<int32_t>(stored);
+      weight.gguf_rows[static_cast<size_t>(stored)] = static_cast<int32_t>(ours);
+    };
+    for (int64_t row = 0; row < weight.rows(); row += still + turned) {
+      for (int64_t i = 0; i < still; ++i) pair_up(row + first_still + i, row + i);
+      for (int64_t i = 0; i < turned; ++i) {
+        const int64_t half = i / (turned / 2);
+        pair_up(row + first_turned + i, row + still + 2 * (i % (turned / 2)) + half);
+      }
     }
   }
 

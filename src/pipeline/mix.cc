@@ -100,12 +100,17 @@ bool applies(When when, int64_t layer, const MixContext& context) {
 Role counted_as(Role role) {
   switch (role) {
     case kQueryKeyValue:
+    case kKeyValue:
+    case kValueFromLatent:
       return kValue;
     case kExpertDown:
+    case kSharedDown:
       return kDown;
     case kExpertGate:
+    case kSharedGate:
       return kGate;
     case kExpertUp:
+    case kSharedUp:
     case kGateUp:
       return kUp;
     default:

@@ -176,8 +176,8 @@ def gemma3():
     return case
 
 
-def phi3():
-    case = Checkpoint("phi3")
+def phi3(**config):
+    case = Checkpoint("phi3", **config)
     case.ends()
     case.norms("input_layernorm", "post_attention_layernorm")
     dim = case.head_dim()
@@ -186,6 +186,43 @@ def phi3():
         case.add(f"{layer}.self_attn.o_proj.weight", HIDDEN, HIDDEN)
         case.add(f"{layer}.mlp.gate_up_proj.weight", 2 * FFN, HIDDEN)
         case.add(f"{layer}.mlp.down_proj.weight", HIDDEN, FFN)
+    return case
+
+
+def longrope(original):
+    rope = {"type": "longrope", "short_factor": [1.0 + 0.1 * i for i in range(8)],
+            "long_factor": [1.0 + 2.0 * i for i in range(8)]}
+    return phi3(original_max_position_embeddings=original, rope_scaling=rope)
+
+
+def yarn():
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    return llama_like("qwen2", bias=True, use_sliding_window=False, rope_scaling=rope)
+
+
+# Stock llama.cpp tells the smaller models, whose queries are not made of latent rows, by their number of layers.
+def deepseek2():
+    rope = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "mscale": 0.707,
+            "mscale_all_dim": 0.707, "beta_fast": 32, "beta_slow": 1}
+    case = Checkpoint("deepseek_v2", num_hidden_layers=27, q_lora_rank=None, kv_lora_rank=32, qk_nope_head_dim=24,
+                      qk_rope_head_dim=8, v_head_dim=16, n_routed_experts=8, num_experts_per_tok=3,
+                      moe_intermediate_size=32, n_shared_experts=2, first_k_dense_replace=1, routed_scaling_factor=1.5,
+                      rope_scaling=rope, num_key_value_heads=HEADS)
+    case.ends()
+    case.norms("input_layernorm", "post_attention_layernorm")
+    names = ("gate_proj", "up_proj", "down_proj")
+    for number, layer in enumerate(case.layers()):
+        case.add(f"{layer}.self_attn.q_proj.weight", HEADS * 32, HIDDEN)
+        case.add(f"{layer}.self_attn.kv_a_proj_with_mqa.weight", 32 + 8, HIDDEN)
+        case.add(f"{layer}.self_attn.kv_a_layernorm.weight", 32)
+        case.add(f"{layer}.self_attn.kv_b_proj.weight", HEADS * (24 + 16), 32)
+        case.add(f"{layer}.self_attn.o_proj.weight", HIDDEN, HEADS * 16)
+        experts = {"mlp.shared_experts": 64, **{f"mlp.experts.{i}": 32 for i in range(8)}}
+        for part, ffn in ({"mlp": FFN} if number == 0 else experts).items():
+            for name in names:
+                case.add(f"{layer}.{part}.{name}.weight", *((HIDDEN, ffn) if name == "down_proj" else (ffn, HIDDEN)))
+        if number > 0:
+            case.add(f"{layer}.mlp.gate.weight", 8, HIDDEN)
     return case
 
 
@@ -248,7 +285,7 @@ def stablelm_12b():
     return case
 
 
-def falcon(**config):
+def falcon(norms=("input_layernorm",), **config):
     kv_heads = config.get("num_kv_heads", 1)
     case = Checkpoint("falcon")
     case.config = {"model_type": "falcon", "hidden_size": HIDDEN, "num_hidden_layers": LAYERS,
@@ -256,8 +293,9 @@ def falcon(**config):
                    "layer_norm_epsilon": 1e-5, "alibi": False, "bias": False, "parallel_attn": True, **config}
     case.add("transformer.word_embeddings.weight", VOCABULARY, HIDDEN)
     for layer in [f"transformer.h.{layer}" for layer in range(LAYERS)]:
-        case.add(f"{layer}.input_layernorm.weight", HIDDEN)
-        case.add(f"{layer}.input_layernorm.bias", HIDDEN)
+        for norm in norms:
+            case.add(f"{layer}.{norm}.weight", HIDDEN)
+            case.add(f"{layer}.{norm}.bias", HIDDEN)
         case.add(f"{layer}.self_attention.query_key_value.weight", (HEADS + 2 * kv_heads) * HIDDEN // HEADS, HIDDEN)
         case.add(f"{layer}.self_attention.dense.weight", HIDDEN, HIDDEN)
         case.add(f"{layer}.mlp.dense_h_to_4h.weight", 4 * HIDDEN, HIDDEN)
@@ -282,6 +320,11 @@ CASES = {
     "stablelm_12b": stablelm_12b,
     "falcon": falcon,
     "falcon_11b": lambda: falcon(new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1),
+    "falcon_40b": lambda: falcon(("ln_attn", "ln_mlp"), new_decoder_architecture=True, num_kv_heads=2),
+    "phi3_short": lambda: longrope(CONTEXT),
+    "phi3_long": lambda: longrope(64),
+    "yarn": yarn,
+    "deepseek2": deepseek2,
     "mixtral": mixtral,
     "qwen3_moe": qwen3_moe,
 }

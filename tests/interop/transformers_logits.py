@@ -30,6 +30,10 @@ WINDOW = {"sliding_window": 8}
 GPT2 = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 128, "bos_token_id": 1,
         "eos_token_id": 2}
 PLAIN = {key: TINY[key] for key in TINY if key not in ("intermediate_size", "num_key_value_heads")}
+DEEPSEEK = {"intermediate_size": 80, "num_hidden_layers": 3, "q_lora_rank": None, "kv_lora_rank": 32,
+            "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12, "n_routed_experts": 6,
+            "num_experts_per_tok": 3, "moe_intermediate_size": 16, "n_shared_experts": 2, "first_k_dense_replace": 1,
+            "routed_scaling_factor": 1.5}
 BERT = {**PLAIN, "intermediate_size": 80, "type_vocab_size": 2}
 
 
@@ -77,11 +81,17 @@ CASES = {
     "stablelm_12b": ("stablelm", {**TINY, "partial_rotary_factor": 0.25, "use_parallel_residual": True,
                                   "qk_layernorm": True}),
     "falcon_7b": ("falcon", {**PLAIN, "num_kv_heads": 1}),
+    "falcon_40b": ("falcon", {**PLAIN, "num_kv_heads": 2, "new_decoder_architecture": True}),
     "falcon_11b": ("falcon", {**PLAIN, "num_kv_heads": 2, "new_decoder_architecture": True,
                               "num_ln_in_parallel_attn": 1}),
     "gpt2": ("gpt2", GPT2),
     "falcon_old": ("falcon", {**PLAIN, "multi_query": False}),
     "opt": ("opt", {**PLAIN, "ffn_dim": 80, "word_embed_proj_dim": 48}),
+    "deepseek_v2": ("deepseek_v2", {**PLAIN, **DEEPSEEK, **rope(
+        "yarn", factor=4.0, original_max_position_embeddings=32, mscale=0.707, mscale_all_dim=0.707)}),
+    "deepseek_v2_plain": ("deepseek_v2", {**PLAIN, **DEEPSEEK}),
+    "modernbert": ("modernbert", {**PLAIN, "intermediate_size": 80, "num_hidden_layers": 5, "local_attention": 8,
+                                  "cls_token_id": 1, "sep_token_id": 2}),
     "bert": ("bert", BERT),
     "roberta": ("roberta", {**BERT, "pad_token_id": 1, "max_position_embeddings": 130}),
     "xlm_roberta": ("xlm-roberta", {**BERT, "pad_token_id": 1, "max_position_embeddings": 130}),

@@ -8,6 +8,9 @@ namespace fewbits {
 namespace bert {
 extern const Architecture architecture;
 }
+namespace deepseek2 {
+extern const Architecture architecture;
+}
 namespace falcon {
 extern const Architecture architecture;
 }
@@ -30,6 +33,9 @@ namespace mistral {
 extern const Architecture architecture;
 }
 namespace mixtral {
+extern const Architecture architecture;
+}
+namespace modernbert {
 extern const Architecture architecture;
 }
 namespace olmo2 {

@@ -31,4 +31,17 @@ inline constexpr std::array<DemandedValue, 3> kDemanded = {{
     {"mlp_bias", "false"},
 }};
 
+/// The same description under several names; in GGUF all of them are "llama".
+constexpr Architecture described_as(const std::array<std::string_view, 1>& model_types) {
+  return {
+      .name = model_types.front(),
+      .model_types = model_types,
+      .gguf_name = "llama",
+      .tensors = kTensors,
+      .ignored = kIgnored,
+      .demanded = kDemanded,
+      .gguf_interleaves_rope = true,
+  };
+}
+
 }  // namespace fewbits::llama_family

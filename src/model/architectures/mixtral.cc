@@ -7,14 +7,6 @@ namespace fewbits::mixtral {
 
 constexpr std::array<std::string_view, 1> kModelTypes = {"mixtral"};
 
-constinit const Architecture architecture = {
-    .name = "mixtral",
-    .model_types = kModelTypes,
-    .gguf_name = "llama",
-    .tensors = llama_family::kTensors,
-    .ignored = llama_family::kIgnored,
-    .demanded = llama_family::kDemanded,
-    .gguf_interleaves_rope = true,
-};
+constinit const Architecture architecture = llama_family::described_as(kModelTypes);
 
 }  // namespace fewbits::mixtral

@@ -59,6 +59,15 @@ inline constexpr std::array<TensorName, 3> kGatedMlp = {{
     {Role::kDown, "model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"},
 }};
 
+inline constexpr std::array<TensorName, 4> kExperts = {{
+    {Role::kRouter, "model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
+    {Role::kExpertGate, "model.layers.{}.mlp.experts.{}.gate_proj.weight",
+     "blk.{}.ffn_gate_exps.weight"},
+    {Role::kExpertUp, "model.layers.{}.mlp.experts.{}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
+    {Role::kExpertDown, "model.layers.{}.mlp.experts.{}.down_proj.weight",
+     "blk.{}.ffn_down_exps.weight"},
+}};
+
 inline constexpr std::array<TensorName, 2> kEnd = {{
     {Role::kOutputNorm, "model.norm.weight", "output_norm.weight"},
     {Role::kOutput, "lm_head.weight", "output.weight", true},

@@ -16,6 +16,11 @@ constexpr std::array<DemandedValue, 2> kDemanded = {{
     {"attention_bias", "false"},
 }};
 
+/// Scaling is for the layers that see everything.
+void complete(ModelConfig& config, const Json*, std::string_view) {
+  if (config.sliding_window > 0) config.rope_theta_local = config.rope_theta;
+}
+
 constinit const Architecture architecture = {
     .name = "olmo2",
     .model_types = kModelTypes,
@@ -24,6 +29,7 @@ constinit const Architecture architecture = {
     .demanded = kDemanded,
     .design = {.query_key_norm = LayerDesign::QueryKeyNorm::kRow},
     .full_period = 4,
+    .complete = complete,
 };
 
 }  // namespace fewbits::olmo2

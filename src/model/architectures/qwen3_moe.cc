@@ -7,18 +7,9 @@ namespace fewbits::qwen3_moe {
 
 constexpr std::array<std::string_view, 1> kModelTypes = {"qwen3_moe"};
 
-constexpr std::array<TensorName, 4> kExperts = {{
-    {Role::kRouter, "model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
-    {Role::kExpertGate, "model.layers.{}.mlp.experts.{}.gate_proj.weight",
-     "blk.{}.ffn_gate_exps.weight"},
-    {Role::kExpertUp, "model.layers.{}.mlp.experts.{}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
-    {Role::kExpertDown, "model.layers.{}.mlp.experts.{}.down_proj.weight",
-     "blk.{}.ffn_down_exps.weight"},
-}};
-
 constexpr auto kTensors =
     names::all_of(names::kStart, names::kAttentionNorm, names::kAttention, names::kQueryKeyNorms,
-                  names::kMlpNorm, kExperts, names::kEnd);
+                  names::kMlpNorm, names::kExperts, names::kEnd);
 
 constexpr std::array<DemandedValue, 6> kDemanded = {{
     {"hidden_act", "\"silu\""},
