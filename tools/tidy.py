@@ -310,7 +310,8 @@ def check_registry(files, folder, kind):
     """
     by_path = {file.path: file for file in files}
     registry = by_path.get(f"{folder}/all.cc")
-    definition = re.compile(rf"^(?:extern |constinit |constexpr |inline )*const {kind} \w+\s*(=?\s*\{{|=\s*[\w:]+[<(])", re.M)
+    definition = re.compile(rf"^(?:extern |constinit |constexpr |inline )*const {kind} \w+\s*"
+                            r"(=?\s*\{|=\s*[\w:]+[<(])", re.M)
     defining = sorted(pathlib.PurePath(p).stem for p, file in by_path.items()
                       if pathlib.PurePath(p).parent.as_posix() == folder and p.endswith(".cc")
                       and not file.is_test and file is not registry and definition.search(file.code))
