@@ -16,7 +16,7 @@
 #include "cli/console.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
-#include "files/compressed_tensors.h"
+#include "files/layouts/layout.h"
 #include "kernels/kernel_table.h"
 #include "pipeline/calibrated_layers.h"
 #include "pipeline/certificate.h"
@@ -26,6 +26,8 @@
 
 namespace fewbits::cli {
 namespace {
+
+constexpr std::string_view kDefaultLayout = "compressed-tensors";
 
 struct QuantizeArguments {
   std::string in, out;
@@ -180,8 +182,9 @@ void refuse_foreign(const Importance& importance, const std::string& path,
                           importance.entries.size(), importance.entries.begin()->first));
 }
 
-/// Whether a model folder is written, not a GGUF. Its format is one format, not a mix.
-bool settle_layout(QuantizeArguments& arguments) {
+/// The layout of the model folder that is written; null: a GGUF is. A folder's format is one
+/// format, not a mix.
+const Layout* settle_layout(QuantizeArguments& arguments) {
   QuantizeOptions& options = arguments.options;
   const bool gguf =
       lower_ascii(std::filesystem::path(arguments.out).extension().string()) == ".gguf";
@@ -190,21 +193,23 @@ bool settle_layout(QuantizeArguments& arguments) {
     // A misspelt name is found before a large model is opened.
     if (options.emulate.empty()) mix_named(options.to);
     check_output(arguments.in, arguments.out);
-    return false;
+    return nullptr;
   }
+  const Layout& layout =
+      layout_named(arguments.layout.empty() ? kDefaultLayout : std::string_view(arguments.layout));
   const Format* format = find_format(options.to);
-  if (format == nullptr || !compressed_tensors_holds(*format)) {
+  if (format == nullptr || !layout.writes(*format)) {
     throw Error(
-        fmt::format("{}: a model folder cannot hold {}, only {}; for others give a name "
-                    "that ends in .gguf",
-                    arguments.out, options.to, join(compressed_tensors_formats())));
+        fmt::format("{}: a model folder in the layout {} cannot hold {}, only {}; for others give "
+                    "a name that ends in .gguf",
+                    arguments.out, layout.name, options.to, join(formats_of(layout))));
   }
   if (!arguments.certify.empty()) throw Error("--certify: only a .gguf carries a certificate");
   if (!arguments.importance.empty()) throw Error("--importance: only for a .gguf; use --calibrate");
   check_folder_output(arguments.in, arguments.out);
   options.emulate = std::exchange(options.to, {});
   arguments.certificate = false;
-  return true;
+  return &layout;
 }
 
 void quantize(QuantizeArguments& arguments) {
@@ -217,7 +222,7 @@ void quantize(QuantizeArguments& arguments) {
     throw Error(
         "quantize: a size needs --calibrate TEXT: what each matrix costs is measured on it");
   }
-  const bool folder = settle_layout(arguments);
+  const Layout* folder = settle_layout(arguments);
   const std::optional<Importance> importance = read_importance_of(arguments);
   const Model model = open_model(arguments.in);
   QuantizePlan plan = plan_quantize(model, arguments.options);
@@ -259,11 +264,12 @@ void quantize(QuantizeArguments& arguments) {
   if (!arguments.calibrate.empty()) {
     calibrated.emplace(model, plan,
                        take_samples(model.tokenizer, arguments.calibrate, arguments.samples),
-                       CalibrationOptions{.scale_columns = !folder}, pool);
+                       CalibrationOptions{.scale_columns = folder == nullptr}, pool);
     run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
   }
-  const QuantizeResult result = folder ? write_model_folder(model, plan, run, arguments.out, pool)
-                                       : run_quantize(model, plan, run, arguments.out, pool);
+  const QuantizeResult result =
+      folder != nullptr ? write_model_folder(model, plan, run, {arguments.out, folder}, pool)
+                        : run_quantize(model, plan, run, arguments.out, pool);
   progress.finish();
   if (arguments.json) return print_json(to_json(result, clock.seconds()));
   print(fmt::format(
@@ -279,6 +285,12 @@ std::string mix_names() {
   return join(names);
 }
 
+std::vector<std::string> known_layouts() {
+  std::vector<std::string> names = written_layouts();
+  names.emplace_back("gguf");
+  return names;
+}
+
 }  // namespace
 
 void add_quantize(CLI::App& app) {
@@ -290,11 +302,13 @@ void add_quantize(CLI::App& app) {
       verb->add_option("--emulate", arguments->options.emulate,
                        "Round to any format (see docs/formats.md), write F16: measures its loss");
   verb->add_option("--to", arguments->options.to,
-                   "A .gguf: " + mix_names() + "; a folder: " + join(compressed_tensors_formats()))
+                   "A .gguf: " + mix_names() +
+                       "; a folder: " + join(formats_of(layout_named(kDefaultLayout))))
       ->excludes(emulate);
   verb->add_option("--layout", arguments->layout,
-                   "gguf, or compressed-tensors: a Hugging Face folder (where OUT is no .gguf)")
-      ->check(CLI::IsMember({"gguf", "compressed-tensors"}));
+                   "gguf (where OUT is named so), or a Hugging Face folder in the layout " +
+                       join(written_layouts()) + "; compressed-tensors where nothing is said")
+      ->check(CLI::IsMember(known_layouts()));
   verb->add_option("--size", arguments->size,
                    "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
                    "they cost; also --to 4.75bpw. Needs --calibrate")

@@ -21,16 +21,14 @@ const Weight& weight_of(const Model& model, Role role, int64_t layer = -1) {
   return *weight;
 }
 
-/// A copy of some rows as they would be stored in our order. REQUIRES: a float format, whose packed
-/// form keeps nothing of the copy.
+/// A copy of some rows as they would be stored in our order.
 std::vector<std::byte> copy_rows(const Weight& weight, int64_t begin, int64_t count) {
-  check(weight.format().is_float());
   const int64_t size = weight.format().block_bytes;
-  std::vector<std::byte> bytes;
-  bytes.reserve(static_cast<size_t>(count * weight.columns() * size));
+  std::vector<std::byte> bytes, scratch;
+  bytes.reserve(static_cast<size_t>(count * row_bytes(weight.format(), weight.columns())));
   for (int64_t row = begin; row < begin + count; ++row) {
     if (!weight.transposed) {
-      const auto stored = weight.row_bytes(row);
+      const auto stored = weight.row_bytes(row, scratch);
       bytes.insert(bytes.end(), stored.begin(), stored.end());
       continue;
     }
@@ -51,10 +49,9 @@ PackedMatrix load_rows(const Weight& weight, Rows rows, PackOptions options, Thr
   throw_if_interrupted();
   const bool whole = rows.begin == 0 && rows.count == weight.rows();
   const Shape shape = {rows.count, weight.columns()};
-  if (weight.transposed || (!whole && !weight.stored_rows.empty())) {
-    const std::vector<std::byte> bytes = copy_rows(weight, rows.begin, rows.count);
-    options.repack = true;
-    return PackedMatrix::pack({&weight.format(), shape, bytes}, {}, options, pool);
+  if (weight.transposed || weight.tensor->joined || (!whole && !weight.stored_rows.empty())) {
+    return PackedMatrix::keep(weight.format(), shape, copy_rows(weight, rows.begin, rows.count),
+                              options, pool);
   }
   const auto row_size = static_cast<size_t>(row_bytes(weight.format(), weight.columns()));
   int64_t first = rows.begin;

@@ -49,7 +49,7 @@ Work work_of(const Model& model) {
 std::string main_format(const Model& model) {
   std::map<std::string_view, int64_t> bytes;
   for (const Weight& weight : model.weights) {
-    bytes[weight.tensor->view.format->name] += std::ssize(weight.tensor->view.bytes);
+    bytes[weight.format().name] += weight.stored_bytes();
   }
   const auto most = std::ranges::max_element(
       bytes, [](const auto& a, const auto& b) { return a.second < b.second; });

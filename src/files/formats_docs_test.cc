@@ -7,7 +7,7 @@
 #include <iterator>
 
 #include "base/source_dir.h"
-#include "files/compressed_tensors.h"
+#include "files/layouts/compressed_tensors.h"
 #include "formats/format.h"
 
 // docs/formats.md is written from the registry:

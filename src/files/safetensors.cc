@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <unordered_map>
 
+#include "base/checked_math.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "files/errors.h"
@@ -20,6 +22,14 @@ constexpr uint64_t kMostHeaderBytes = 100'000'000;
 
 constexpr std::string_view kMetadata = "__metadata__";
 constexpr std::string_view kKnown = "F32, F16, BF16";
+
+/// What codes, zero points, shapes and scales of quantized folders are in.
+struct OtherType {
+  std::string_view dtype;
+  int64_t bytes;
+};
+constexpr OtherType kOthers[] = {{"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"I16", 2},
+                                 {"I32", 4},  {"I64", 8},     {"I8", 1},      {"U8", 1}};
 
 class Parser {
  public:
@@ -38,6 +48,12 @@ class Parser {
     }
     sort_by_place(file.tensors);
     refuse_holes_and_overlaps(file.tensors);
+    for (const StoredTensor& tensor : file.tensors) {
+      const auto dtype = dtype_of_other_.find(tensor.name);
+      if (dtype == dtype_of_other_.end()) continue;
+      file.others.push_back(
+          {tensor.name, dtype->second, tensor.view.shape, {tensor.view.bytes, nullptr}});
+    }
     std::erase_if(file.tensors,
                   [](const StoredTensor& tensor) { return tensor.view.format == nullptr; });
     return file;
@@ -75,20 +91,23 @@ class Parser {
     if (!strings) fail("{} must map strings to strings", kMetadata);
   }
 
-  TensorView tensor_view(const std::string& name, const Json& info) const {
+  TensorView tensor_view(const std::string& name, const Json& info) {
     const std::string place = fmt::format("{}: tensor {}", where_, quote_name(name));
     if (is_counter(name, info)) {
       const auto [begin, end] = offsets_of(info, place);
       return {
           nullptr, {}, data_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin))};
     }
-    TensorView view{
-        &format_of(json_string(info, "dtype", place), place), shape_of(info, place), {}};
+    const std::string dtype = json_string(info, "dtype", place);
+    const int64_t size = bytes_of_other(dtype);
+    TensorView view{size == 0 ? &format_of(dtype, place) : nullptr, shape_of(info, place), {}};
+    if (size != 0) dtype_of_other_.emplace(name, dtype);
     const auto [begin, end] = offsets_of(info, place);
-    const auto bytes = tensor_bytes(*view.format, view.shape);
+    const auto bytes =
+        size == 0 ? tensor_bytes(*view.format, view.shape) : bytes_of(view.shape, size);
     if (!bytes || *bytes != end - begin) {
       throw Error(fmt::format("{}: its shape [{}] in {} contradicts its {} bytes", place,
-                              fmt::join(view.shape, ", "), view.format->name, end - begin));
+                              fmt::join(view.shape, ", "), dtype, end - begin));
     }
     view.bytes = data_.subspan(static_cast<size_t>(begin), static_cast<size_t>(*bytes));
     return view;
@@ -104,6 +123,18 @@ class Parser {
     if (dtype == "F32" || dtype == "F16" || dtype == "BF16") return format_named(dtype);
     throw Error(
         fmt::format("{}: dtype {} cannot be read; known: {}", place, quote_name(dtype), kKnown));
+  }
+
+  /// Of one value; 0: not one of the types that only parts of weights have.
+  static int64_t bytes_of_other(std::string_view dtype) {
+    const auto* found = std::ranges::find(kOthers, dtype, &OtherType::dtype);
+    return found == std::end(kOthers) ? 0 : found->bytes;
+  }
+
+  static std::optional<int64_t> bytes_of(const Shape& shape, int64_t size) {
+    std::optional<int64_t> bytes = size;
+    for (size_t i = 0; bytes && i < shape.size(); ++i) bytes = checked_multiply(*bytes, shape[i]);
+    return bytes;
   }
 
   static Shape shape_of(const Json& info, const std::string& place) {
@@ -168,6 +199,7 @@ class Parser {
   std::span<const std::byte> bytes_;
   std::span<const std::byte> data_;
   std::string_view where_;
+  std::unordered_map<std::string, std::string> dtype_of_other_;
 };
 
 }  // namespace

@@ -19,12 +19,17 @@ namespace fewbits {
 /// are listed: F32, F16, BF16), duplicate names. Reads the headers only.
 TensorStore open_safetensors_folder(const std::filesystem::path& folder);
 
+/// The same for a folder whose tensors are still to be joined (layouts/join.h): integers and floats
+/// of 8 bits are the store's `others`.
+TensorStore open_quantized_folder(const std::filesystem::path& folder);
+
 /// A single file.
 TensorStore open_safetensors_file(const std::filesystem::path& path);
 
 /// The same for a whole file in memory; `where` begins every error. The tensors borrow `bytes` and
 /// come in the order of their bytes. "__metadata__" is checked and left out: it holds nothing about
-/// the model. So are integer tensors named "..position_ids", the numbers 0, 1, 2, .. .
+/// the model. So are integer tensors named "..position_ids", the numbers 0, 1, 2, .. . Integers and
+/// floats of 8 bits are `others`.
 ParsedFile parse_safetensors(std::span<const std::byte> bytes, std::string_view where);
 
 }  // namespace fewbits

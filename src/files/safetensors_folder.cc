@@ -49,12 +49,16 @@ void refuse_outside(const fs::path& folder, const std::string& name, std::string
 struct OpenFile {
   std::unique_ptr<MappedFile> file;
   std::vector<StoredTensor> tensors;
+  std::vector<OtherTensor> others;
 };
 
 OpenFile open_file(const fs::path& path) {
-  OpenFile open{std::make_unique<MappedFile>(MappedFile::open(path)), {}};
-  open.tensors = parse_safetensors(open.file->bytes(), path.string()).tensors;
+  OpenFile open{std::make_unique<MappedFile>(MappedFile::open(path)), {}, {}};
+  ParsedFile parsed = parse_safetensors(open.file->bytes(), path.string());
+  open.tensors = std::move(parsed.tensors);
+  open.others = std::move(parsed.others);
   for (StoredTensor& tensor : open.tensors) tensor.file = open.file.get();
+  for (OtherTensor& tensor : open.others) tensor.part.file = open.file.get();
   return open;
 }
 
@@ -99,9 +103,15 @@ fs::path checked_shard_path(const fs::path& folder, const std::string& name,
 /// no harm.
 void refuse_broken_promises(const Index& index, const TensorStore& store,
                             const std::vector<const MappedFile*>& files, const std::string& where) {
+  std::unordered_map<std::string_view, const MappedFile*> others;
+  for (const OtherTensor& other : store.others()) others.emplace(other.name, other.part.file);
   for (const auto& [name, shard] : index.shard_of) {
     const StoredTensor* tensor = store.find(name);
-    if (tensor == nullptr || tensor->file != files[shard]) {
+    const auto other = others.find(name);
+    const MappedFile* file = tensor != nullptr       ? tensor->file
+                             : other != others.end() ? other->second
+                                                     : nullptr;
+    if (file != files[shard]) {
       throw Error(fmt::format("{}: tensor {} should be in {}, but is not", where, quote_name(name),
                               quote_name(index.shards[shard])));
     }
@@ -119,35 +129,55 @@ TensorStore open_shards(const fs::path& folder) {
   std::vector<std::unique_ptr<MappedFile>> files;
   std::vector<const MappedFile*> addresses;
   std::vector<StoredTensor> tensors;
+  std::vector<OtherTensor> others;
   for (const fs::path& path : paths) {
     OpenFile open = open_file(path);
     std::move(open.tensors.begin(), open.tensors.end(), std::back_inserter(tensors));
+    std::move(open.others.begin(), open.others.end(), std::back_inserter(others));
     addresses.push_back(open.file.get());
     files.push_back(std::move(open.file));
   }
-  TensorStore store =
-      with_place(where, [&] { return TensorStore(std::move(files), std::move(tensors), {}); });
+  TensorStore store = with_place(where, [&] {
+    return TensorStore(std::move(files), std::move(tensors), {}, std::move(others));
+  });
   refuse_broken_promises(index, store, addresses, where);
+  return store;
+}
+
+TensorStore open_single(const fs::path& path) {
+  OpenFile open = open_file(path);
+  std::vector<std::unique_ptr<MappedFile>> files;
+  files.push_back(std::move(open.file));
+  return TensorStore(std::move(files), std::move(open.tensors), {}, std::move(open.others));
+}
+
+TensorStore without_others(TensorStore store, const fs::path& where) {
+  if (!store.others().empty()) {
+    const OtherTensor& other = store.others().front();
+    throw Error(fmt::format("{}: tensor {}: dtype {} cannot be read; known: F32, F16, BF16",
+                            where.string(), quote_name(other.name), quote_name(other.dtype)));
+  }
   return store;
 }
 
 }  // namespace
 
-TensorStore open_safetensors_file(const fs::path& path) {
-  OpenFile open = open_file(path);
-  std::vector<std::unique_ptr<MappedFile>> files;
-  files.push_back(std::move(open.file));
-  return TensorStore(std::move(files), std::move(open.tensors), {});
-}
-
-TensorStore open_safetensors_folder(const fs::path& folder) {
+TensorStore open_quantized_folder(const fs::path& folder) {
   std::error_code ignored;
   if (fs::exists(folder / kSingleFile, ignored)) {
     refuse_outside(folder, kSingleFile, folder.string());
-    return open_safetensors_file(folder / kSingleFile);
+    return open_single(folder / kSingleFile);
   }
   if (fs::exists(folder / kIndexFile, ignored)) return open_shards(folder);
   throw Error(fmt::format("{}: holds neither {} nor {}", folder.string(), kSingleFile, kIndexFile));
+}
+
+TensorStore open_safetensors_file(const fs::path& path) {
+  return without_others(open_single(path), path);
+}
+
+TensorStore open_safetensors_folder(const fs::path& folder) {
+  return without_others(open_quantized_folder(folder), folder);
 }
 
 }  // namespace fewbits

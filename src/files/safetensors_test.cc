@@ -69,13 +69,32 @@ TEST(Safetensors, LeavesOutPositionIds) {
             "file truncated?");
 }
 
+TEST(Safetensors, PartsOfQuantizedWeightsAreApart) {
+  const std::string file =
+      safetensors_file(R"({"c":{"dtype":"I32","shape":[2,1],"data_offsets":[0,8]},)"
+                       R"("s":{"dtype":"F16","shape":[2],"data_offsets":[8,12]}})",
+                       12);
+  const ParsedFile parsed = parse(file);
+  ASSERT_EQ(parsed.tensors.size(), 1u);
+  ASSERT_EQ(parsed.others.size(), 1u);
+  EXPECT_EQ(parsed.others[0].name, "c");
+  EXPECT_EQ(parsed.others[0].dtype, "I32");
+  EXPECT_EQ(parsed.others[0].shape, (Shape{2, 1}));
+  EXPECT_EQ(parsed.others[0].part.bytes.size(), 8u);
+  TestFolder folder;
+  write_file(folder / "m", file);
+  EXPECT_EQ(
+      error_of([&] { open_safetensors_file(folder / "m"); }),
+      (folder / "m").string() + ": tensor 'c': dtype 'I32' cannot be read; known: F32, F16, BF16");
+}
+
 TEST(Safetensors, RefusesBadTensors) {
   const auto tensor = [](std::string_view info) {
     return refusal(fmt::format("{{\"t\":{}}}", info), 8);
   };
   EXPECT_EQ(tensor("3"), "m: tensor 't': a JSON object is expected");
-  EXPECT_EQ(tensor(R"({"dtype":"I64","shape":[1],"data_offsets":[0,8]})"),
-            "m: tensor 't': dtype 'I64' cannot be read; known: F32, F16, BF16");
+  EXPECT_EQ(tensor(R"({"dtype":"C64","shape":[1],"data_offsets":[0,8]})"),
+            "m: tensor 't': dtype 'C64' cannot be read; known: F32, F16, BF16");
   EXPECT_EQ(tensor(R"({"dtype":"F32","data_offsets":[0,8]})"),
             "m: tensor 't': 'shape' must be a list of numbers");
   EXPECT_EQ(tensor(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,8]})"),

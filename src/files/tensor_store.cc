@@ -8,15 +8,48 @@
 
 namespace fewbits {
 
+void StoredTensor::drop_pages() const {
+  if (joined != nullptr) return joined->drop_pages();
+  file->drop(view.bytes);
+}
+
+std::span<const std::byte> StoredTensor::row(int64_t index, std::vector<std::byte>& scratch) const {
+  if (joined == nullptr) return view.row(index);
+  scratch.resize(static_cast<size_t>(row_bytes(*view.format, view.columns())));
+  joined->read_row(index, scratch.data());
+  return scratch;
+}
+
 TensorStore::TensorStore(std::vector<std::unique_ptr<MappedFile>> files,
-                         std::vector<StoredTensor> tensors, Metadata metadata)
-    : files_(std::move(files)), tensors_(std::move(tensors)), metadata_(std::move(metadata)) {
+                         std::vector<StoredTensor> tensors, Metadata metadata,
+                         std::vector<OtherTensor> others)
+    : files_(std::move(files)),
+      tensors_(std::move(tensors)),
+      others_(std::move(others)),
+      metadata_(std::move(metadata)) {
+  index();
+}
+
+void TensorStore::index() {
+  index_.clear();
   index_.reserve(tensors_.size());
   for (size_t i = 0; i < tensors_.size(); ++i) {
     if (!index_.emplace(tensors_[i].name, i).second) {
       throw Error(fmt::format("tensor {} is there twice", quote_name(tensors_[i].name)));
     }
   }
+}
+
+void TensorStore::join(const std::unordered_set<std::string>& parts,
+                       std::vector<std::pair<std::string, CodedMatrix>> matrices) {
+  std::erase_if(tensors_, [&](const StoredTensor& tensor) { return parts.contains(tensor.name); });
+  others_.clear();
+  for (auto& [name, matrix] : matrices) {
+    joined_.push_back(std::make_unique<JoinedTensor>(std::move(matrix)));
+    const JoinedTensor& joined = *joined_.back();
+    tensors_.push_back({std::move(name), {&joined.format(), joined.shape(), {}}, nullptr, &joined});
+  }
+  index();
 }
 
 const StoredTensor* TensorStore::find(std::string_view name) const {

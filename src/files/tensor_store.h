@@ -5,9 +5,11 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "files/joined_tensor.h"
 #include "files/metadata.h"
 #include "formats/tensor_view.h"
 
@@ -19,6 +21,22 @@ struct StoredTensor {
   std::string name;
   TensorView view;
   const MappedFile* file = nullptr;
+  /// Where its rows come from if they lie in no file as they are; `view` has no bytes then.
+  const JoinedTensor* joined = nullptr;
+
+  /// Bytes in files.
+  int64_t bytes() const { return joined ? joined->stored_bytes() : std::ssize(view.bytes); }
+  void drop_pages() const;
+  /// A row in the bytes of the format; in `scratch` where it must be put together.
+  std::span<const std::byte> row(int64_t index, std::vector<std::byte>& scratch) const;
+};
+
+/// A tensor of numbers that are no weights by themselves: codes, zero points, scales in 8 bits.
+struct OtherTensor {
+  std::string name;
+  std::string dtype;  ///< in the words of safetensors: "I32", "F8_E4M3"
+  Shape shape;
+  FilePart part;
 };
 
 /// What a header says, as the parsers give it: checked against the bytes, each tensor's `file`
@@ -26,6 +44,7 @@ struct StoredTensor {
 struct ParsedFile {
   std::vector<StoredTensor> tensors;
   Metadata metadata;
+  std::vector<OtherTensor> others = {};
 };
 
 /// Named tensors of one checkpoint, whatever files they lie in, in file order, and GGUF metadata
@@ -37,9 +56,16 @@ class TensorStore {
 
   /// `tensors` refer to `files` by address. Throws Error on a duplicate name.
   TensorStore(std::vector<std::unique_ptr<MappedFile>> files, std::vector<StoredTensor> tensors,
-              Metadata metadata);
+              Metadata metadata, std::vector<OtherTensor> others = {});
+
+  /// Matrices that the store's tensors are parts of take the place of these parts. `parts`: their
+  /// names. No other tensor remains. Throws Error on a duplicate name.
+  void join(const std::unordered_set<std::string>& parts,
+            std::vector<std::pair<std::string, CodedMatrix>> matrices);
 
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  /// Only of a model folder that is still to be joined (layouts/join.h).
+  const std::vector<OtherTensor>& others() const { return others_; }
   const StoredTensor* find(std::string_view name) const;
   const Metadata& metadata() const { return metadata_; }
 
@@ -47,8 +73,12 @@ class TensorStore {
   int64_t file_bytes() const;
 
  private:
+  void index();
+
   std::vector<std::unique_ptr<MappedFile>> files_;
+  std::vector<std::unique_ptr<JoinedTensor>> joined_;
   std::vector<StoredTensor> tensors_;
+  std::vector<OtherTensor> others_;
   std::unordered_map<std::string_view, size_t>
       index_;  // keys lie in tensors_, whose elements never move
   Metadata metadata_;

@@ -37,6 +37,10 @@ class PackedMatrix {
   static PackedMatrix pack(const TensorView& weights, std::span<const int32_t> row_order,
                            PackOptions options, ThreadPool& pool);
 
+  /// The same for rows that nobody else keeps.
+  static PackedMatrix keep(const Format& format, Shape shape, std::vector<std::byte> bytes,
+                           PackOptions options, ThreadPool& pool);
+
   int64_t rows() const;  ///< 0: nothing was packed
   int64_t columns() const;
   const Format& format() const;

@@ -45,6 +45,13 @@ PackedMatrix PackedMatrix::pack(const TensorView& weights, std::span<const int32
   return matrix;
 }
 
+PackedMatrix PackedMatrix::keep(const Format& format, Shape shape, std::vector<std::byte> bytes,
+                                PackOptions options, ThreadPool& pool) {
+  PackedMatrix matrix = pack({&format, std::move(shape), bytes}, {}, options, pool);
+  if (matrix.impl_->packed.size() == 0) matrix.impl_->kept = std::move(bytes);
+  return matrix;
+}
+
 int64_t PackedMatrix::rows() const {
   return impl_ == nullptr ? 0 : impl_->rows();
 }

@@ -11,6 +11,7 @@ namespace fewbits {
 struct PackedMatrix::Impl {
   RowSource source;                ///< its bytes are read only where `packed` is empty
   std::vector<int32_t> row_order;  ///< what source.order points to
+  std::vector<std::byte> kept;     ///< what source.weights borrows, where nobody else keeps it
   GroupLayout layout;
   HugeBuffer packed;  ///< all groups one after the other, or nothing: then they are made when they
                       ///< are used

@@ -23,12 +23,6 @@ void refuse_unsupported(const Architecture& architecture, const Json& config,
     throw Error(fmt::format("{}: '{}: {}' is not supported for {}, only {}", where, key,
                             found->dump(), architecture.name, json));
   }
-  const auto quantization = config.find("quantization_config");
-  if (quantization == config.end() || !quantization->is_object()) return;
-  throw Error(fmt::format(
-      "{}: 'quantization_config' says that the weights are already quantized ({}); start from the "
-      "16-bit model",
-      where, json_string_or(*quantization, "quant_method", "method not named", where)));
 }
 
 int64_t part_of_head(double part, const ModelConfig& config, std::string_view where) {

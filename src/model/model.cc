@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "files/gguf.h"
+#include "files/layouts/join.h"
 #include "files/safetensors.h"
 #include "files/torch_file.h"
 #include "model/weights.h"
@@ -166,7 +167,13 @@ const Architecture& find_architecture(const Source& source, const TensorStore& s
 }
 
 /// Safetensors come first where both are there.
-TensorStore open_weights(const fs::path& folder) {
+TensorStore open_weights(const fs::path& folder, const Json& config, const std::string& where) {
+  const auto quantization = config.is_object() ? config.find("quantization_config") : config.end();
+  if (config.is_object() && quantization != config.end() && quantization->is_object()) {
+    TensorStore store = open_quantized_folder(folder);
+    join_tensors(store, *quantization, where);
+    return store;
+  }
   const bool safetensors = fs::exists(folder / "model.safetensors") ||
                            fs::exists(folder / "model.safetensors.index.json");
   return !safetensors && has_torch_files(folder) ? open_torch_folder(folder)
@@ -177,9 +184,10 @@ Model open_folder(const fs::path& folder) {
   const fs::path config_file =
       needed_file(folder, "config.json", "a model is a Hugging Face folder or a .gguf file");
   std::vector<std::string> warnings;
-  const Json json = text_part(read_json_file(config_file), warnings);
+  const Json whole = read_json_file(config_file);
+  const Json json = text_part(whole, warnings);
   const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
-  TensorStore store = open_weights(folder);
+  TensorStore store = open_weights(folder, whole, config_file.string());
   const Architecture& architecture =
       find_architecture(json, store, false, config_file.string(), warnings);
   ModelConfig config = read_config(architecture, json, config_file.string());
@@ -236,14 +244,14 @@ int64_t Weight::rows() const {
 
 int64_t Weight::stored_bytes() const {
   const size_t tensors = std::max<size_t>(1, parts.size());
-  return static_cast<int64_t>(tensor->view.bytes.size() * tensors);
+  return tensor->bytes() * static_cast<int64_t>(tensors);
 }
 
-std::span<const std::byte> Weight::row_bytes(int64_t row) const {
+std::span<const std::byte> Weight::row_bytes(int64_t row, std::vector<std::byte>& scratch) const {
   const int64_t stored = stored_rows.empty() ? row : stored_rows[static_cast<size_t>(row)];
-  if (parts.empty()) return tensor->view.row(stored);
+  if (parts.empty()) return tensor->row(stored, scratch);
   const int64_t rows_of_part = parts.front()->view.rows();
-  return parts[static_cast<size_t>(stored / rows_of_part)]->view.row(stored % rows_of_part);
+  return parts[static_cast<size_t>(stored / rows_of_part)]->row(stored % rows_of_part, scratch);
 }
 
 void Weight::read_row(int64_t row, float* out) const {
@@ -254,15 +262,16 @@ void Weight::read_row(int64_t row, float* out) const {
       decode(*view.format, view.row(i).data() + row * size, 1, out + i);
     }
   } else {
-    decode(format(), row_bytes(row).data(), columns(), out);
+    std::vector<std::byte> scratch;
+    decode(format(), row_bytes(row, scratch).data(), columns(), out);
   }
   if (added == 0) return;
   for (int64_t i = 0; i < columns(); ++i) out[i] += added;
 }
 
 void Weight::drop_pages() const {
-  if (parts.empty()) return tensor->file->drop(tensor->view.bytes);
-  for (const StoredTensor* part : parts) part->file->drop(part->view.bytes);
+  if (parts.empty()) return tensor->drop_pages();
+  for (const StoredTensor* part : parts) part->drop_pages();
 }
 
 const Weight* Model::find(Role role, int64_t layer) const {

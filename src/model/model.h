@@ -39,8 +39,8 @@ struct Weight {
 
   /// Whether the bytes of a row in `format()` are stored as they are.
   bool has_row_bytes() const { return !transposed && added == 0; }
-  /// REQUIRES: has_row_bytes().
-  std::span<const std::byte> row_bytes(int64_t row) const;
+  /// In `scratch` where the row must be put together. REQUIRES: has_row_bytes().
+  std::span<const std::byte> row_bytes(int64_t row, std::vector<std::byte>& scratch) const;
   /// The values of one of our rows. Out: columns().
   void read_row(int64_t row, float* out) const;
   /// Gives back the pages of the file.

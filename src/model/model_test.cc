@@ -122,7 +122,7 @@ TEST_P(RefusedConfig, InOneClearLine) {
 const BadConfig kBadConfigs[] = {
     {"hidden_act", "\"gelu\"", "'hidden_act: \"gelu\"' is not supported for llama"},
     {"attention_bias", "true", "'attention_bias: true' is not supported"},
-    {"quantization_config", "{\"quant_method\": \"awq\"}", "already quantized (awq)"},
+    {"quantization_config", "{\"quant_method\": \"hqq\"}", "quant_method 'hqq' is unknown"},
     {"num_attention_heads", "7", "no multiple of 7 attention heads"},
     {"num_attention_heads", "0", "number of attention heads is 0"},
     {"num_key_value_heads", "4", "6 attention heads do not share out 4 key/value heads"},

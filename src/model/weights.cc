@@ -185,7 +185,7 @@ class WeightFinder {
     for (int64_t row = 0; unused_rows > 0 && row < weight.rows(); ++row) {
       weight.stored_rows.push_back(static_cast<int32_t>(row + unused_rows));
     }
-    if (weight.transposed && weight.format().block_values != 1) {
+    if (weight.transposed && (weight.format().block_values != 1 || weight.tensor->joined)) {
       fail(fmt::format("tensor '{}' is in {}; a matrix that lies on its side must be in floats",
                        weight.tensor->name, weight.format().name));
     }

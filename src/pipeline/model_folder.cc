@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/text.h"
-#include "files/compressed_tensors.h"
+#include "files/layouts/layout.h"
 #include "pipeline/rounding_error.h"
 #include "pipeline/tensor_outer.h"
 
@@ -41,7 +41,7 @@ std::string module_of(const StoredTensor& tensor) {
 }
 
 /// The one format of all quantized weights.
-const Format& format_of(const QuantizePlan& plan) {
+const Format& format_of(const QuantizePlan& plan, const Layout& layout) {
   const Format* format = nullptr;
   for (const PlannedWeight& planned : plan.weights) {
     if (planned.emulated == nullptr) continue;
@@ -49,7 +49,7 @@ const Format& format_of(const QuantizePlan& plan) {
     if (!weight.parts.empty() || weight.transposed || weight.shape.size() != 2) {
       throw Error(
           fmt::format("{}: experts and matrices that lie on their side cannot be written "
-                      "as compressed-tensors; write a .gguf",
+                      "in this layout; write a .gguf",
                       weight.gguf_name));
     }
     if (format != nullptr && format != planned.emulated) {
@@ -59,9 +59,9 @@ const Format& format_of(const QuantizePlan& plan) {
     format = planned.emulated;
   }
   if (format == nullptr) throw Error("no weight of this model can be written in that format");
-  if (!compressed_tensors_holds(*format)) {
-    throw Error(fmt::format("{}: compressed-tensors has no layout for it; it has for {}",
-                            format->name, join(compressed_tensors_formats())));
+  if (!layout.writes(*format)) {
+    throw Error(fmt::format("{}: {} cannot hold it, but {}", format->name, layout.name,
+                            join(formats_of(layout))));
   }
   return *format;
 }
@@ -134,7 +134,6 @@ class RowRounder {
  public:
   RowRounder(const PlannedWeight& planned, const QuantizeRun& run, ThreadPool& pool)
       : weight_(*planned.weight),
-        view_(weight_.tensor->view),
         format_(*planned.emulated),
         outer_(tensor_outer(format_, weight_, pool)),
         search_(run.search),
@@ -144,7 +143,7 @@ class RowRounder {
   }
 
   std::span<const std::byte> rows(int64_t begin, int64_t count) {
-    const int64_t columns = view_.columns(), stride = row_bytes(format_, columns);
+    const int64_t columns = weight_.columns(), stride = row_bytes(format_, columns);
     const int64_t rows_per_task = std::max<int64_t>(1, kTaskValues / columns);
     band_.resize(static_cast<size_t>(count * stride));
     std::vector<RoundingError> sums(static_cast<size_t>(divide_up(count, rows_per_task)));
@@ -164,9 +163,10 @@ class RowRounder {
 
  private:
   RoundingError round_row(int64_t row, std::byte* out) const {
-    const int64_t columns = view_.columns(), stride = row_bytes(format_, columns);
+    const int64_t columns = weight_.columns(), stride = row_bytes(format_, columns);
     std::vector<float> values(static_cast<size_t>(columns)), stored(values.size());
-    decode(*view_.format, view_.row(row).data(), columns, values.data());
+    std::vector<std::byte> scratch;
+    decode(weight_.format(), weight_.tensor->row(row, scratch).data(), columns, values.data());
     if (rounded_.empty()) {
       encode_rows(format_, values.data(), 1, columns, nullptr, search_, out, &outer_);
     } else {
@@ -182,7 +182,6 @@ class RowRounder {
   }
 
   const Weight& weight_;
-  const TensorView& view_;
   const Format& format_;
   Outer outer_;
   Search search_;
@@ -196,13 +195,16 @@ class RowRounder {
 /// The weights file: what is planned, and the bytes one weight after the other.
 class WeightsFile {
  public:
-  WeightsFile(const Model& model, const QuantizePlan& plan, const fs::path& path)
-      : model_(model), writer_(path, entries(model, plan)) {}
+  WeightsFile(const Model& model, const QuantizePlan& plan, const Layout& layout,
+              const fs::path& path)
+      : model_(model), layout_(layout), writer_(path, entries(model, plan, layout)) {}
 
   void copy(const Weight& weight) {
     for (const StoredTensor* tensor : stored(model_, weight)) {
-      writer_.append(tensor->view.bytes);
-      tensor->file->drop(tensor->view.bytes);
+      std::vector<std::byte> scratch;
+      for (int64_t row = 0; row < tensor->view.rows(); ++row)
+        writer_.append(tensor->row(row, scratch));
+      tensor->drop_pages();
     }
   }
 
@@ -210,14 +212,14 @@ class WeightsFile {
   RoundingError round(const PlannedWeight& planned, const QuantizeRun& run, ThreadPool& pool) {
     const Weight& weight = *planned.weight;
     RowRounder rounder(planned, run, pool);
-    CompressedTensor tensor = compressed(planned);
+    const auto tensor = tensor_of(planned, layout_);
     const int64_t band = std::max<int64_t>(1, kBandValues / weight.columns());
     for (int64_t row = 0; row < weight.rows(); row += band) {
       throw_if_interrupted();
       const int64_t count = std::min(band, weight.rows() - row);
-      writer_.append(tensor.append_rows(rounder.rows(row, count)));
+      writer_.append(tensor->append_rows(rounder.rows(row, count)));
     }
-    writer_.append(tensor.rest());
+    writer_.append(tensor->rest());
     weight.drop_pages();
     return rounder.total();
   }
@@ -226,9 +228,11 @@ class WeightsFile {
   void commit() { writer_.commit(); }
 
  private:
-  static CompressedTensor compressed(const PlannedWeight& planned) {
+  static std::unique_ptr<LayoutTensor> tensor_of(const PlannedWeight& planned,
+                                                 const Layout& layout) {
     const Weight& weight = *planned.weight;
-    return {*planned.emulated, module_of(*weight.tensor), weight.rows(), weight.columns()};
+    return layout.tensor(*planned.emulated, module_of(*weight.tensor), weight.rows(),
+                         weight.columns());
   }
 
   /// Not those that follow from the config.
@@ -238,34 +242,36 @@ class WeightsFile {
     return {weight.tensor};
   }
 
-  static std::vector<SafetensorsEntry> entries(const Model& model, const QuantizePlan& plan) {
+  static std::vector<SafetensorsEntry> entries(const Model& model, const QuantizePlan& plan,
+                                               const Layout& layout) {
     std::vector<SafetensorsEntry> all;
     for (const PlannedWeight& planned : plan.weights) {
       if (planned.emulated) {
-        for (SafetensorsEntry& entry : compressed(planned).entries())
+        for (SafetensorsEntry& entry : tensor_of(planned, layout)->entries())
           all.push_back(std::move(entry));
         continue;
       }
       for (const StoredTensor* tensor : stored(model, *planned.weight)) {
         all.push_back({tensor->name, std::string(tensor->view.format->name), tensor->view.shape,
-                       std::ssize(tensor->view.bytes)});
+                       *tensor_bytes(*tensor->view.format, tensor->view.shape)});
       }
     }
     return all;
   }
 
   const Model& model_;
+  const Layout& layout_;
   SafetensorsWriter writer_;
 };
 
-void write_config(const Model& model, const QuantizePlan& plan, const Format& format,
+void write_config(const Model& model, const QuantizePlan& plan, const Layout& layout,
                   const NewFolder& folder) {
   Json config = read_json_file(model.path / "config.json");
   // Scales are halves: in bfloat16 they would lose three bits.
   for (const char* key : {"torch_dtype", "dtype"}) {
     if (config.contains(key)) config[key] = "float16";
   }
-  config["quantization_config"] = compressed_tensors_config(format, ignored_modules(plan));
+  config["quantization_config"] = layout.config(format_of(plan, layout), ignored_modules(plan));
   folder.write_text("config.json", config.dump(2) + "\n");
 }
 
@@ -298,11 +304,13 @@ void check_folder_output(const fs::path& model, const fs::path& out) {
 }
 
 QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
-                                  const QuantizeRun& run, const fs::path& out, ThreadPool& pool) {
-  check_folder_output(model.path, out);
-  const Format& format = format_of(plan);
-  NewFolder folder(fs::absolute(out).lexically_normal());
-  WeightsFile file(model, plan, folder / "model.safetensors");
+                                  const QuantizeRun& run, const FolderTarget& target,
+                                  ThreadPool& pool) {
+  check_folder_output(model.path, target.path);
+  const Layout& layout = *target.layout;
+  const Format& format = format_of(plan, layout);
+  NewFolder folder(fs::absolute(target.path).lexically_normal());
+  WeightsFile file(model, plan, layout, folder / "model.safetensors");
   QuantizeResult result;
   result.bytes_in = model.store.file_bytes();
   result.bytes_out = file.bytes();
@@ -327,7 +335,7 @@ QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
   result.bits_per_weight =
       8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
   result.relative_error = all.relative();
-  write_config(model, plan, format, folder);
+  write_config(model, plan, layout, folder);
   write_card(model, format, result, folder);
   for (const char* name : kTakenOver) {
     std::error_code error;

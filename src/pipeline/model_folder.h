@@ -2,12 +2,18 @@
 
 #include <filesystem>
 
+#include "files/layouts/layout.h"
 #include "pipeline/quantize.h"
 
-// Writes a quantized model as a Hugging Face folder in the layout of compressed-tensors
-// (files/compressed_tensors.h): config.json with its quantization_config, safetensors, a model
-// card, and the tokenizer, generation config and chat template of the source as they are.
+// Writes a quantized model as a Hugging Face folder in one of the layouts of files/layouts/:
+// config.json with its quantization_config, safetensors, a model card, and the tokenizer,
+// generation config and chat template of the source as they are.
 namespace fewbits {
+
+struct FolderTarget {
+  std::filesystem::path path;
+  const Layout* layout;
+};
 
 /// Throws Error where `out` is there already or `model` is no Hugging Face folder.
 void check_folder_output(const std::filesystem::path& model, const std::filesystem::path& out);
@@ -17,7 +23,7 @@ void check_folder_output(const std::filesystem::path& model, const std::filesyst
 /// Error, before any work, where a weight cannot be written so: experts, matrices that lie on their
 /// side, more than one format, a format without a layout.
 QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
-                                  const QuantizeRun& run, const std::filesystem::path& out,
+                                  const QuantizeRun& run, const FolderTarget& target,
                                   ThreadPool& pool);
 
 }  // namespace fewbits

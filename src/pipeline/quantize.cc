@@ -295,8 +295,9 @@ class TensorEncoder {
   }
 
   void copy_rows(int64_t begin, int64_t rows, std::byte* out) const {
+    std::vector<std::byte> scratch;
     for (int64_t i = 0; i < rows; ++i) {
-      const auto row = weight_.row_bytes(source_row(begin + i));
+      const auto row = weight_.row_bytes(source_row(begin + i), scratch);
       out = std::copy(row.begin(), row.end(), out);
     }
   }

@@ -1,13 +1,14 @@
-"""Model folders in the layout of compressed-tensors hold exactly the values that we round to.
+"""Quantized model folders, in every layout, hold exactly the values that we round to, and are read back as these.
 
-For every format with such a layout the folder is written, each weight is decoded from safetensors by the rules written
-down here in numpy, and the result is compared with what --emulate writes: every value must be the same after rounding
-to F16, in every matrix.
+For every layout and format the folder is written, each weight is decoded from safetensors by the rules written down
+here in numpy, and the result is compared with what --emulate writes: every value must be the same after rounding to
+F16, in every matrix. Then fewbits reads the folder and writes F16: every tensor must have the bytes of --emulate.
 """
 
 import json
 import shutil
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -15,9 +16,16 @@ from gguf import GGUFReader
 
 import common
 
-FORMATS = ["MXFP4", "fp8_e4m3", "fp8_e4m3_channel", "int2_g32", "int3_channel", "int3_g128_asym", "int4_channel",
-           "int4_channel_asym", "int4_g128", "int4_g128_asym", "int4_g32_narrow", "int8_channel", "int8_channel_asym",
-           "int8_g128", "nvfp4_tensor"]
+COMPRESSED = ["MXFP4", "fp8_e4m3", "fp8_e4m3_channel", "int2_g32", "int3_channel", "int3_g128_asym", "int4_channel",
+              "int4_channel_asym", "int4_g128", "int4_g128_asym", "int4_g32_narrow", "int8_channel",
+              "int8_channel_asym", "int8_g128", "nvfp4_tensor"]
+LAYOUTS = {
+    "compressed-tensors": COMPRESSED,
+    "gptq": ["int2_g128", "int3_g128", "int4_channel", "int4_g128", "int4_g32", "int8_g128"],
+    "gptq_v2": ["int2_g64_asym", "int3_g128_asym", "int4_channel_asym", "int4_g128", "int4_g128_asym",
+                "int8_g128_asym"],
+    "awq": ["int4_channel_asym", "int4_g128", "int4_g128_asym", "int4_g64_asym"],
+}
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<u4", "I64": "<i8", "I8": "i1", "U8": "u1", "F8_E4M3": "u1"}
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -53,7 +61,38 @@ def unpack_bits(words, bits, count):
     return (planes.astype(np.int32) << np.arange(bits)).sum(axis=2)
 
 
+def decode_gptq(config, tensors, module):
+    """Codes run down the inputs, zero points along the outputs; version 1 keeps zero points less one."""
+    bits = config["bits"]
+    words, zeros, scales = (tensors[f"{module}.{name}"] for name in ("qweight", "qzeros", "scales"))
+    columns, rows = words.shape[0] * 32 // bits, words.shape[1]
+    codes = unpack_bits(np.ascontiguousarray(words.T), bits, columns)
+    zero = unpack_bits(zeros, bits, rows)
+    if config["checkpoint_format"] == "gptq":
+        zero = (zero + 1) % (1 << bits)
+    group = tensors[f"{module}.g_idx"]
+    assert config["sym"] == (zero == 1 << (bits - 1)).all()
+    assert group[0] == 0 and group[-1] == scales.shape[0] - 1
+    return ((codes - zero.T[:, group]) * scales.astype(np.float32).T[:, group]).astype(np.float32)
+
+
+def decode_awq(config, tensors, module):
+    """Eight outputs in a word, the lowest nibble first: 0, 2, 4, 6, 1, 3, 5, 7."""
+    def nibbles(words):
+        codes = (words[:, :, None] >> (4 * np.arange(8, dtype=np.uint32))) & 15
+        ordered = np.empty_like(codes)
+        ordered[:, :, [0, 2, 4, 6, 1, 3, 5, 7]] = codes
+        return ordered.reshape(words.shape[0], -1).astype(np.int32)
+
+    codes, zeros = nibbles(tensors[f"{module}.qweight"]), nibbles(tensors[f"{module}.qzeros"])
+    scales = tensors[f"{module}.scales"].astype(np.float32)
+    group = np.arange(codes.shape[0]) * scales.shape[0] // codes.shape[0]
+    return ((codes - zeros[group]) * scales[group]).astype(np.float32).T
+
+
 def decode(config, tensors, module):
+    if config["quant_method"] != "compressed-tensors":
+        return {"gptq": decode_gptq, "awq": decode_awq}[config["quant_method"]](config, tensors, module)
     group = config["config_groups"]["group_0"]["weights"]
     bits = group["num_bits"]
     scale = tensors[f"{module}.weight_scale"]
@@ -89,17 +128,22 @@ def interleaved(matrix, heads):
     return matrix.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def check_format(fewbits, source, work, name):
-    folder, emulated = work / f"folder-{name}", work / "emulated.gguf"
+def check_format(fewbits, source, work, layout, name):
+    folder, emulated, back = work / "folder", work / "emulated.gguf", work / "back.gguf"
     shutil.rmtree(folder, ignore_errors=True)
-    common.run([fewbits, "quantize", source, folder, "--to", name])
-    common.run([fewbits, "quantize", source, emulated, "--emulate", name])
+    common.run([fewbits, "quantize", source, folder, "--to", name, "--layout", layout])
+    common.run([fewbits, "quantize", source, emulated, "--emulate", name, "--no-certificate"])
+    common.run([fewbits, "quantize", folder, back, "--to", "F16", "--no-certificate"], stderr=subprocess.DEVNULL)
     config = json.loads((folder / "config.json").read_text())
-    tensors = read_safetensors(folder / "model.safetensors")
-    reader = GGUFReader(emulated)
+    tensors = {}
+    for file in folder.glob("*.safetensors"):
+        tensors.update(read_safetensors(file))
+    read_back = {tensor.name: tensor for tensor in GGUFReader(back).tensors}
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     count = 0
-    for tensor in reader.tensors:
+    for tensor in GGUFReader(emulated).tensors:
+        if tensor.data.tobytes() != read_back[tensor.name].data.tobytes():
+            raise SystemExit(f"{layout} {name}: {tensor.name} is read back as something else")
         parts = tensor.name.split(".")
         if parts[0] != "blk" or parts[2] not in NAMES.values():
             continue
@@ -108,18 +152,19 @@ def check_format(fewbits, source, work, name):
         if parts[2] in heads:
             values = interleaved(values, heads[parts[2]])
         if not (values.astype(np.float16) == tensor.data).all():
-            raise SystemExit(f"{name}: {module} is not what --emulate gives")
+            raise SystemExit(f"{layout} {name}: {module} is not what --emulate gives")
         count += 1
     assert count > 0
-    print(f"{name:<18} {config['quantization_config']['format']:<22} {count} matrices equal", flush=True)
+    print(f"{layout:<20} {name:<18} {count} matrices equal", flush=True)
     shutil.rmtree(folder)
 
 
 def main():
     args = common.arguments(__doc__)
     source = common.reference_model(args.work, wide=True)
-    for name in FORMATS:
-        check_format(args.fewbits, source, args.work, name)
+    for layout, names in LAYOUTS.items():
+        for name in names:
+            check_format(args.fewbits, source, args.work, layout, name)
     return 0
 
 

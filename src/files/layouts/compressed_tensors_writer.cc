@@ -1,5 +1,3 @@
-#include "files/compressed_tensors.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,30 +7,31 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "files/layouts/compressed_tensors.h"
 
 namespace fewbits {
 namespace {
 
-enum class Layout { kNone, kPackedInts, kInt8, kFloat8, kNvfp4, kMxfp4 };
+enum class Kind { kNone, kPackedInts, kInt8, kFloat8, kNvfp4, kMxfp4 };
 
-Layout layout_of(const Format& format) {
+Kind kind_of(const Format& format) {
   const std::string_view name = format.name;
-  if (name == "nvfp4_tensor") return Layout::kNvfp4;
-  if (name == "MXFP4") return Layout::kMxfp4;
-  if (name == "fp8_e4m3" || name == "fp8_e4m3_channel") return Layout::kFloat8;
-  if (!name.starts_with("int") || format.sharing == Sharing::kTensor) return Layout::kNone;
-  return name.starts_with("int8_channel") ? Layout::kInt8 : Layout::kPackedInts;
+  if (name == "nvfp4_tensor") return Kind::kNvfp4;
+  if (name == "MXFP4") return Kind::kMxfp4;
+  if (name == "fp8_e4m3" || name == "fp8_e4m3_channel") return Kind::kFloat8;
+  if (!name.starts_with("int") || format.sharing == Sharing::kTensor) return Kind::kNone;
+  return name.starts_with("int8_channel") ? Kind::kInt8 : Kind::kPackedInts;
 }
 
-const char* name_of(Layout layout) {
-  switch (layout) {
-    case Layout::kInt8:
+const char* name_of(Kind kind) {
+  switch (kind) {
+    case Kind::kInt8:
       return "int-quantized";
-    case Layout::kFloat8:
+    case Kind::kFloat8:
       return "float-quantized";
-    case Layout::kNvfp4:
+    case Kind::kNvfp4:
       return "nvfp4-pack-quantized";
-    case Layout::kMxfp4:
+    case Kind::kMxfp4:
       return "mxfp4-pack-quantized";
     default:
       return "pack-quantized";
@@ -48,10 +47,10 @@ bool has_zeros(const Format& format) {
 }
 
 /// How the inputs of a layer are to be quantized: as the kernels for its weights want them.
-Json inputs_of(Layout layout) {
-  if (layout == Layout::kInt8 || layout == Layout::kFloat8) {
+Json inputs_of(Kind kind) {
+  if (kind == Kind::kInt8 || kind == Kind::kFloat8) {
     return {{"num_bits", 8},
-            {"type", layout == Layout::kInt8 ? "int" : "float"},
+            {"type", kind == Kind::kInt8 ? "int" : "float"},
             {"symmetric", true},
             {"strategy", "token"},
             {"dynamic", true}};
@@ -80,38 +79,29 @@ void append_value(Value value, std::vector<std::byte>& out) {
 }  // namespace
 
 bool compressed_tensors_holds(const Format& format) {
-  return layout_of(format) != Layout::kNone;
-}
-
-std::vector<std::string> compressed_tensors_formats() {
-  std::vector<std::string> names;
-  for (const Format* format : formats()) {
-    if (compressed_tensors_holds(*format)) names.emplace_back(format->name);
-  }
-  return names;
+  return kind_of(format) != Kind::kNone;
 }
 
 Json compressed_tensors_config(const Format& format, const std::vector<std::string>& ignored) {
-  const Layout layout = layout_of(format);
-  const bool floats =
-      layout == Layout::kFloat8 || layout == Layout::kNvfp4 || layout == Layout::kMxfp4;
+  const Kind kind = kind_of(format);
+  const bool floats = kind == Kind::kFloat8 || kind == Kind::kNvfp4 || kind == Kind::kMxfp4;
   const bool grouped = format.sub_block_values > 1 && format.sharing == Sharing::kBlock;
   Json weights = {{"num_bits", bits_of(format)},
                   {"type", floats ? "float" : "int"},
                   {"symmetric", !has_zeros(format)},
                   {"strategy", grouped                              ? "group"
-                               : layout == Layout::kNvfp4           ? "tensor_group"
+                               : kind == Kind::kNvfp4               ? "tensor_group"
                                : format.sharing == Sharing::kTensor ? "tensor"
                                                                     : "channel"},
                   {"dynamic", false}};
-  if (grouped || layout == Layout::kNvfp4) weights["group_size"] = format.sub_block_values;
+  if (grouped || kind == Kind::kNvfp4) weights["group_size"] = format.sub_block_values;
   const Json group = {{"targets", {"Linear"}},
                       {"weights", weights},
-                      {"input_activations", inputs_of(layout)},
+                      {"input_activations", inputs_of(kind)},
                       {"output_activations", nullptr},
-                      {"format", name_of(layout)}};
+                      {"format", name_of(kind)}};
   return {{"quant_method", "compressed-tensors"},
-          {"format", name_of(layout)},
+          {"format", name_of(kind)},
           {"quantization_status", "compressed"},
           {"config_groups", {{"group_0", group}}},
           {"ignore", ignored},
@@ -125,40 +115,40 @@ CompressedTensor::CompressedTensor(const Format& format, std::string module, int
 }
 
 int64_t CompressedTensor::scales_of_row() const {
-  const bool own = format_.sharing == Sharing::kBlock || layout_of(format_) == Layout::kNvfp4;
+  const bool own = format_.sharing == Sharing::kBlock || kind_of(format_) == Kind::kNvfp4;
   return own ? columns_ / format_.sub_block_values : 1;
 }
 
 int64_t CompressedTensor::codes_bytes() const {
   const int64_t bytes = divide_up(columns_ * bits_of(format_), int64_t{8});
-  return layout_of(format_) == Layout::kPackedInts ? round_up(bytes, int64_t{4}) : bytes;
+  return kind_of(format_) == Kind::kPackedInts ? round_up(bytes, int64_t{4}) : bytes;
 }
 
 std::vector<SafetensorsEntry> CompressedTensor::entries() const {
-  const Layout layout = layout_of(format_);
+  const Kind kind = kind_of(format_);
   const int64_t groups = scales_of_row(), width = codes_bytes();
   const auto entry = [&](const char* suffix, const char* dtype, Shape shape, int64_t size) {
     int64_t bytes = size;
     for (const int64_t extent : shape) bytes *= extent;
     return SafetensorsEntry{module_ + suffix, dtype, std::move(shape), bytes};
   };
-  switch (layout) {
-    case Layout::kInt8: {
+  switch (kind) {
+    case Kind::kInt8: {
       std::vector<SafetensorsEntry> all = {entry(".weight", "I8", {rows_, columns_}, 1),
                                            entry(".weight_scale", "F32", {rows_, 1}, 4)};
       if (has_zeros(format_)) all.push_back(entry(".weight_zero_point", "I8", {rows_, 1}, 1));
       return all;
     }
-    case Layout::kFloat8: {
+    case Kind::kFloat8: {
       const bool tensor = format_.sharing == Sharing::kTensor;
       return {entry(".weight", "F8_E4M3", {rows_, columns_}, 1),
               entry(".weight_scale", "F32", tensor ? Shape{1} : Shape{rows_, 1}, 4)};
     }
-    case Layout::kNvfp4:
+    case Kind::kNvfp4:
       return {entry(".weight_packed", "U8", {rows_, width}, 1),
               entry(".weight_scale", "F8_E4M3", {rows_, groups}, 1),
               entry(".weight_global_scale", "F32", {1}, 4)};
-    case Layout::kMxfp4:
+    case Kind::kMxfp4:
       return {entry(".weight_packed", "U8", {rows_, width}, 1),
               entry(".weight_scale", "U8", {rows_, groups}, 1)};
     default: {
@@ -184,7 +174,7 @@ std::span<const std::byte> CompressedTensor::append_rows(std::span<const std::by
 }
 
 void CompressedTensor::append_row(const std::byte* row, std::byte* out) {
-  const Layout layout = layout_of(format_);
+  const Kind kind = kind_of(format_);
   BlockParameters parameters;
   if (format_.outer_bytes >= 4) std::memcpy(&parameters.outer.scale, row, 4);
   if (format_.outer_bytes >= 8) std::memcpy(&parameters.outer.zero, row + 4, 4);
@@ -193,20 +183,20 @@ void CompressedTensor::append_row(const std::byte* row, std::byte* out) {
   std::vector<uint8_t> codes(static_cast<size_t>(columns_));
   for (int64_t i = 0; i < columns_; i += format_.block_values, row += format_.block_bytes) {
     format_.unpack(row, parameters, codes.data() + i);
-    if (format_.sharing == Sharing::kBlock || layout == Layout::kNvfp4) keep_parameters(parameters);
+    if (format_.sharing == Sharing::kBlock || kind == Kind::kNvfp4) keep_parameters(parameters);
   }
   if (format_.sharing == Sharing::kRow) keep_parameters(parameters);
-  if (layout == Layout::kInt8) {
+  if (kind == Kind::kInt8) {
     for (uint8_t& code : codes) code ^= 0x80;  // from what is added to the lowest level to int8
   }
   pack_dense(codes.data(), columns_, bits_of(format_), out);
 }
 
 void CompressedTensor::keep_parameters(const BlockParameters& parameters) {
-  switch (layout_of(format_)) {
-    case Layout::kNvfp4:
+  switch (kind_of(format_)) {
+    case Kind::kNvfp4:
       return append_value(parameters.sub_scale[0], scales_);
-    case Layout::kMxfp4:
+    case Kind::kMxfp4:
       return append_value(static_cast<uint8_t>(parameters.scale), scales_);
     default:
       break;
@@ -220,18 +210,17 @@ void CompressedTensor::keep_parameters(const BlockParameters& parameters) {
   }
 }
 
-std::vector<std::byte> CompressedTensor::rest() const {
-  const Layout layout = layout_of(format_);
+std::vector<std::byte> CompressedTensor::rest() {
+  const Kind kind = kind_of(format_);
   std::vector<std::byte> out = scales_;
-  if (layout == Layout::kNvfp4) append_value(1 / outer_scale_, out);  // a power of two: exact
-  if (layout == Layout::kFloat8 && format_.sharing == Sharing::kTensor)
-    append_value(outer_scale_, out);
-  if (layout == Layout::kPackedInts) {
+  if (kind == Kind::kNvfp4) append_value(1 / outer_scale_, out);  // a power of two: exact
+  if (kind == Kind::kFloat8 && format_.sharing == Sharing::kTensor) append_value(outer_scale_, out);
+  if (kind == Kind::kPackedInts) {
     append_value(rows_, out);
     append_value(columns_, out);
   }
   if (!has_zeros(format_)) return out;
-  if (layout == Layout::kInt8) {
+  if (kind == Kind::kInt8) {
     for (const uint8_t zero : zeros_) append_value(static_cast<uint8_t>(zero ^ 0x80), out);
     return out;
   }

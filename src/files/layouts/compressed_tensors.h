@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "files/safetensors_writer.h"
+#include "files/layouts/layout.h"
 #include "formats/format.h"
 
 // The layouts of the Python package compressed-tensors, which vLLM, SGLang and transformers load. A
@@ -28,27 +28,18 @@ namespace fewbits {
 /// Whether there is a layout for weights in `format`.
 bool compressed_tensors_holds(const Format& format);
 
-/// The names of all formats that have one.
-std::vector<std::string> compressed_tensors_formats();
-
 /// "quantization_config" of a model whose linear layers are in `format` but for the modules to
 /// ignore.
 Json compressed_tensors_config(const Format& format, const std::vector<std::string>& ignored);
 
-/// One weight on its way into a file: rows come as the format stores them, in order.
-class CompressedTensor {
+/// Rows are written as they come, scales and zero points behind them.
+class CompressedTensor : public LayoutTensor {
  public:
-  /// `module`: the layer's name, without ".weight".
   CompressedTensor(const Format& format, std::string module, int64_t rows, int64_t columns);
 
-  /// What it becomes, in the order in which its bytes are written.
-  std::vector<SafetensorsEntry> entries() const;
-
-  /// The bytes of the first entry that belong to more rows. Valid until the next call.
-  std::span<const std::byte> append_rows(std::span<const std::byte> bytes);
-
-  /// The bytes of all other entries. REQUIRES: every row has been appended.
-  std::vector<std::byte> rest() const;
+  std::vector<SafetensorsEntry> entries() const override;
+  std::span<const std::byte> append_rows(std::span<const std::byte> bytes) override;
+  std::vector<std::byte> rest() override;
 
  private:
   void append_row(const std::byte* row, std::byte* out);

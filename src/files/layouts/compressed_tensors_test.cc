@@ -1,4 +1,4 @@
-#include "files/compressed_tensors.h"
+#include "files/layouts/compressed_tensors.h"
 
 #include <gtest/gtest.h>
 
@@ -43,7 +43,7 @@ Packed pack(const char* name, int64_t rows, int64_t columns) {
 }
 
 TEST(CompressedTensors, EveryFormatFillsItsEntries) {
-  for (const std::string& name : compressed_tensors_formats()) {
+  for (const std::string& name : formats_of(layout_named("compressed-tensors"))) {
     SCOPED_TRACE(name);
     const Packed packed = pack(name.c_str(), 6, 256);
     int64_t rest = 0;

@@ -1,0 +1,60 @@
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "files/errors.h"
+#include "files/layouts/layout.h"
+
+namespace fewbits {
+
+extern const Layout kAwq;
+extern const Layout kCompressedTensors;
+extern const Layout kFp8;
+extern const Layout kGptq;
+extern const Layout kGptqV2;
+
+namespace {
+
+constexpr const Layout* kLayouts[] = {&kAwq, &kCompressedTensors, &kFp8, &kGptq, &kGptqV2};
+
+}  // namespace
+
+std::span<const Layout* const> layouts() {
+  return kLayouts;
+}
+
+std::vector<std::string> written_layouts() {
+  std::vector<std::string> names;
+  for (const Layout* layout : layouts()) {
+    if (layout->holds != nullptr) names.emplace_back(layout->name);
+  }
+  return names;
+}
+
+std::vector<std::string> formats_of(const Layout& layout) {
+  std::vector<std::string> names;
+  for (const Format* format : formats()) {
+    if (layout.writes(*format)) names.emplace_back(format->name);
+  }
+  return names;
+}
+
+const Layout& layout_named(std::string_view name) {
+  for (const Layout* layout : layouts()) {
+    if (layout->name == name && layout->holds != nullptr) return *layout;
+  }
+  throw Error(fmt::format("layout '{}' is unknown; known: {}", name, join(written_layouts())));
+}
+
+const Layout& layout_of(const Json& quantization_config, std::string_view where) {
+  const std::string method = json_string(quantization_config, "quant_method", where);
+  std::vector<std::string> known;
+  for (const Layout* layout : layouts()) {
+    if (layout->method == method) return *layout;
+    if (known.empty() || known.back() != layout->method) known.emplace_back(layout->method);
+  }
+  throw Error(fmt::format("{}: quant_method {} is unknown; known: {}", where, quote_name(method),
+                          join(known)));
+}
+
+}  // namespace fewbits

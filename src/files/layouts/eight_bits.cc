@@ -1,0 +1,111 @@
+#include "files/layouts/eight_bits.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "files/layouts/layout.h"
+#include "formats/small_floats.h"
+
+namespace fewbits {
+
+extern const Layout kFp8;
+
+namespace {
+
+struct Tile {
+  int64_t rows, columns;
+};
+
+std::optional<Tile> tile_in(const Json& holder, const char* key) {
+  const auto sizes = holder.is_object() ? holder.find(key) : holder.end();
+  if (!holder.is_object() || sizes == holder.end() || !sizes->is_array() || sizes->size() != 2)
+    return {};
+  if (!(*sizes)[0].is_number_integer() || !(*sizes)[1].is_number_integer()) return {};
+  const Tile tile{(*sizes)[0].get<int64_t>(), (*sizes)[1].get<int64_t>()};
+  if (tile.rows < 1 || tile.columns < 1) return {};
+  return tile;
+}
+
+/// weight_block_size (of DeepSeek's models), or block_structure of compressed-tensors; 128 x 128
+/// where the config is silent.
+Tile tile_of(const Json& config) {
+  constexpr Tile kUsual{128, 128};
+  if (const auto tile = tile_in(config, "weight_block_size")) return *tile;
+  const auto groups = config.find("config_groups");
+  if (groups == config.end() || !groups->is_object()) return kUsual;
+  for (const Json& group : *groups) {
+    const auto weights = group.is_object() ? group.find("weights") : group.end();
+    if (!group.is_object() || weights == group.end()) continue;
+    if (const auto tile = tile_in(*weights, "block_structure")) return *tile;
+  }
+  return kUsual;
+}
+
+constexpr int64_t parts_of(int64_t size, int64_t part) {
+  return (size - 1) / part + 1;
+}
+
+/// DeepSeek's models: scales of tiles, which multiply although their name says otherwise.
+CodedMatrix join_tiles(Parts& parts, const std::string& module) {
+  const Part& codes = parts.need(module + ".weight", {"F8_E4M3"});
+  return join_float8(parts, codes,
+                     parts.need(module + ".weight_scale_inv", {"F32", "BF16", "F16", "F8_E8M0"}));
+}
+
+CodedMatrix join_scaled(Parts& parts, const std::string& module) {
+  const Part& codes = parts.need(module + ".weight", {"F8_E4M3"});
+  return join_float8(parts, codes, parts.need(module + ".weight_scale", {"F32", "BF16", "F16"}));
+}
+
+constexpr LayoutReader kReaders[] = {{".weight_scale_inv", join_tiles},
+                                     {".weight_scale", join_scaled}};
+constexpr std::string_view kIgnored[] = {".input_scale", ".activation_scale", ".k_scale",
+                                         ".v_scale"};
+
+}  // namespace
+
+CodedMatrix matrix_of_bytes(const Parts& parts, const Part& codes, uint8_t flipped) {
+  if (codes.shape.size() != 2 || codes.values() == 0) parts.fail(codes, "must be a matrix");
+  CodedMatrix matrix{.rows = codes.rows(), .columns = codes.columns()};
+  matrix.read_codes = [bytes = codes.bytes(), columns = matrix.columns, flipped](int64_t row,
+                                                                                 CodedRow& out) {
+    out.codes.assign(bytes + row * columns, bytes + (row + 1) * columns);
+    for (uint8_t& code : out.codes) code ^= flipped;
+  };
+  return matrix;
+}
+
+CodedMatrix join_float8(Parts& parts, const Part& codes, const Part& scale) {
+  CodedMatrix matrix = matrix_of_bytes(parts, codes, 0);
+  matrix.levels = small_floats::E4M3::kLevels;
+  matrix.parts = {codes.place, scale.place};
+  Tile tile = tile_of(parts.config());
+  if (scale.values() == 1) {
+    tile = {matrix.rows, matrix.columns};
+    matrix.format = "fp8_e4m3";
+  } else if (scale.rows() == matrix.rows && scale.columns() == 1) {
+    tile = {1, matrix.columns};
+    matrix.format = "fp8_e4m3_channel";
+  }
+  const int64_t bands = parts_of(matrix.rows, tile.rows);
+  const int64_t groups = parts_of(matrix.columns, tile.columns);
+  if (scale.values() != bands * groups || scale.columns() != groups) {
+    parts.fail(scale,
+               fmt::format("its {} x {} scales do not fit {} x {} weights in tiles of {} x {}",
+                           scale.rows(), scale.columns(), matrix.rows, matrix.columns, tile.rows,
+                           tile.columns));
+  }
+  matrix.group_values = std::min(tile.columns, matrix.columns);
+  matrix.read_grids = [read = float_reader(parts, scale), bytes = scale.bytes(), groups, tile](
+                          int64_t row, CodedRow& out) {
+    out.scales.resize(static_cast<size_t>(groups));
+    for (int64_t g = 0; g < groups; ++g)
+      out.scales[static_cast<size_t>(g)] = read(bytes, row / tile.rows * groups + g);
+  };
+  return matrix;
+}
+
+constinit const Layout kFp8 = {
+    .name = "fp8", .method = "fp8", .readers = kReaders, .ignored = kIgnored};
+
+}  // namespace fewbits

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "files/layouts/parts.h"
+
+// Codes of a byte each, as several layouts have them.
+namespace fewbits {
+
+/// A matrix whose codes are the bytes of `codes`, each with the bits of `flipped` the other way
+/// round. Throws Error where it is no matrix.
+CodedMatrix matrix_of_bytes(const Parts& parts, const Part& codes, uint8_t flipped);
+
+/// E4M3 with one scale for the tensor, a row, a group, or a tile whose sizes the config has.
+CodedMatrix join_float8(Parts& parts, const Part& codes, const Part& scale);
+
+}  // namespace fewbits

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "files/layouts/parts.h"
+#include "files/safetensors_writer.h"
+
+// The layouts of quantized model folders. One file each here, one line each in all.cc.
+namespace fewbits {
+
+/// Joins the tensors of the module ("model.layers.0.mlp.up_proj") to which the one whose name ends
+/// with `mark` belongs.
+struct LayoutReader {
+  std::string_view mark;
+  CodedMatrix (*join)(Parts& parts, const std::string& module);
+};
+
+/// One weight on its way into a file: rows come as their format stores them, in order.
+class LayoutTensor {
+ public:
+  virtual ~LayoutTensor() = default;
+
+  /// What it becomes, in the order in which its bytes are written.
+  virtual std::vector<SafetensorsEntry> entries() const = 0;
+  /// The bytes that can be written now that there are more rows. Valid until the next call.
+  virtual std::span<const std::byte> append_rows(std::span<const std::byte> bytes) = 0;
+  /// All other bytes. REQUIRES: every row has been appended.
+  virtual std::vector<std::byte> rest() = 0;
+};
+
+struct Layout {
+  std::string_view name;    ///< as users type it
+  std::string_view method;  ///< "quant_method" of config.json's quantization_config
+  std::span<const LayoutReader> readers;
+  /// Ends of the names of tensors that no weight needs: scales of activations, and the like.
+  std::span<const std::string_view> ignored = {};
+
+  // To write; null where the layout is only read.
+  bool (*holds)(const Format& format) = nullptr;
+  /// "quantization_config" of a model whose linear layers are in `format` but for the modules to
+  /// ignore.
+  Json (*config)(const Format& format, const std::vector<std::string>& ignored) = nullptr;
+  /// `module`: the layer's name, without ".weight". Throws Error where the layout has no place for
+  /// such sizes. REQUIRES: holds(format), columns are whole blocks.
+  std::unique_ptr<LayoutTensor> (*tensor)(const Format& format, std::string module, int64_t rows,
+                                          int64_t columns) = nullptr;
+
+  bool writes(const Format& format) const { return holds != nullptr && holds(format); }
+};
+
+/// Sorted by name.
+std::span<const Layout* const> layouts();
+
+/// By name. Throws Error that lists those that can be written.
+const Layout& layout_named(std::string_view name);
+
+/// The names of all layouts that can be written, and of the formats that one of them holds.
+std::vector<std::string> written_layouts();
+std::vector<std::string> formats_of(const Layout& layout);
+
+/// By "quant_method". Throws Error that lists the known.
+const Layout& layout_of(const Json& quantization_config, std::string_view where);
+
+}  // namespace fewbits
