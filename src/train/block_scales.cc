@@ -61,7 +61,8 @@ BlockScales::Factors BlockScales::factors(int64_t row, int64_t block) const {
 /// What the minima add to the values of each sub-block of a stored row.
 void BlockScales::read_offsets(int64_t row, std::vector<float>& offsets) const {
   const Format& format = weight_.format();
-  const auto stored = weight_.row_bytes(row);
+  std::vector<std::byte> scratch;
+  const auto stored = weight_.row_bytes(row, scratch);
   std::array<uint8_t, kMaxBlockValues> codes;
   std::array<Grid, kMaxSubBlocks> grids;
   offsets.clear();
@@ -138,12 +139,12 @@ void BlockScales::scale_row(int64_t row, std::byte* bytes) const {
 }
 
 std::vector<std::byte> BlockScales::bytes() const {
-  std::vector<std::byte> bytes;
+  std::vector<std::byte> bytes, scratch;
   bytes.reserve(
       static_cast<size_t>(weight_.rows() * row_bytes(weight_.format(), weight_.columns())));
   for (int64_t i = 0; i < weight_.rows(); ++i) {
     const int64_t row = weight_.gguf_rows.empty() ? i : weight_.gguf_rows[static_cast<size_t>(i)];
-    const auto stored = weight_.row_bytes(row);
+    const auto stored = weight_.row_bytes(row, scratch);
     const size_t begin = bytes.size();
     bytes.insert(bytes.end(), stored.begin(), stored.end());
     scale_row(row, bytes.data() + begin);
