@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/kv_arguments.h"
 #include "evaluate/speed.h"
 #include "kernels/kernel_table.h"
 
@@ -15,6 +16,7 @@ namespace {
 struct BenchArguments {
   std::string model;
   SpeedOptions options;
+  KvArguments kv;
   int threads = 0;
   bool json = false;
 };
@@ -52,7 +54,8 @@ std::string to_text(const Speed& speed, int threads) {
   return text;
 }
 
-void bench(const BenchArguments& arguments) {
+void bench(BenchArguments& arguments) {
+  arguments.options.kv = arguments.kv.options();
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
   ThreadPool pool(arguments.threads);
@@ -89,6 +92,7 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
+  declare(arguments->kv, *verb);
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
   verb->callback([arguments] { bench(*arguments); });
 }

@@ -25,7 +25,7 @@ class Conversation {
       : model_(model),
         options_(arguments.options),
         engine_(model, pool),
-        cache_(model.config, context_for(model.config, arguments)) {
+        cache_(model.config, context_for(model.config, arguments), arguments.kv.options()) {
     if (!system.empty()) turns_.push_back({{"role", "system"}, {"content", system}});
   }
 

@@ -8,6 +8,7 @@
 #include "base/mapped_file.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/kv_arguments.h"
 #include "evaluate/evaluate.h"
 #include "evaluate/sentence_pairs.h"
 
@@ -22,6 +23,7 @@ struct EvalArguments {
   int threads = 0;
   bool json = false;
   bool float_math = false;
+  KvArguments kv;
   std::optional<double> most_divergence;
   PerplexityOptions options;
 };
@@ -109,6 +111,7 @@ class Evaluator {
             .reference = reference_ ? &*reference_ : nullptr,
             .pool = &pool_,
             .engine = {.pack = {.float_math = arguments_.float_math}},
+            .kv = arguments_.kv.options(),
             .progress = [&](int64_t done, int64_t total) { progress.update(done, total); }};
   }
 
@@ -194,6 +197,7 @@ void add_eval(CLI::App& app) {
                  "Compute in float: shows what integer kernels add");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
+  declare(arguments->kv, *verb);
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
   verb->callback([arguments] { eval(*arguments); });
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/kv_arguments.h"
 #include "engine/generate.h"
 
 namespace fewbits::cli {
@@ -14,6 +15,7 @@ struct GenerationArguments {
   GenerateOptions options;
   int64_t context = 0;  ///< 0: the model's, at most kDefaultContext
   int threads = 0;
+  KvArguments kv;
   bool json = false;
 };
 

@@ -40,7 +40,7 @@ void run(RunArguments& arguments) {
   const std::vector<Token> prompt = prompt_tokens(model, arguments);
   ThreadPool pool(generation.threads);
   Engine engine(model, pool, {.pack = {.repack = arguments.repack}});
-  KvCache cache(model.config, context_for(model.config, generation));
+  KvCache cache(model.config, context_for(model.config, generation), generation.kv.options());
   if (!generation.json) {
     if (!arguments.chat) print(arguments.prompt);
     generation.options.on_text = [](std::string_view text) { print(text); };

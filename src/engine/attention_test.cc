@@ -45,7 +45,8 @@ struct Scene {
     ThreadPool pool(threads);
     Attention attention(config(), threads);
     std::vector<float> out(queries.size());
-    attention.run({queries.data(), tokens, window, out.data()}, cache.layer(0), pool);
+    const LayerCache layer = cache.layer(0);
+    attention.run({queries.data(), tokens, window, out.data()}, {&layer, 1}, pool);
     return out;
   }
 

@@ -413,8 +413,9 @@ std::span<const float> Engine::forward(std::span<const Token> tokens, KvCache& c
   if (count > 0) check_position(cache.length() + count - 1, config());
   check(std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < config().vocabulary; }));
   impl_->finals.resize(static_cast<size_t>(rows * hidden));
-  for (int64_t begin = 0; begin < count; begin += impl_->batch) {
-    const int64_t size = std::min(impl_->batch, count - begin);
+  const int64_t most = std::min(impl_->batch, cache.most_pass());
+  for (int64_t begin = 0; begin < count; begin += most) {
+    const int64_t size = std::min(most, count - begin);
     impl_->pass(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)), cache);
     const int64_t first_wanted = std::max(begin, count - rows);
     if (first_wanted >= begin + size) continue;

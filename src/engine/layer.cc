@@ -52,7 +52,7 @@ class LayerPass {
                             .tokens = tokens_,
                             .window = weights_.window,
                             .out = buffers_.mixed.data()},
-                           cache_, context_.pool);
+                           {&cache_, 1}, context_.pool);
     close_value_gaps();
     const int64_t mixed = config_.heads * config_.value_size();
     if (!feed(Role::kAttentionOutput, buffers_.mixed.data(), mixed)) return false;

@@ -25,8 +25,8 @@ int64_t checked_capacity(const Model& model, int64_t capacity) {
 }  // namespace
 
 EngineScorer::EngineScorer(const Model& model, ThreadPool& pool, int64_t capacity,
-                           EngineOptions options)
-    : engine_(model, pool, options), cache_(model.config, checked_capacity(model, capacity)) {}
+                           EngineOptions options, const KvOptions& kv)
+    : engine_(model, pool, options), cache_(model.config, checked_capacity(model, capacity), kv) {}
 
 int64_t EngineScorer::vocabulary() const {
   return engine_.config().vocabulary;

@@ -10,7 +10,8 @@ class EngineScorer : public Scorer {
  public:
   /// Loads the weights, and a cache of `capacity` tokens. Throws Error where the model was trained
   /// for fewer.
-  EngineScorer(const Model& model, ThreadPool& pool, int64_t capacity, EngineOptions options = {});
+  EngineScorer(const Model& model, ThreadPool& pool, int64_t capacity, EngineOptions options = {},
+               const KvOptions& kv = {});
 
   int64_t vocabulary() const override;
   int64_t capacity() const override { return cache_.capacity(); }

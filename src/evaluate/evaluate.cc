@@ -33,11 +33,11 @@ void check_text(std::string_view text) {
 }
 
 std::vector<ItemScore> ask(const Model& model, const Task& task, const Evaluation& evaluation,
-                           const Progress& progress) {
+                           const KvOptions& kv, const Progress& progress) {
   const std::vector<EncodedItem> items =
       encode_items(task, [&](std::string_view text) { return text_tokens(model.tokenizer, text); });
   const int64_t capacity = std::min(longest_sequence(items), model.config.context);
-  EngineScorer scorer(model, *evaluation.pool, capacity, evaluation.engine);
+  EngineScorer scorer(model, *evaluation.pool, capacity, evaluation.engine, kv);
   return score_items(scorer, items, *evaluation.pool, progress);
 }
 
@@ -61,7 +61,7 @@ PerplexityResult evaluate_text(const Evaluation& evaluation, std::string_view te
   options.bos = model.tokenizer.adds_bos() ? model.tokenizer.bos() : std::nullopt;
   if (evaluation.progress) options.progress = evaluation.progress;
 
-  EngineScorer scorer(model, *evaluation.pool, plan.context, evaluation.engine);
+  EngineScorer scorer(model, *evaluation.pool, plan.context, evaluation.engine, evaluation.kv);
   std::optional<EngineScorer> reference;
   if (evaluation.reference != nullptr) {
     reference.emplace(*evaluation.reference, *evaluation.pool, plan.context, evaluation.engine);
@@ -78,9 +78,11 @@ TaskResult evaluate_task(const Evaluation& evaluation, const Task& task) {
       evaluation.progress(offset * total + done, models * total);
     };
   };
-  const std::vector<ItemScore> scores = ask(*evaluation.model, task, evaluation, progress_from(0));
+  const std::vector<ItemScore> scores =
+      ask(*evaluation.model, task, evaluation, evaluation.kv, progress_from(0));
   std::vector<ItemScore> reference;
-  if (models == 2) reference = ask(*evaluation.reference, task, evaluation, progress_from(1));
+  if (models == 2)
+    reference = ask(*evaluation.reference, task, evaluation, KvOptions{}, progress_from(1));
   return summarize_task(task, scores, reference);
 }
 

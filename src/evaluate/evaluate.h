@@ -27,6 +27,7 @@ struct Evaluation {
   const Model* reference = nullptr;  ///< null: none
   ThreadPool* pool = nullptr;
   EngineOptions engine = {};
+  KvOptions kv = {};  ///< of the model; the reference's cache is f16
   Progress progress = {};
 };
 

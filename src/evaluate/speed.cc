@@ -17,8 +17,6 @@
 namespace fewbits {
 namespace {
 
-constexpr uint16_t kSomeHalf = 0x2E66;  // 0.1: what a made-up context is filled with
-
 // Encoded to measure the encoders: enough rows for every thread, small enough to make in no time.
 constexpr int64_t kEncodedRows = 512, kEncodedColumns = 2048, kRowsPerTask = 8;
 constexpr std::string_view kEncodedFormats[] = {"Q8_0", "Q4_0", "Q4_K", "Q6_K", "IQ4_XS"};
@@ -117,7 +115,7 @@ class SpeedTests {
     const std::string test = fmt::format("prefill {}", count);
     begin(test);
     const auto tokens = some_tokens(count);
-    KvCache cache(config_, count);
+    KvCache cache(config_, count, options_.kv);
     const double seconds = best_seconds(options_.repeats, 0, [&] {
       throw_if_interrupted();
       cache.truncate(0);
@@ -141,33 +139,18 @@ class SpeedTests {
     const std::string test = depth == 0 ? "decode" : fmt::format("decode at {}", depth);
     begin(test);
     const auto tokens = some_tokens(options_.tokens);
-    KvCache cache(config_, depth + options_.tokens);
-    fill(cache, depth);
+    KvCache cache(config_, depth + options_.tokens, options_.kv);
+    cache.fill(depth);
     const double seconds = best_seconds(options_.repeats, 0, [&] {
       throw_if_interrupted();
       cache.truncate(depth);
       for (const Token token : tokens) next_token_logits({&token, 1}, cache);
     });
     const auto n = static_cast<double>(options_.tokens);
-    const auto position_bytes = static_cast<double>(cache.position_bytes());
-    const double positions = static_cast<double>(depth) + (n + 1) / 2;
-    const double bytes =
-        n * (static_cast<double>(engine_.weight_bytes()) + positions * position_bytes);
+    const double bytes = n * static_cast<double>(engine_.weight_bytes() +
+                                                 cache.bytes_read(depth + options_.tokens / 2));
     add({test, format_, n / seconds, bytes / seconds},
         [rate = bytes / seconds](const MachineLimits& limits) { return rate / limits.read_bytes; });
-  }
-
-  /// Positions [0, depth) as if they had been computed: what the values are makes no difference.
-  void fill(KvCache& cache, int64_t depth) const {
-    for (int64_t layer = 0; layer < config_.layers; ++layer) {
-      const LayerCache part = cache.layer(layer);
-      for (int64_t head = 0; head < config_.kv_heads; ++head) {
-        std::fill_n(part.key(head, 0), round_up(depth, kKeysPerGroup) * config_.head_dim,
-                    kSomeHalf);
-        std::fill_n(part.value(head, 0), depth * config_.head_dim, kSomeHalf);
-      }
-    }
-    cache.append(some_tokens(depth));
   }
 
   void encode(const Format& format) {

@@ -84,10 +84,20 @@ void expect_equal(const KernelTable& table, const Inputs& in) {
   const Guarded<uint16_t> key(grouped(in.key, in.head_dim)), value(in.value);
   const Guarded<int64_t> visible(in.visible);
   Guarded<float> out(in.queries * in.head_dim);
-  Guarded<float> scratch(attention_scratch_floats(in.queries, in.head_dim));
-  std::fill_n(scratch.data(), attention_scratch_floats(in.queries, in.head_dim), NAN);
-  table.attend({query.data(), key.data(), value.data(), visible.data(), in.queries, in.head_dim,
-                out.data(), scratch.data(), in.window, in.cap});
+  const int64_t floats = attention_scratch_floats(in.queries, in.head_dim, in.head_dim);
+  Guarded<float> scratch(floats);
+  std::fill_n(scratch.data(), floats, NAN);
+  table.attend({.queries = query.data(),
+                .query_stride = in.head_dim,
+                .recent = {key.data(), value.data()},
+                .visible = visible.data(),
+                .query_count = in.queries,
+                .head_dim = in.head_dim,
+                .value_dim = in.head_dim,
+                .out = out.data(),
+                .scratch = scratch.data(),
+                .window = in.window,
+                .cap = in.cap});
   for (int64_t i = 0; i < in.queries; ++i) {
     const auto want = expected(in, i);
     for (int64_t d = 0; d < in.head_dim; ++d) {
@@ -129,7 +139,7 @@ TEST_P(Attention, PartsOfTheKeysTellHowToJoinThem) {
   const Inputs in = make_inputs(3, 3 * kKeysPerPart / 2, 64);
   const auto keys = grouped(in.key, in.head_dim);
   std::vector<float> scratch(
-      static_cast<size_t>(attention_scratch_floats(in.queries, in.head_dim)));
+      static_cast<size_t>(attention_scratch_floats(in.queries, in.head_dim, in.head_dim)));
   std::vector<std::vector<float>> sums(2);
   std::vector<std::vector<AttentionPart>> parts(2);
   for (size_t p = 0; p < 2; ++p) {
@@ -137,11 +147,12 @@ TEST_P(Attention, PartsOfTheKeysTellHowToJoinThem) {
     parts[p].resize(static_cast<size_t>(in.queries));
     const auto begin = static_cast<int64_t>(p) * kKeysPerPart;
     GetParam()->attend({.queries = in.query.data(),
-                        .keys = keys.data(),
-                        .values = in.value.data(),
+                        .query_stride = in.head_dim,
+                        .recent = {keys.data(), in.value.data()},
                         .visible = in.visible.data(),
                         .query_count = in.queries,
                         .head_dim = in.head_dim,
+                        .value_dim = in.head_dim,
                         .out = sums[p].data(),
                         .scratch = scratch.data(),
                         .begin = begin,

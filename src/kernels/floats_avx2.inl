@@ -76,3 +76,23 @@ inline void transpose(F (&rows)[kLanes]) {
     rows[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
   }
 }
+
+/// Codes as lanes of 32 bits, and a table of sixteen floats to look them up in.
+using U = uint32_t __attribute__((vector_size(32)));
+struct Levels {
+  F low, high;
+};
+
+inline U load_codes(const uint8_t* in) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(in));
+  return reinterpret_cast<U>(_mm256_cvtepu8_epi32(bytes));
+}
+inline Levels load_levels(const float (&levels)[16]) {
+  return {_mm256_loadu_ps(levels), _mm256_loadu_ps(levels + 8)};
+}
+inline F pick(const Levels& levels, U codes) {
+  const auto index = reinterpret_cast<__m256i>(codes);
+  const F low = _mm256_permutevar8x32_ps(levels.low, index);
+  const F high = _mm256_permutevar8x32_ps(levels.high, index);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}

@@ -81,3 +81,18 @@ inline void transpose(F (&rows)[kLanes]) {
     rows[c + 12] = _mm512_shuffle_f32x4(halves[c + 4], halves[c + 12], 0xdd);
   }
 }
+
+/// Codes as lanes of 32 bits, and a table of sixteen floats to look them up in.
+using U = uint32_t __attribute__((vector_size(64)));
+using Levels = __m512;
+
+inline U load_codes(const uint8_t* in) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in));
+  return reinterpret_cast<U>(_mm512_cvtepu8_epi32(bytes));
+}
+inline Levels load_levels(const float (&levels)[16]) {
+  return _mm512_loadu_ps(levels);
+}
+inline F pick(Levels levels, U codes) {
+  return _mm512_permutexvar_ps(reinterpret_cast<__m512i>(codes), levels);
+}

@@ -100,3 +100,19 @@ inline void transpose(F (&rows)[kLanes]) {
   const F a = rows[0], b = rows[1], c = rows[2], d = rows[3];
   for (int i = 0; i < kLanes; ++i) rows[i] = F{a[i], b[i], c[i], d[i]};
 }
+
+/// A table of sixteen floats to look codes up in.
+struct Levels {
+  const float* values;
+};
+
+inline U load_codes(const uint8_t* in) {
+  return U{in[0], in[1], in[2], in[3]};
+}
+inline Levels load_levels(const float (&levels)[16]) {
+  return {levels};
+}
+inline F pick(Levels levels, U codes) {
+  const float* values = levels.values;
+  return F{values[codes[0]], values[codes[1]], values[codes[2]], values[codes[3]]};
+}

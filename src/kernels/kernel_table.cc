@@ -41,9 +41,9 @@ const KernelTable& kernels() {
   return chosen;
 }
 
-int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim) {
-  const int64_t width = (head_dim + kHeadStep - 1) / kHeadStep * kHeadStep;
-  return 2 * kKeyTile * width + kQueryTile * kKeyTile + query_count * (2 + width);
+int64_t attention_scratch_floats(int64_t query_count, int64_t depth, int64_t value_dim) {
+  const int64_t width = (value_dim + kHeadStep - 1) / kHeadStep * kHeadStep;
+  return kKeyTile * (depth + width) + kQueryTile * kKeyTile + query_count * (2 + width);
 }
 
 }  // namespace fewbits

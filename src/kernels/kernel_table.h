@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/block_layout.h"
+#include "kernels/kv_layout.h"
 
 // The functions that differ from one instruction set to the next. One text (kernels.inl) is
 // compiled once per set with that set's shim and flags; a table of pointers is what each object
@@ -14,7 +15,7 @@ namespace fewbits {
 /// the next four).
 inline constexpr int kGroupRows = 16;
 
-/// Where the keys of a long context may be cut; a multiple of the tile in which they are taken.
+/// Where the keys of a long context are cut.
 inline constexpr int64_t kKeysPerPart = 512;
 
 /// What parts of one query's keys are joined by.
@@ -23,22 +24,43 @@ struct AttentionPart {
   float total;    ///< of the weights exp(score - highest)
 };
 
-/// Attention of a few queries of one key/value head over cached keys and values (IEEE halves), by
-/// online softmax. Query i sees the last `window` of the first visible[i] keys (>= 1).
+/// Keys and values of one head as IEEE halves, of the tokens [first, first + count).
+struct HalfKeys {
+  const uint16_t* keys;    ///< [count / 16][head_dim][16], whole groups of 16 keys
+  const uint16_t* values;  ///< [count][value_dim]
+  int64_t first = 0;
+  int64_t count = INT64_MAX;  ///< more than any query sees: all that it sees
+};
+
+/// The same as chunks of codes. Tokens that fill no chunk are not among them.
+struct CodedKeys {
+  KvChunkLayout key_layout, value_layout;
+  const uint8_t* keys;
+  const uint8_t* values;
+  int64_t first;
+  int64_t count;
+  const float* bias;  ///< [query_count], added to the scores; may be null
+};
+
+/// Attention of a few queries of one key/value head over cached keys and values by online softmax.
+/// Query i sees the last `window` of the first visible[i] tokens (>= 1). The tokens lie in three
+/// places, each of which may be empty.
 struct AttentionTask {
-  const float* queries;    ///< [query_count][head_dim], already scaled by the softmax scale
-  const uint16_t* keys;    ///< [key_count / 16][head_dim][16], whole groups of 16 keys
-  const uint16_t* values;  ///< [key_count][head_dim]
-  const int64_t* visible;  ///< [query_count]
+  const float* queries;  ///< [query_count][query_stride], already scaled by the softmax scale
+  int64_t query_stride;  ///< at least head_dim and what the coded keys decode to
+  HalfKeys recent;
+  const HalfKeys* oldest = nullptr;  ///< null: none
+  const CodedKeys* coded = nullptr;  ///< null: none
+  const int64_t* visible;            ///< [query_count]
   int64_t query_count;
-  int64_t head_dim;
-  float* out;      ///< [query_count][head_dim]
-  float* scratch;  ///< attention_scratch_floats(query_count, head_dim)
+  int64_t head_dim;   ///< of queries and keys
+  int64_t value_dim;  ///< of values and results
+  float* out;         ///< [query_count][value_dim]
+  float* scratch;     ///< attention_scratch_floats
   int64_t window = INT64_MAX;
   float cap = 0;  ///< scores become cap * tanh(score / cap); 0: they stay
 
-  // For a part of the keys, to be joined with others: keys [begin, end), begin a multiple of
-  // kKeysPerPart.
+  // For a part of the keys, to be joined with others: tiles of keys that begin in [begin, end).
   int64_t begin = 0, end = INT64_MAX;
   AttentionPart* partial = nullptr;  ///< [query_count]; not null: `out` is not divided by total
 };
@@ -121,6 +143,12 @@ struct KernelTable {
   /// ([count/2] each).
   void (*rope_halves)(float* x, const float* cosines, const float* sines, int64_t count);
   void (*attend)(const AttentionTask& task);
+  /// A chunk of keys: both groups of 16 as [parts][width][16], `group_stride` floats apart.
+  void (*decode_keys)(const KvChunkLayout& layout, const uint8_t* chunk, float* out,
+                      int64_t group_stride);
+  /// The first `dims` dimensions of a chunk of values, a multiple of 16. REQUIRES: one part.
+  void (*decode_values)(const KvChunkLayout& layout, const uint8_t* chunk, int64_t dims,
+                        const KvStrips& out);
 
   // What matmul.cc is made of; nobody else calls these.
   void (*float_panel)(const FloatPanelTask& task);
@@ -141,7 +169,8 @@ struct KernelTable {
                      float* sink);  ///< bytes: a multiple of 512
 };
 
-int64_t attention_scratch_floats(int64_t query_count, int64_t head_dim);
+/// `depth`: the larger of head_dim and what coded keys decode to.
+int64_t attention_scratch_floats(int64_t query_count, int64_t depth, int64_t value_dim);
 
 /// The best table this processor runs, chosen once, or the one that FEWBITS_ISA names (Error where
 /// this processor lacks it or the name is unknown).

@@ -19,6 +19,9 @@
 //   F zero_below(F value, F x, float limit)       value where x >= limit or x is NaN, else 0
 //   transpose(F (&)[kLanes])                      a square of kLanes x kLanes
 //   TileShape kFloatTile                          as large as the registers allow
+//   U load_codes(const uint8_t*)                  kLanes bytes as lanes of 32 bits; U has << >> & |
+//   Levels load_levels(const float (&)[16])       a table, and
+//   F pick(Levels, U)                             its entries
 //
 // B is a quad of kLanes rows (4 kLanes bytes) with | & ^; I, kLanes int32; P, partial sums.
 //
@@ -46,6 +49,8 @@
 #include "kernels/vector_ops.inl"
 //
 #include "kernels/float_panel.inl"
+//
+#include "kernels/kv_decode.inl"
 //
 #include "kernels/attention.inl"
 //
@@ -88,6 +93,8 @@ constexpr KernelTable make_table(const char* name) {
       .add = add,
       .rope_halves = rope_halves,
       .attend = attend,
+      .decode_keys = decode_keys,
+      .decode_values = decode_values,
       .float_panel = float_panel,
       .quantize_inputs = quantize_inputs,
       .blocks = {},
