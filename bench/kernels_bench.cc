@@ -107,14 +107,21 @@ void measure_attention(int64_t keys, int64_t tokens, const MachineLimits& limits
   const auto query = normal_values(queries * kDim);
   std::vector<int64_t> visible(static_cast<size_t>(queries), keys);
   std::vector<float> out(static_cast<size_t>(kHeads * queries * kDim));
-  const int64_t scratch_size = attention_scratch_floats(queries, kDim);
+  const int64_t scratch_size = attention_scratch_floats(queries, kDim, kDim);
   std::vector<float> scratch(static_cast<size_t>(kHeads * scratch_size));
   const std::vector<uint16_t> values = cache;
   const double seconds = best_seconds([&] {
     pool.run(kHeads, [&](int64_t head, int) {
-      kernels().attend({query.data(), cache.data() + head * keys * kDim,
-                        values.data() + head * keys * kDim, visible.data(), queries, kDim,
-                        out.data() + head * queries * kDim, scratch.data() + head * scratch_size});
+      kernels().attend(
+          {.queries = query.data(),
+           .query_stride = kDim,
+           .recent = {cache.data() + head * keys * kDim, values.data() + head * keys * kDim},
+           .visible = visible.data(),
+           .query_count = queries,
+           .head_dim = kDim,
+           .value_dim = kDim,
+           .out = out.data() + head * queries * kDim,
+           .scratch = scratch.data() + head * scratch_size});
     });
   });
   const double bytes = 4.0 * static_cast<double>(kHeads * keys * kDim);
