@@ -223,10 +223,19 @@ inline void attend_halves(const AttentionTask& task, const AttentionScratch& scr
   });
 }
 
+#include "kernels/kv_product.inl"
+
+/// More queries than these are multiplied with floats that are decoded once for all of them.
+constexpr int64_t kMostDirectQueries = 2 * kCodedQueries;
+
 inline void attend_coded(const AttentionTask& task, const AttentionScratch& scratch,
                          const Seen& seen, const CodedKeys& coded) {
   const int64_t depth = coded.key_layout.part_count * coded.key_layout.width;
+  const bool direct = task.query_count <= kMostDirectQueries && scratch.width % kKvBlock == 0;
   for_each_tile(task, seen, coded.first, coded.count, [&](int64_t offset, int64_t count) {
+    KeyTile<float> tile = float_tile_of(scratch, coded.first + offset, count, depth);
+    tile.bias = coded.bias;
+    if (direct) return attend_codes(task, scratch, tile);
     for (int64_t key = 0; key < count; key += kKvChunk) {
       const int64_t chunk = (offset + key) / kKvChunk;
       decode_keys(coded.key_layout, coded.keys + chunk * coded.key_layout.chunk_bytes,
@@ -234,8 +243,6 @@ inline void attend_coded(const AttentionTask& task, const AttentionScratch& scra
       decode_values(coded.value_layout, coded.values + chunk * coded.value_layout.chunk_bytes,
                     scratch.width, {scratch.value_panels + key * kHeadStep, kKeyTile * kHeadStep});
     }
-    KeyTile<float> tile = float_tile_of(scratch, coded.first + offset, count, depth);
-    tile.bias = coded.bias;
     attend_floats(task, scratch, tile);
   });
 }

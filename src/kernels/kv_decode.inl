@@ -1,121 +1,131 @@
-// Chunks of coded keys and values to floats: see kv_layout.h.
+// Coded keys and values (kv_layout.h) as floats. A reader turns codes into levels, a vector of
+// lanes at a time; what is done with them is the caller's: they are stored as floats, or multiplied
+// and added where they are.
 
-/// Sixteen lanes of a matrix of codes, and where their values go.
-struct CodedLanes {
-  const uint8_t* codes;  // of the first lane
+/// Rows of codes from some lane on.
+struct CodeRows {
+  const uint8_t* codes;
+  const uint8_t* third_bits;  // of codes of 3 bits
   int64_t rows;
-  int64_t lanes;  // of the whole matrix
-  const float* scales;
-  const float* minimums;
-  int64_t block_step;  // where each lane has its own scale: to that of the next 32 rows
-  float* out;          // [rows][16]
+  int64_t lanes;  // of the whole matrix: what a row of them takes
+  int64_t bits;   // of a code in `codes`
+
+  // Rows that share a byte stay together.
+  CodeRows at(int64_t row, int64_t lane, int64_t row_count) const {
+    const int64_t lane_bytes = bits > 8 ? bits / 8 : 1;
+    return {codes + row * lanes * bits / 8 + lane * lane_bytes, third_bits + row * lanes / 8 + lane,
+            row_count, lanes, bits};
+  }
 };
+
+inline CodeRows code_rows(const KvPart& part, const uint8_t* codes, int64_t rows, int64_t lanes) {
+  return {codes, codes + rows * lanes / 4, rows, lanes, part.bits == 3 ? 2 : part.bits};
+}
 
 inline F float8_to_float(U code) {
   const U bits = ((code & 0x7fu) << 20) | ((code & 0x80u) << 24);
   return reinterpret_cast<F>(bits) * broadcast(0x1p120f);
 }
 
-/// emit(row, codes) for the rows of kBits bits each that share bytes.
-template <int kBits, class Emit>
-inline void for_each_code(const uint8_t* codes, int64_t rows, int64_t lanes, const Emit& emit) {
-  constexpr int kRowsPerByte = 8 / kBits;
-  constexpr uint32_t kMask = (1u << kBits) - 1;
-  for (int64_t row = 0; row < rows; row += kRowsPerByte, codes += lanes) {
-    const U bytes = load_codes(codes);
-    for (int i = 0; i < kRowsPerByte; ++i) emit(row + i, (bytes >> (i * kBits)) & kMask);
-  }
-}
+// each<kVectors>(rows, emit) calls emit(row, i, v, level) for all rows in order; lanes v kLanes and
+// following. i counts the rows of a step of the loop, which are a multiple of two.
 
-template <class Emit>
-inline void for_each_code_of_3_bits(const uint8_t* codes, int64_t rows, int64_t lanes,
-                                    const Emit& emit) {
-  const uint8_t* high = codes + rows / 4 * lanes;
-  for (int64_t row = 0; row < rows; row += 8, codes += 2 * lanes, high += lanes) {
-    const U upper = load_codes(high);
-    for (int half = 0; half < 2; ++half) {
-      const U lower = load_codes(codes + half * lanes);
-      for (int i = 0; i < 4; ++i) {
-        const U third = ((upper >> (4 * half + i)) & 1u) << 2;
-        emit(row + 4 * half + i, ((lower >> (2 * i)) & 3u) | third);
+template <int kBytes, class Convert>
+struct WholeReader {
+  Convert convert;
+
+  template <int kVectors, class Emit>
+  void each(const CodeRows& in, const Emit& emit) const {
+    const uint8_t* codes = in.codes;
+    for (int64_t row = 0; row < in.rows; row += 2) {
+      for (int i = 0; i < 2; ++i, codes += in.lanes * kBytes) {
+        for (int v = 0; v < kVectors; ++v)
+          emit(row + i, i, v, convert(codes + v * kLanes * kBytes));
       }
     }
   }
-}
+};
 
-/// kLanes of the sixteen: from lane `first` on.
-template <bool kScaleOfLane, class ForEach>
-inline void decode_lanes(const CodedLanes& task, int64_t first, const ForEach& for_each) {
-  for_each([&](int64_t row, F level) __attribute__((always_inline)) {
-    F scale, minimum;
-    if constexpr (kScaleOfLane) {
-      const int64_t at = row / kKvBlock * task.block_step + first;
-      scale = load(task.scales + at);
-      minimum = load(task.minimums + at);
-    } else {
-      scale = broadcast(task.scales[row]);
-      minimum = broadcast(task.minimums[row]);
+template <int kBits>
+struct LevelReader {
+  Levels levels;
+
+  template <int kVectors, class Emit>
+  void each(const CodeRows& in, const Emit& emit) const {
+    constexpr int kRows = 8 / kBits;
+    constexpr uint32_t kMask = (1u << kBits) - 1;
+    const uint8_t* codes = in.codes;
+    for (int64_t row = 0; row < in.rows; row += kRows, codes += in.lanes) {
+      U bytes[kVectors];
+      for (int v = 0; v < kVectors; ++v) bytes[v] = load_codes(codes + v * kLanes);
+      for (int i = 0; i < kRows; ++i) {
+        for (int v = 0; v < kVectors; ++v) {
+          emit(row + i, i, v, pick(levels, (bytes[v] >> (i * kBits)) & kMask));
+        }
+      }
     }
-    store(task.out + row * kGroupRows + first, fma(level, scale, minimum));
-  });
-}
-
-template <bool kScaleOfLane, int kBits>
-inline void decode_levels(const CodedLanes& task, const Levels& levels) {
-  for (int64_t first = 0; first < kGroupRows; first += kLanes) {
-    decode_lanes<kScaleOfLane>(task, first, [&](const auto& emit) {
-      const auto pick_level = [&](int64_t row, U code) { emit(row, pick(levels, code)); };
-      if constexpr (kBits == 3) {
-        for_each_code_of_3_bits(task.codes + first, task.rows, task.lanes, pick_level);
-      } else {
-        for_each_code<kBits>(task.codes + first, task.rows, task.lanes, pick_level);
-      }
-    });
   }
-}
+};
 
-/// Codes of `kBytes` bytes that `convert` turns into levels.
-template <bool kScaleOfLane, int kBytes, class Convert>
-inline void decode_whole(const CodedLanes& task, const Convert& convert) {
-  for (int64_t first = 0; first < kGroupRows; first += kLanes) {
-    decode_lanes<kScaleOfLane>(task, first, [&](const auto& emit) {
-      const uint8_t* codes = task.codes + first * kBytes;
-      for (int64_t row = 0; row < task.rows; ++row, codes += task.lanes * kBytes) {
-        emit(row, convert(codes));
+template <>
+struct LevelReader<3> {
+  Levels levels;
+
+  template <int kVectors, class Emit>
+  void each(const CodeRows& in, const Emit& emit) const {
+    const uint8_t* codes = in.codes;
+    const uint8_t* third = in.third_bits;
+    for (int64_t row = 0; row < in.rows; row += 8, codes += 2 * in.lanes, third += in.lanes) {
+      U low[2][kVectors], high[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        low[0][v] = load_codes(codes + v * kLanes);
+        low[1][v] = load_codes(codes + in.lanes + v * kLanes);
+        high[v] = load_codes(third + v * kLanes) << 2;
       }
-    });
+      for (int i = 0; i < 8; ++i) {
+        for (int v = 0; v < kVectors; ++v) {
+          const U code = ((low[i / 4][v] >> (2 * (i % 4))) & 3u) | ((high[v] >> i) & 4u);
+          emit(row + i, i, v, pick(levels, code));
+        }
+      }
+    }
   }
+};
+
+template <int kBytes, class Convert, class Body>
+inline void with_whole(const Convert& convert, const Body& body) {
+  body(WholeReader<kBytes, Convert>{convert});
 }
 
-template <bool kScaleOfLane>
-void decode_coded(const KvPart& part, const CodedLanes& task) {
+/// body(reader) of the part's codes.
+template <class Body>
+inline void with_reader(const KvPart& part, const Body& body) {
   switch (part.codes) {
     case KvCodes::kHalf:
-      return decode_whole<kScaleOfLane, 2>(
-          task, [](const uint8_t* in) { return load_half(reinterpret_cast<const uint16_t*>(in)); });
+      return with_whole<2>(
+          [](const uint8_t* in) { return load_half(reinterpret_cast<const uint16_t*>(in)); }, body);
     case KvCodes::kBfloat:
-      return decode_whole<kScaleOfLane, 2>(task, [](const uint8_t* in) {
-        return load_bfloat(reinterpret_cast<const uint16_t*>(in));
-      });
+      return with_whole<2>(
+          [](const uint8_t* in) { return load_bfloat(reinterpret_cast<const uint16_t*>(in)); },
+          body);
     case KvCodes::kFloat8:
-      return decode_whole<kScaleOfLane, 1>(
-          task, [](const uint8_t* in) { return float8_to_float(load_codes(in)); });
+      return with_whole<1>([](const uint8_t* in) { return float8_to_float(load_codes(in)); }, body);
     case KvCodes::kSigned8:
-      return decode_whole<kScaleOfLane, 1>(
-          task, [](const uint8_t* in) { return load_signed(reinterpret_cast<const int8_t*>(in)); });
+      return with_whole<1>(
+          [](const uint8_t* in) { return load_signed(reinterpret_cast<const int8_t*>(in)); }, body);
     case KvCodes::kLevels:
       break;
   }
   const Levels levels = load_levels(part.levels);
   switch (part.bits) {
     case 1:
-      return decode_levels<kScaleOfLane, 1>(task, levels);
+      return body(LevelReader<1>{levels});
     case 2:
-      return decode_levels<kScaleOfLane, 2>(task, levels);
+      return body(LevelReader<2>{levels});
     case 3:
-      return decode_levels<kScaleOfLane, 3>(task, levels);
+      return body(LevelReader<3>{levels});
     default:
-      return decode_levels<kScaleOfLane, 4>(task, levels);
+      return body(LevelReader<4>{levels});
   }
 }
 
@@ -129,7 +139,7 @@ inline void read_parameters(const KvPart& part, const uint8_t* chunk, int64_t wi
                             KvParameters& out) {
   const int64_t count = part.scale_count;
   const auto* halves = reinterpret_cast<const uint16_t*>(chunk);
-  const int64_t used = count > 0 ? count : kKvChunk > width ? kKvChunk : width;
+  const int64_t used = count > 0 ? count : width;
   if (count > 0) {
     halves_to_floats(halves, count, out.scales);
   } else {
@@ -142,6 +152,16 @@ inline void read_parameters(const KvPart& part, const uint8_t* chunk, int64_t wi
   }
 }
 
+inline bool scales_are_of_keys(const KvPart& part) {
+  return part.scales == KvScales::kToken || part.scales == KvScales::kBlock;
+}
+
+/// Keys: the codes of a group of 16.
+inline CodeRows key_rows(const KvPart& part, const uint8_t* chunk, int64_t width, int64_t group) {
+  const uint8_t* codes = chunk + part.parameter_bytes;
+  return code_rows(part, codes + group * part.code_bytes / 2, width, kGroupRows);
+}
+
 /// out: for each of the two groups of 16 keys, [depth][16], the groups `group_stride` apart.
 void decode_keys(const KvChunkLayout& layout, const uint8_t* chunk, float* out,
                  int64_t group_stride) {
@@ -149,25 +169,32 @@ void decode_keys(const KvChunkLayout& layout, const uint8_t* chunk, float* out,
   for (int64_t p = 0; p < layout.part_count; ++p) {
     const KvPart& part = layout.parts[p];
     read_parameters(part, chunk, layout.width, parameters);
-    const uint8_t* codes = chunk + part.parameter_bytes;
-    const bool of_row = part.scales == KvScales::kNone || part.scales == KvScales::kChannelMinimum;
-    for (int64_t group = 0; group < kKvChunk / kGroupRows; ++group) {
-      const int64_t offset = of_row ? 0 : group * kGroupRows;
-      const CodedLanes task{.codes = codes + group * part.code_bytes / 2,
-                            .rows = layout.width,
-                            .lanes = kGroupRows,
-                            .scales = parameters.scales + offset,
-                            .minimums = parameters.minimums + offset,
-                            .block_step = part.scales == KvScales::kToken ? 0 : kKvChunk,
-                            .out = out + group * group_stride + p * layout.width * kGroupRows};
-      if (of_row) {
-        decode_coded<false>(part, task);
-      } else {
-        decode_coded<true>(part, task);
+    const bool of_keys = scales_are_of_keys(part);
+    const int64_t block_step = part.scales == KvScales::kBlock ? kKvChunk : 0;
+    with_reader(part, [&](const auto& reader) {
+      for (int64_t lane = 0; lane < kKvChunk; lane += kLanes) {
+        const int64_t group = lane / kGroupRows;
+        const CodeRows rows =
+            key_rows(part, chunk, layout.width, group).at(0, lane % kGroupRows, layout.width);
+        float* to = out + group * group_stride + p * layout.width * kGroupRows + lane % kGroupRows;
+        reader.template each<1>(rows, [&](int64_t row, int, int, F level) {
+          const int64_t at = row / kKvBlock * block_step + lane;
+          const F scale =
+              of_keys ? load(parameters.scales + at) : broadcast(parameters.scales[row]);
+          const F minimum =
+              of_keys ? load(parameters.minimums + at) : broadcast(parameters.minimums[row]);
+          store(to + row * kGroupRows, fma(level, scale, minimum));
+        });
       }
-    }
+    });
     chunk += part.parameter_bytes + part.code_bytes;
   }
+}
+
+/// Where the scales of values' dimensions from `lane` on begin.
+inline int64_t first_scale(const KvPart& part, int64_t lane) {
+  const bool of_blocks = part.scales == KvScales::kBlock || part.scales == KvScales::kBlockMinimum;
+  return of_blocks ? lane / kKvBlock * kKvChunk : 0;
 }
 
 /// The first `dims` dimensions. REQUIRES: one part; dims <= width, a multiple of 16.
@@ -176,17 +203,15 @@ void decode_values(const KvChunkLayout& layout, const uint8_t* chunk, int64_t di
   const KvPart& part = layout.parts[0];
   KvParameters parameters;
   read_parameters(part, chunk, layout.width, parameters);
-  const uint8_t* codes = chunk + part.parameter_bytes;
-  const int64_t bytes = part.bits < 8 ? 1 : part.bits / 8;
-  const bool of_token = part.scales == KvScales::kToken || part.scales == KvScales::kNone;
-  for (int64_t lane = 0; lane < dims; lane += kGroupRows) {
-    const int64_t offset = of_token ? 0 : lane / kKvBlock * kKvChunk;
-    decode_coded<false>(part, {.codes = codes + lane * bytes,
-                               .rows = kKvChunk,
-                               .lanes = layout.width,
-                               .scales = parameters.scales + offset,
-                               .minimums = parameters.minimums + offset,
-                               .block_step = 0,
-                               .out = out.strips + lane / kGroupRows * out.stride});
-  }
+  const CodeRows rows = code_rows(part, chunk + part.parameter_bytes, kKvChunk, layout.width);
+  with_reader(part, [&](const auto& reader) {
+    for (int64_t lane = 0; lane < dims; lane += kLanes) {
+      const int64_t offset = first_scale(part, lane);
+      float* to = out.strips + lane / kGroupRows * out.stride + lane % kGroupRows;
+      reader.template each<1>(rows.at(0, lane, kKvChunk), [&](int64_t row, int, int, F level) {
+        store(to + row * kGroupRows, fma(level, broadcast(parameters.scales[offset + row]),
+                                         broadcast(parameters.minimums[offset + row])));
+      });
+    }
+  });
 }

@@ -1,0 +1,244 @@
+// The products of attention for few queries, straight from coded keys and values: levels are
+// multiplied with queries or weights as they come from the codes. Scales are applied to sums where
+// each lane has its own (keys), and to what is multiplied where each row has (values, channels).
+
+// Queries whose sums are kept in registers at once, and vectors of lanes. Two chains of sums where
+// there are registers for them: one alone waits for each fma.
+constexpr int kCodedQueries = 4;
+constexpr int kCodedChains = kLanes == 16 ? 2 : 1;
+constexpr int kKeyVectors = kLanes == 16 ? 1 : 2;
+constexpr int kValueVectors = 2;
+
+template <int kQueries, int kVectors>
+struct CodedSums {
+  F sums[kCodedChains][kQueries][kVectors];
+
+  void clear() {
+    for (int c = 0; c < kCodedChains; ++c) {
+      for (int q = 0; q < kQueries; ++q) {
+        for (int v = 0; v < kVectors; ++v) sums[c][q][v] = broadcast(0);
+      }
+    }
+  }
+
+  /// Adds the rows, each times its factor of each query.
+  template <class Reader>
+  void add(const Reader& reader, const CodeRows& rows, const float* factors, int64_t stride) {
+    reader.template each<kVectors>(
+        rows, [&](int64_t row, int i, int v, F level) __attribute__((always_inline)) {
+          for (int q = 0; q < kQueries; ++q) {
+            F& sum = sums[i % kCodedChains][q][v];
+            sum = fma(broadcast(factors[q * stride + row]), level, sum);
+          }
+        });
+  }
+
+  F total(int query, int v) const {
+    F all = sums[0][query][v];
+    for (int c = 1; c < kCodedChains; ++c) all = all + sums[c][query][v];
+    return all;
+  }
+};
+
+/// A group of 16 keys times some queries.
+struct KeyGroupTask {
+  CodeRows rows;
+  const float* factors;  // [queries][stride]
+  int64_t stride;
+  const float* scales;  // of the lanes, or null
+  int64_t block_rows;   // that share a lane's scale; those of the next ones stand kKvChunk behind
+  const float* start;   // [queries], added to all scores
+  float* scores;        // [queries][kKeyTile]
+  bool accumulate;
+};
+
+template <int kQueries, class Reader>
+void score_group(const Reader& reader, const KeyGroupTask& task) {
+  for (int64_t lane = 0; lane < kGroupRows; lane += kKeyVectors * kLanes) {
+    F scores[kQueries][kKeyVectors];
+    for (int q = 0; q < kQueries; ++q) {
+      for (int v = 0; v < kKeyVectors; ++v) {
+        const F start = broadcast(task.start[q]);
+        scores[q][v] =
+            task.accumulate ? load(task.scores + q * kKeyTile + lane + v * kLanes) + start : start;
+      }
+    }
+    for (int64_t row = 0; row < task.rows.rows; row += task.block_rows) {
+      CodedSums<kQueries, kKeyVectors> sums;
+      sums.clear();
+      sums.add(reader, task.rows.at(row, lane, task.block_rows), task.factors + row, task.stride);
+      const float* scales =
+          task.scales == nullptr ? nullptr : task.scales + row / kKvBlock * kKvChunk + lane;
+      for (int v = 0; v < kKeyVectors; ++v) {
+        const F scale = scales == nullptr ? broadcast(1) : load(scales + v * kLanes);
+        for (int q = 0; q < kQueries; ++q) {
+          scores[q][v] = fma(sums.total(q, v), scale, scores[q][v]);
+        }
+      }
+    }
+    for (int q = 0; q < kQueries; ++q) {
+      for (int v = 0; v < kKeyVectors; ++v) {
+        store(task.scores + q * kKeyTile + lane + v * kLanes, scores[q][v]);
+      }
+    }
+  }
+}
+
+/// A chunk's values of some dimensions, added to the sums of some queries.
+struct ValueLanesTask {
+  CodeRows rows;
+  int64_t lanes;         // a multiple of kKvBlock
+  const float* factors;  // [queries][kKvChunk]
+  const float* start;    // [queries], added to all sums
+  float* sums;           // [queries][stride]
+  int64_t stride;
+};
+
+template <int kQueries, class Reader>
+void add_lanes(const Reader& reader, const ValueLanesTask& task) {
+  for (int64_t lane = 0; lane < task.lanes; lane += kValueVectors * kLanes) {
+    CodedSums<kQueries, kValueVectors> sums;
+    sums.clear();
+    sums.add(reader, task.rows.at(0, lane, kKvChunk), task.factors, kKvChunk);
+    for (int q = 0; q < kQueries; ++q) {
+      for (int v = 0; v < kValueVectors; ++v) {
+        float* to = task.sums + q * task.stride + lane + v * kLanes;
+        store(to, load(to) + sums.total(q, v) + broadcast(task.start[q]));
+      }
+    }
+  }
+}
+
+/// body(std-like constant) for the number of queries, at most kQueries.
+template <int kQueries>
+struct QueryCount {
+  static constexpr int value = kQueries;
+};
+
+template <int kQueries, class Body>
+inline void with_query_count(int64_t queries, const Body& body) {
+  if constexpr (kQueries > 0) {
+    if (queries == kQueries) return body(QueryCount<kQueries>{});
+    with_query_count<kQueries - 1>(queries, body);
+  }
+}
+
+/// Queries [first, first + count) of a task, at most kCodedQueries.
+struct QueryRange {
+  int64_t first, count;
+};
+
+/// factors = queries * scale of each channel; start = queries . minimums.
+inline void scale_queries(const float* queries, int64_t stride, int64_t count,
+                          const KvParameters& parameters, int64_t width, float* factors,
+                          float* start) {
+  for (int64_t q = 0; q < count; ++q) {
+    const float* query = queries + q * stride;
+    start[q] = dot(query, parameters.minimums, width);
+    for (int64_t d = 0; d < width; d += kLanes) {
+      store(factors + q * width + d, load(query + d) * load(parameters.scales + d));
+    }
+  }
+}
+
+/// Scores of the chunk's keys, that stand `key` behind the tile's first.
+inline void score_chunk(const AttentionTask& task, const AttentionScratch& scratch,
+                        const QueryRange& queries, const uint8_t* chunk, int64_t key) {
+  const KvChunkLayout& layout = task.coded->key_layout;
+  KvParameters parameters;
+  float factors[kCodedQueries * kKvWidestHead];
+  for (int64_t p = 0; p < layout.part_count; ++p) {
+    const KvPart& part = layout.parts[p];
+    const float* inputs = task.queries + queries.first * task.query_stride + p * layout.width;
+    int64_t stride = task.query_stride;
+    float start[kCodedQueries] = {};
+    read_parameters(part, chunk, layout.width, parameters);
+    const bool of_keys = scales_are_of_keys(part);
+    if (part.scales == KvScales::kChannelMinimum) {
+      scale_queries(inputs, stride, queries.count, parameters, layout.width, factors, start);
+      inputs = factors;
+      stride = layout.width;
+    }
+    with_reader(part, [&](const auto& reader) {
+      with_query_count<kCodedQueries>(queries.count, [&](auto count) {
+        for (int64_t group = 0; group < kKvChunk / kGroupRows; ++group) {
+          const int64_t lane = group * kGroupRows;
+          score_group<decltype(count)::value>(
+              reader, {.rows = key_rows(part, chunk, layout.width, group),
+                       .factors = inputs,
+                       .stride = stride,
+                       .scales = of_keys ? parameters.scales + lane : nullptr,
+                       .block_rows = part.scales == KvScales::kBlock ? kKvBlock : layout.width,
+                       .start = start,
+                       .scores = scratch.scores + queries.first * kKeyTile + key + lane,
+                       .accumulate = p > 0});
+        }
+      });
+    });
+    chunk += part.parameter_bytes + part.code_bytes;
+  }
+}
+
+/// Adds the chunk's values by the weights in the scores.
+inline void add_chunk(const AttentionTask& task, const AttentionScratch& scratch,
+                      const QueryRange& queries, const uint8_t* chunk, int64_t key) {
+  const KvChunkLayout& layout = task.coded->value_layout;
+  const KvPart& part = layout.parts[0];
+  KvParameters parameters;
+  read_parameters(part, chunk, layout.width, parameters);
+  const CodeRows rows = code_rows(part, chunk + part.parameter_bytes, kKvChunk, layout.width);
+  const bool of_blocks = first_scale(part, kKvBlock) > 0;
+  const int64_t lanes = of_blocks ? kKvBlock : scratch.width;
+  with_reader(part, [&](const auto& reader) {
+    with_query_count<kCodedQueries>(queries.count, [&](auto count) {
+      for (int64_t lane = 0; lane < scratch.width; lane += lanes) {
+        float factors[kCodedQueries * kKvChunk], start[kCodedQueries] = {};
+        const int64_t offset = first_scale(part, lane);
+        for (int64_t q = 0; q < queries.count; ++q) {
+          const float* weights = scratch.scores + (queries.first + q) * kKeyTile + key;
+          for (int64_t j = 0; j < kKvChunk; j += kLanes) {
+            store(factors + q * kKvChunk + j,
+                  load(weights + j) * load(parameters.scales + offset + j));
+          }
+          if (part.has_minimums) start[q] = dot(weights, parameters.minimums + offset, kKvChunk);
+        }
+        add_lanes<decltype(count)::value>(
+            reader, {.rows = rows.at(0, lane, kKvChunk),
+                     .lanes = lanes,
+                     .factors = factors,
+                     .start = start,
+                     .sums = scratch.sums + queries.first * scratch.width + lane,
+                     .stride = scratch.width});
+      }
+    });
+  });
+}
+
+/// body(queries) for ranges of all queries.
+template <class Body>
+inline void for_each_range(const AttentionTask& task, const Body& body) {
+  for (int64_t first = 0; first < task.query_count; first += kCodedQueries) {
+    const int64_t rest = task.query_count - first;
+    body(QueryRange{first, rest < kCodedQueries ? rest : kCodedQueries});
+  }
+}
+
+/// A tile of coded keys, few queries. REQUIRES: value_dim in whole blocks.
+inline void attend_codes(const AttentionTask& task, const AttentionScratch& scratch,
+                         const KeyTile<float>& tile) {
+  const CodedKeys& coded = *task.coded;
+  const int64_t first_chunk = (tile.begin - coded.first) / kKvChunk;
+  for (int64_t key = 0; key < tile.count; key += kKvChunk) {
+    const int64_t chunk = first_chunk + key / kKvChunk;
+    for_each_range(task, [&](const QueryRange& queries) {
+      score_chunk(task, scratch, queries, coded.keys + chunk * coded.key_layout.chunk_bytes, key);
+    });
+  }
+  weigh_tile(task, scratch, 0, task.query_count, tile);
+  for (int64_t key = 0; key < tile.count; key += kKvChunk) {
+    const int64_t chunk = first_chunk + key / kKvChunk;
+    for_each_range(task, [&](const QueryRange& queries) {
+      add_chunk(task, scratch, queries, coded.values + chunk * coded.value_layout.chunk_bytes, key);
+    });
+  }
+}
