@@ -100,6 +100,86 @@ TEST(AttentionPass, AWindowMayHideWholeParts) {
   for (const int64_t window : {1, 100, 513, 1000}) expect_the_definition(1300, 3, window);
 }
 
+/// A key among 8192 others that one query asks for: how much of its value comes back. Keys have a
+/// mean, as those of models have.
+class PlantedKey {
+ public:
+  static constexpr int64_t kTokens = 8192, kPass = 512, kWide = 64;
+
+  PlantedKey() {
+    model_.layers = model_.heads = model_.kv_heads = 1;
+    model_.head_dim = kWide;
+    std::normal_distribution<float> normal;
+    std::mt19937 random(11);
+    for (std::vector<float>* rows : {&keys_, &values_}) {
+      rows->resize(static_cast<size_t>(kTokens * kWide));
+      for (float& value : *rows) value = normal(random);
+    }
+    for (int64_t d = 0; d < kWide; ++d) {
+      const float mean = 2 * normal(random);
+      for (int64_t t = 0; t < kTokens; ++t) keys_[static_cast<size_t>(t * kWide + d)] += mean;
+    }
+  }
+
+  std::vector<float> retrieve(const std::string& formats, int64_t planted) {
+    KvCache cache(model_, kTokens + 1, kv_options(formats));
+    Attention attention(model_, 2);
+    std::vector<float> query(static_cast<size_t>(kPass * kWide)), out(query.size());
+    while (cache.length() < kTokens) run(attention, cache, kPass, query, out, 1);
+    // Its score stands 12 above the others' mean, which have a deviation of 1.5.
+    const float* key = keys_.data() + planted * kWide;
+    for (int64_t d = 0; d < kWide; ++d) query[static_cast<size_t>(d)] = 1.5f * key[d];
+    run(attention, cache, 1, query, out, 0);
+    return {out.begin(), out.begin() + kWide};
+  }
+
+  /// Along the planted value: 1 where nothing else is seen.
+  double share(const std::vector<float>& out, int64_t planted) const {
+    const float* value = values_.data() + planted * kWide;
+    double together = 0, square = 0;
+    for (size_t d = 0; d < out.size(); ++d) {
+      together += double{out[d]} * double{value[d]};
+      square += double{value[d]} * double{value[d]};
+    }
+    return together / square;
+  }
+
+ private:
+  void run(Attention& attention, KvCache& cache, int64_t tokens, const std::vector<float>& query,
+           std::vector<float>& out, int64_t window) {
+    const LayerCache layer = cache.layer(0);
+    for (int64_t t = 0; t < tokens; ++t) {
+      const int64_t row = std::min(cache.length() + t, kTokens - 1) * kWide;
+      for (int64_t d = 0; d < kWide; ++d) {
+        layer.key(0, cache.length() + t)[d * kKeysPerGroup] =
+            half_from_float(keys_[static_cast<size_t>(row + d)]);
+        layer.value(0, cache.length() + t)[d] =
+            half_from_float(values_[static_cast<size_t>(row + d)]);
+      }
+    }
+    attention.run({query.data(), tokens, window, out.data()}, {&layer, 1}, pool_);
+    cache.append(std::vector<Token>(static_cast<size_t>(tokens)));
+  }
+
+  ModelConfig model_;
+  ThreadPool pool_{2};
+  std::vector<float> keys_, values_;
+};
+
+TEST(AttentionPass, APlantedKeyIsFoundAmongEightThousandInEveryFormat) {
+  PlantedKey scene;
+  for (const int64_t planted : {1000, 7000}) {
+    const double want = scene.share(scene.retrieve("f16", planted), planted);
+    EXPECT_GT(want, 0.8);
+    for (const char* formats : {"q8_0", "fp8", "q4_0", "turbo4", "turbo3", "turbo3:turbo2",
+                                "turbo2", "qjl4:turbo3", "kivi4", "kivi2"}) {
+      const double have = scene.share(scene.retrieve(formats, planted), planted);
+      // Values of 2 bits have lost a ninth of their square.
+      EXPECT_NEAR(have, want, 0.2) << formats << " at " << planted;
+    }
+  }
+}
+
 TEST(AttentionPass, PartsDependOnNoThreadCount) {
   Scene scene(2000, 2);
   const auto one = scene.attend(1);
