@@ -62,7 +62,7 @@ void bench(BenchArguments& arguments) {
   int64_t done = 0;
   Progress progress("bench");
   const Speed speed = measure_speed(model, pool, arguments.options, [&](const std::string& test) {
-    const auto tests = 9 + std::ssize(arguments.options.depths);
+    const auto tests = 10 + std::ssize(arguments.options.depths);
     progress.update(done++, tests, test);
   });
   progress.finish();
@@ -86,6 +86,9 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--depth", options.depths, "Lengths of context to decode behind")
       ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  verb->add_option("--sequences", options.sequences, "Decoded at once in the batch test; 1: none")
+      ->check(CLI::Range(1, 512))
       ->capture_default_str();
   verb->add_option("--repeats", options.repeats, "Runs of each test; the best counts")
       ->check(CLI::Range(1, 1000))

@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -296,7 +297,9 @@ struct Engine::Impl {
   }
 
   void load(PackOptions pack);
-  void pass(std::span<const Token> tokens, KvCache& cache);
+  void place(std::span<const Token> tokens, std::span<KvCache* const> caches);
+  void pass(std::span<const Token> tokens, std::span<KvCache* const> caches);
+  void embed(std::span<const Token> tokens, std::span<const int64_t> positions);
   void embed(std::span<const Token> tokens, int64_t first_position);
   void norm_last(int64_t pass_tokens, int64_t rows, float* out);
   void finish_logits(float* logits) const;
@@ -316,6 +319,8 @@ struct Engine::Impl {
   LayerBuffers buffers;
   Activations output_input;
   std::vector<float> hidden;  ///< [batch][hidden size]
+  std::vector<int64_t> positions;
+  std::vector<LayerCache> parts;
   std::vector<float> finals;  ///< what forward returned last
 };
 
@@ -334,26 +339,49 @@ void Engine::Impl::load(PackOptions pack) {
 }
 
 void Engine::Impl::embed(std::span<const Token> tokens, int64_t first_position) {
+  positions.resize(tokens.size());
+  std::iota(positions.begin(), positions.end(), first_position);
+  embed(tokens, positions);
+}
+
+void Engine::Impl::embed(std::span<const Token> tokens, std::span<const int64_t> positions_of) {
   const auto count = static_cast<int64_t>(tokens.size());
   parallel_for(pool, count, kEmbeddingRowsPerTask, [&](int64_t i) {
     float* row = hidden.data() + i * config.hidden;
     embedding.decode_row(tokens[static_cast<size_t>(i)], row);
-    embedder.finish(row, first_position + i);
+    embedder.finish(row, positions_of[static_cast<size_t>(i)]);
   });
 }
 
+/// Positions of a pass: of one sequence, or of one token of each of several.
+void Engine::Impl::place(std::span<const Token> tokens, std::span<KvCache* const> caches) {
+  const KvCache& first = *caches.front();
+  if (caches.size() == 1) {
+    embed(tokens, first.length());
+    return rope.prepare(first.length(), std::ssize(tokens), first.capacity());
+  }
+  positions.clear();
+  for (const KvCache* cache : caches) {
+    rope.prepare_token(std::ssize(positions), cache->length(), cache->capacity());
+    positions.push_back(cache->length());
+  }
+  embed(tokens, positions);
+}
+
 /// All layers over at most `batch` tokens.
-void Engine::Impl::pass(std::span<const Token> tokens, KvCache& cache) {
-  embed(tokens, cache.length());
-  rope.prepare(cache.length(), static_cast<int64_t>(tokens.size()), cache.capacity());
+void Engine::Impl::pass(std::span<const Token> tokens, std::span<KvCache* const> caches) {
+  place(tokens, caches);
   LayerContext context{config, rope, buffers, pool};
   const std::span states(hidden.data(), tokens.size() * static_cast<size_t>(config.hidden));
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     // One token is done sooner than anyone notices; a prompt may take minutes.
     if (tokens.size() > 1) throw_if_interrupted();
-    forward_layer(layers[static_cast<size_t>(layer)], states, cache.layer(layer), context);
+    parts.clear();
+    for (KvCache* cache : caches) parts.push_back(cache->layer(layer));
+    forward_layer(layers[static_cast<size_t>(layer)], states, parts, context);
   }
-  cache.append(tokens);
+  if (caches.size() == 1) return caches.front()->append(tokens);
+  for (size_t i = 0; i < caches.size(); ++i) caches[i]->append(tokens.subspan(i, 1));
 }
 
 /// Bias, scale and soft cap of one row.
@@ -416,12 +444,29 @@ std::span<const float> Engine::forward(std::span<const Token> tokens, KvCache& c
   const int64_t most = std::min(impl_->batch, cache.most_pass());
   for (int64_t begin = 0; begin < count; begin += most) {
     const int64_t size = std::min(most, count - begin);
-    impl_->pass(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)), cache);
+    KvCache* const only = &cache;
+    impl_->pass(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)), {&only, 1});
     const int64_t first_wanted = std::max(begin, count - rows);
     if (first_wanted >= begin + size) continue;
     float* out = impl_->finals.data() + (first_wanted - (count - rows)) * hidden;
     impl_->norm_last(size, begin + size - first_wanted, out);
   }
+  return impl_->finals;
+}
+
+std::span<const float> Engine::forward_each(std::span<const Token> tokens,
+                                            std::span<KvCache* const> caches) {
+  check(!tokens.empty() && tokens.size() == caches.size());
+  check(config().design.causal && std::ssize(tokens) <= impl_->batch);
+  for (const KvCache* cache : caches) {
+    check(cache->length() < cache->capacity());
+    check_position(cache->length(), config());
+  }
+  check(std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < config().vocabulary; }));
+  const int64_t count = std::ssize(tokens);
+  impl_->finals.resize(static_cast<size_t>(count * config().hidden));
+  impl_->pass(tokens, caches);
+  impl_->norm_last(count, count, impl_->finals.data());
   return impl_->finals;
 }
 

@@ -56,6 +56,12 @@ class Engine {
   /// then holds the passes that were finished.
   std::span<const float> forward(std::span<const Token> tokens, KvCache& cache, int64_t rows);
 
+  /// The next token of several sequences at once, one of each, in a cache of its own: weights are
+  /// read once for all. Returns [tokens][hidden] as forward does. REQUIRES: as many different
+  /// caches as tokens, at most the batch; each has room for one more.
+  std::span<const float> forward_each(std::span<const Token> tokens,
+                                      std::span<KvCache* const> caches);
+
   // The same step by step, for one sequence from its start: for whoever looks at states between
   // layers, or exchanges matrices to see what that changes. States are [tokens][hidden size],
   // tokens <= the batch; of the cache, only the layer's part is used.

@@ -101,6 +101,7 @@ class KvCache {
  public:
   /// Throws Error where so much memory cannot be had, or a format is not for the model's heads.
   KvCache(const ModelConfig& config, int64_t capacity, const KvOptions& options = {});
+  KvCache(KvCache&&) = default;
 
   int64_t capacity() const { return capacity_; }
   int64_t length() const { return static_cast<int64_t>(tokens_.size()); }

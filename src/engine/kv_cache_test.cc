@@ -115,6 +115,36 @@ TEST_F(CodedCache, GoesOnAfterTruncation) {
   }
 }
 
+TEST_F(CodedCache, SeveralSequencesAtOnceAreEachAsAlone) {
+  std::vector<KvCache> together, alone;
+  const int64_t lengths[] = {0, 3, 40, 700};
+  const char* formats[] = {"f16", "turbo3:turbo2", "q8_0", "f16"};
+  std::vector<Token> long_text;
+  for (int i = 0; i < 6; ++i) long_text.insert(long_text.end(), tokens_.begin(), tokens_.end());
+  for (size_t i = 0; i < 4; ++i) {
+    for (std::vector<KvCache>* caches : {&together, &alone}) {
+      caches->emplace_back(model_.config, 800, kv_options(formats[i]));
+      engine_.forward(std::span(long_text).first(static_cast<size_t>(lengths[i])), caches->back(),
+                      0);
+    }
+  }
+  std::vector<KvCache*> each;
+  for (KvCache& cache : together) each.push_back(&cache);
+  for (size_t step = 0; step < 3; ++step) {
+    const std::span<const Token> next = std::span(tokens_).subspan(10 * step, 4);
+    const auto rows = engine_.forward_each(next, each);
+    const std::vector<float> have(rows.begin(), rows.end());
+    for (size_t i = 0; i < 4; ++i) {
+      const auto row = engine_.forward(next.subspan(i, 1), alone[i], 1);
+      const std::vector<float> want(row.begin(), row.end());
+      const auto first = have.begin() + std::ssize(want) * static_cast<int64_t>(i);
+      // The same sums, but for products that take several rows at once another way.
+      EXPECT_LT(distance({first, first + std::ssize(want)}, want), 1e-3) << formats[i];
+      EXPECT_EQ(together[i].length(), alone[i].length());
+    }
+  }
+}
+
 TEST_F(CodedCache, DependsOnNoThreadCount) {
   std::vector<std::vector<float>> states;
   for (const int threads : {1, 2, 5}) {

@@ -18,13 +18,13 @@ constexpr int64_t kColumnsPerTask = 4096;
 /// One pass of one layer.
 class LayerPass {
  public:
-  LayerPass(const LayerWeights& weights, std::span<float> hidden, const LayerCache& cache,
-            LayerContext& context)
+  LayerPass(const LayerWeights& weights, std::span<float> hidden,
+            std::span<const LayerCache> caches, LayerContext& context)
       : weights_(weights),
         config_(context.config),
         buffers_(context.buffers),
         context_(context),
-        cache_(cache),
+        caches_(caches),
         hidden_(hidden.data()),
         tokens_(static_cast<int64_t>(hidden.size()) / config_.hidden),
         query_width_(config_.heads * config_.head_dim),
@@ -33,7 +33,10 @@ class LayerPass {
                       (config_.design.parallel || weights.mlp_norm.gain.empty())) {
     check(tokens_ * config_.hidden == static_cast<int64_t>(hidden.size()));
     check(hidden.size() <= buffers_.normed.size());
-    check(cache.length + tokens_ <= cache.capacity);
+    check(caches.size() == 1 || std::ssize(caches) == tokens_);
+    for (const LayerCache& cache : caches) {
+      check(cache.length + (caches.size() == 1 ? tokens_ : 1) <= cache.capacity);
+    }
   }
 
   /// As does mlp(): false where the observer wants no more.
@@ -52,7 +55,7 @@ class LayerPass {
                             .tokens = tokens_,
                             .window = weights_.window,
                             .out = buffers_.mixed.data()},
-                           {&cache_, 1}, context_.pool);
+                           caches_, context_.pool);
     close_value_gaps();
     const int64_t mixed = config_.heads * config_.value_size();
     if (!feed(Role::kAttentionOutput, buffers_.mixed.data(), mixed)) return false;
@@ -172,11 +175,13 @@ class LayerPass {
       finish_heads({weights_.query_bias, weights_.query_norm, config_.heads},
                    buffers_.query.data() + t * query_width_, t);
       finish_heads({weights_.key_bias, weights_.key_norm, config_.kv_heads}, key, t);
-      const int64_t position = cache_.length + t;
+      const bool one = caches_.size() == 1;
+      const LayerCache& cache = caches_[static_cast<size_t>(one ? 0 : t)];
+      const int64_t position = cache.length + (one ? t : 0);
       for (int64_t head = 0; head < config_.kv_heads; ++head) {
         const int64_t offset = head * config_.head_dim;
-        store_key(key + offset, cache_.key(head, position));
-        kernels().floats_to_halves(value + offset, config_.head_dim, cache_.value(head, position));
+        store_key(key + offset, cache.key(head, position));
+        kernels().floats_to_halves(value + offset, config_.head_dim, cache.value(head, position));
       }
     });
   }
@@ -268,7 +273,7 @@ class LayerPass {
   const ModelConfig& config_;
   LayerBuffers& buffers_;
   LayerContext& context_;
-  const LayerCache& cache_;
+  std::span<const LayerCache> caches_;
   float* hidden_;
   int64_t tokens_;
   int64_t query_width_, kv_width_;
@@ -311,7 +316,12 @@ void apply_norm(const NormWeights& norm, const ModelConfig& config, const float*
 
 void forward_layer(const LayerWeights& weights, std::span<float> hidden, const LayerCache& cache,
                    LayerContext& context) {
-  LayerPass pass(weights, hidden, cache, context);
+  forward_layer(weights, hidden, std::span(&cache, 1), context);
+}
+
+void forward_layer(const LayerWeights& weights, std::span<float> hidden,
+                   std::span<const LayerCache> caches, LayerContext& context) {
+  LayerPass pass(weights, hidden, caches, context);
   if (pass.attention()) pass.mlp();
 }
 

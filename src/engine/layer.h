@@ -77,6 +77,10 @@ struct LayerContext {
 void forward_layer(const LayerWeights& weights, std::span<float> hidden, const LayerCache& cache,
                    LayerContext& context);
 
+/// The same for several sequences at once: one token of each, in its own cache.
+void forward_layer(const LayerWeights& weights, std::span<float> hidden,
+                   std::span<const LayerCache> caches, LayerContext& context);
+
 /// Norms one row by the kind of the design. `out` may be `x`.
 void apply_norm(const NormWeights& norm, const ModelConfig& config, const float* x, float* out);
 

@@ -44,17 +44,24 @@ RopeTable::RopeTable(RopeFrequencies frequencies, int64_t most_tokens)
 }
 
 void RopeTable::prepare(int64_t first_position, int64_t tokens, int64_t context) {
-  check(tokens * pairs_ <= std::ssize(all_.cosines));
+  prepare({first_position, tokens, 0}, context);
+}
+
+void RopeTable::prepare_token(int64_t token, int64_t position, int64_t context) {
+  prepare({position, 1, token}, context);
+}
+
+void RopeTable::prepare(Pass pass, int64_t context) {
+  check((pass.first_token + pass.tokens) * pairs_ <= std::ssize(all_.cosines));
   const bool far = !frequencies_.far.empty() &&
-                   std::max(context, first_position + tokens) > frequencies_.near_context;
-  fill(all_, far ? frequencies_.far : frequencies_.all, frequencies_.magnitude,
-       {first_position, tokens});
-  if (has_local()) fill(local_, frequencies_.local, 1, {first_position, tokens});
+                   std::max(context, pass.first_position + pass.tokens) > frequencies_.near_context;
+  fill(all_, far ? frequencies_.far : frequencies_.all, frequencies_.magnitude, pass);
+  if (has_local()) fill(local_, frequencies_.local, 1, pass);
 }
 
 void RopeTable::fill(Angles& angles, const std::vector<double>& frequencies, double magnitude,
                      Pass pass) {
-  size_t out = 0;
+  size_t out = static_cast<size_t>(pass.first_token) * frequencies.size();
   for (int64_t token = 0; token < pass.tokens; ++token) {
     const auto position = static_cast<double>(pass.first_position + token);
     for (const double frequency : frequencies) {

@@ -36,6 +36,9 @@ class RopeTable {
   /// that is known; one text must be given one context. REQUIRES: tokens <= most_tokens.
   void prepare(int64_t first_position, int64_t tokens, int64_t context = 0);
 
+  /// The same of one token of a pass over several texts. REQUIRES: 0 <= token < most_tokens.
+  void prepare_token(int64_t token, int64_t position, int64_t context);
+
   const float* cosines(int64_t token, bool local = false) const {
     return of(local).cosines.data() + token * pairs_;
   }
@@ -48,8 +51,9 @@ class RopeTable {
     std::vector<float> cosines, sines;
   };
   struct Pass {
-    int64_t first_position, tokens;
+    int64_t first_position, tokens, first_token;
   };
+  void prepare(Pass pass, int64_t context);
   bool has_local() const { return !frequencies_.local.empty(); }
   const Angles& of(bool local) const { return local && has_local() ? local_ : all_; }
   static void fill(Angles& angles, const std::vector<double>& frequencies, double magnitude,

@@ -74,6 +74,7 @@ class SpeedTests {
     for (const int64_t depth : options_.depths) {
       if (depth + options_.tokens <= config_.context) decode(depth);
     }
+    if (options_.sequences > 1) decode_batch(options_.sequences);
     for (const std::string_view name : kEncodedFormats) encode(format_named(name));
     begin("machine");
     speed_.limits = larger(speed_.limits, measure_machine_limits(pool_));
@@ -151,6 +152,39 @@ class SpeedTests {
                                                  cache.bytes_read(depth + options_.tokens / 2));
     add({test, format_, n / seconds, bytes / seconds},
         [rate = bytes / seconds](const MachineLimits& limits) { return rate / limits.read_bytes; });
+  }
+
+  /// Several sequences at once. The limit is what takes longer: reading the weights once for all
+  /// of them, or the products.
+  void decode_batch(int64_t sequences) {
+    const std::string test = fmt::format("batch {}", sequences);
+    begin(test);
+    std::vector<KvCache> caches;
+    std::vector<KvCache*> each;
+    for (int64_t i = 0; i < sequences; ++i) {
+      caches.emplace_back(config_, options_.tokens, options_.kv);
+    }
+    for (KvCache& cache : caches) each.push_back(&cache);
+    const std::vector<Token> tokens = some_tokens(sequences);
+    logits_.resize(static_cast<size_t>(sequences * config_.vocabulary));
+    const double seconds = best_seconds(options_.repeats, 0, [&] {
+      throw_if_interrupted();
+      for (KvCache& cache : caches) cache.truncate(0);
+      for (int64_t i = 0; i < options_.tokens; ++i) {
+        engine_.logits(engine_.forward_each(tokens, each), sequences, logits_.data());
+      }
+    });
+    const auto steps = static_cast<double>(options_.tokens);
+    const double count = steps * static_cast<double>(sequences);
+    const double bytes = steps * static_cast<double>(engine_.weight_bytes()) +
+                         count * static_cast<double>(caches[0].bytes_read(options_.tokens / 2));
+    const Work work = work_of(model_);
+    const double int8 = count * (work.int8_layers + work.int8_output);
+    const double floats = count * (work.float_layers + work.float_output);
+    add({test, format_, count / seconds, bytes / seconds}, [=](const MachineLimits& limits) {
+      const double products = int8 / limits.int8_operations + floats / limits.float_operations;
+      return std::max(bytes / limits.read_bytes, products) / seconds;
+    });
   }
 
   void encode(const Format& format) {
