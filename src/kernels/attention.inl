@@ -198,23 +198,28 @@ inline void for_each_tile(const AttentionTask& task, const Seen& seen, int64_t f
   }
 }
 
+#include "kernels/kv_product.inl"
+
 inline void attend_halves(const AttentionTask& task, const AttentionScratch& scratch,
                           const Seen& seen, const HalfKeys& halves) {
   const bool few = task.query_count <= kQueryTile && task.value_dim % kHeadStep == 0;
+  const bool direct = task.query_count <= kMostDirectQueries && task.head_dim % 2 == 0 &&
+                      task.value_dim % kKvBlock == 0;
   for_each_tile(task, seen, halves.first, halves.count, [&](int64_t offset, int64_t count) {
     const uint16_t* keys = halves.keys + offset * task.head_dim;
     const uint16_t* values = halves.values + offset * task.value_dim;
     const int64_t begin = halves.first + offset;
     if (few) {  // straight from the cache
-      return attend_tile<uint16_t>(task, scratch, 0, task.query_count,
-                                   {.begin = begin,
-                                    .count = count,
-                                    .keys = keys,
-                                    .depth = task.head_dim,
-                                    .values = values,
-                                    .value_row_stride = task.value_dim,
-                                    .value_panel_stride = kHeadStep,
-                                    .bias = nullptr});
+      const KeyTile<uint16_t> tile{.begin = begin,
+                                   .count = count,
+                                   .keys = keys,
+                                   .depth = task.head_dim,
+                                   .values = values,
+                                   .value_row_stride = task.value_dim,
+                                   .value_panel_stride = kHeadStep,
+                                   .bias = nullptr};
+      if (direct && count == kKeyTile) return attend_whole_tile(task, scratch, tile);
+      return attend_tile(task, scratch, 0, task.query_count, tile);
     }
     const int64_t whole_groups = (count + kGroupRows - 1) / kGroupRows * kGroupRows;
     halves_to_floats(keys, whole_groups * task.head_dim, scratch.key_panels);
@@ -222,11 +227,6 @@ inline void attend_halves(const AttentionTask& task, const AttentionScratch& scr
     attend_floats(task, scratch, float_tile_of(scratch, begin, count, task.head_dim));
   });
 }
-
-#include "kernels/kv_product.inl"
-
-/// More queries than these are multiplied with floats that are decoded once for all of them.
-constexpr int64_t kMostDirectQueries = 2 * kCodedQueries;
 
 inline void attend_coded(const AttentionTask& task, const AttentionScratch& scratch,
                          const Seen& seen, const CodedKeys& coded) {

@@ -1,4 +1,4 @@
-// The products of attention for few queries, straight from coded keys and values: levels are
+// The products of attention for few queries, straight from keys and values as they lie: levels are
 // multiplied with queries or weights as they come from the codes. Scales are applied to sums where
 // each lane has its own (keys), and to what is multiplied where each row has (values, channels).
 
@@ -84,13 +84,14 @@ void score_group(const Reader& reader, const KeyGroupTask& task) {
   }
 }
 
-/// A chunk's values of some dimensions, added to the sums of some queries.
+/// Values of some tokens and dimensions, added to the sums of some queries.
 struct ValueLanesTask {
   CodeRows rows;
   int64_t lanes;         // a multiple of kKvBlock
-  const float* factors;  // [queries][kKvChunk]
-  const float* start;    // [queries], added to all sums
-  float* sums;           // [queries][stride]
+  const float* factors;  // [queries][factor_stride]
+  int64_t factor_stride;
+  const float* start;  // [queries], added to all sums
+  float* sums;         // [queries][stride]
   int64_t stride;
 };
 
@@ -99,7 +100,7 @@ void add_lanes(const Reader& reader, const ValueLanesTask& task) {
   for (int64_t lane = 0; lane < task.lanes; lane += kValueVectors * kLanes) {
     CodedSums<kQueries, kValueVectors> sums;
     sums.clear();
-    sums.add(reader, task.rows.at(0, lane, kKvChunk), task.factors, kKvChunk);
+    sums.add(reader, task.rows.at(0, lane, task.rows.rows), task.factors, task.factor_stride);
     for (int q = 0; q < kQueries; ++q) {
       for (int v = 0; v < kValueVectors; ++v) {
         float* to = task.sums + q * task.stride + lane + v * kLanes;
@@ -206,6 +207,7 @@ inline void add_chunk(const AttentionTask& task, const AttentionScratch& scratch
             reader, {.rows = rows.at(0, lane, kKvChunk),
                      .lanes = lanes,
                      .factors = factors,
+                     .factor_stride = kKvChunk,
                      .start = start,
                      .sums = scratch.sums + queries.first * scratch.width + lane,
                      .stride = scratch.width});
@@ -221,6 +223,51 @@ inline void for_each_range(const AttentionTask& task, const Body& body) {
     const int64_t rest = task.query_count - first;
     body(QueryRange{first, rest < kCodedQueries ? rest : kCodedQueries});
   }
+}
+
+/// More queries than these are multiplied with floats that a tile is turned into once for all.
+constexpr int64_t kMostDirectQueries = 2 * kCodedQueries;
+
+/// A whole tile of halves, few queries. REQUIRES: head_dim in pairs, value_dim in whole blocks.
+inline void attend_whole_tile(const AttentionTask& task, const AttentionScratch& scratch,
+                              const KeyTile<uint16_t>& tile) {
+  const float zeros[kCodedQueries] = {};
+  const KvPart halves{};
+  const auto* keys = reinterpret_cast<const uint8_t*>(tile.keys);
+  const auto* values = reinterpret_cast<const uint8_t*>(tile.values);
+  const auto for_ranges = [&](const auto& body) {
+    for_each_range(task, [&](const QueryRange& queries) {
+      with_query_count<kCodedQueries>(queries.count, [&](auto count) { body(queries, count); });
+    });
+  };
+  with_whole<2>([](const uint8_t* in) { return load_half(reinterpret_cast<const uint16_t*>(in)); },
+                [&](const auto& reader) {
+                  for_ranges([&](const QueryRange& queries, auto count) {
+                    for (int64_t key = 0; key < kKeyTile; key += kGroupRows) {
+                      score_group<decltype(count)::value>(
+                          reader, {.rows = code_rows(halves, keys + 2 * key * task.head_dim,
+                                                     task.head_dim, kGroupRows),
+                                   .factors = task.queries + queries.first * task.query_stride,
+                                   .stride = task.query_stride,
+                                   .scales = nullptr,
+                                   .block_rows = task.head_dim,
+                                   .start = zeros,
+                                   .scores = scratch.scores + queries.first * kKeyTile + key,
+                                   .accumulate = false});
+                    }
+                  });
+                  weigh_tile(task, scratch, 0, task.query_count, tile);
+                  for_ranges([&](const QueryRange& queries, auto count) {
+                    add_lanes<decltype(count)::value>(
+                        reader, {.rows = code_rows(halves, values, kKeyTile, task.value_dim),
+                                 .lanes = scratch.width,
+                                 .factors = scratch.scores + queries.first * kKeyTile,
+                                 .factor_stride = kKeyTile,
+                                 .start = zeros,
+                                 .sums = scratch.sums + queries.first * scratch.width,
+                                 .stride = scratch.width});
+                  });
+                });
 }
 
 /// A tile of coded keys, few queries. REQUIRES: value_dim in whole blocks.
