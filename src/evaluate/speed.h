@@ -29,7 +29,8 @@ struct SpeedOptions {
 };
 
 struct SpeedRow {
-  std::string test;              ///< "prefill 512", "decode", "decode at 4096", "batch 8", "quantize"
+  /// Or "quantize".
+  std::string test;              ///< "prefill 512", "decode", "decode at 4096", "batch 8"
   std::string format;            ///< what most bytes of the model are in; of quantize: the target
   double tokens_per_second = 0;  ///< of quantize: 0
   double bytes_per_second = 0;   ///< read; of quantize: of F16 weights encoded

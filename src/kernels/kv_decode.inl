@@ -19,7 +19,8 @@ struct CodeRows {
 };
 
 inline CodeRows code_rows(const KvPart& part, const uint8_t* codes, int64_t rows, int64_t lanes) {
-  return {codes, codes + rows * lanes / 4, rows, lanes, part.bits == 3 ? 2 : part.bits};
+  if (part.bits != 3) return {codes, codes, rows, lanes, part.bits};
+  return {codes, codes + rows * lanes / 4, rows, lanes, 2};
 }
 
 inline F float8_to_float(U code) {

@@ -52,6 +52,22 @@ struct KeyGroupTask {
   bool accumulate;
 };
 
+/// Of a lane's block of rows, or null.
+inline const float* block_scales(const KeyGroupTask& task, int64_t row, int64_t lane) {
+  return task.scales == nullptr ? nullptr : task.scales + row / kKvBlock * kKvChunk + lane;
+}
+
+template <int kQueries>
+inline void add_scaled_sums(const CodedSums<kQueries, kKeyVectors>& sums, const float* scales,
+                            F (&scores)[kQueries][kKeyVectors]) {
+  for (int v = 0; v < kKeyVectors; ++v) {
+    const F scale = scales == nullptr ? broadcast(1) : load(scales + v * kLanes);
+    for (int q = 0; q < kQueries; ++q) {
+      scores[q][v] = fma(sums.total(q, v), scale, scores[q][v]);
+    }
+  }
+}
+
 template <int kQueries, class Reader>
 void score_group(const Reader& reader, const KeyGroupTask& task) {
   for (int64_t lane = 0; lane < kGroupRows; lane += kKeyVectors * kLanes) {
@@ -67,14 +83,7 @@ void score_group(const Reader& reader, const KeyGroupTask& task) {
       CodedSums<kQueries, kKeyVectors> sums;
       sums.clear();
       sums.add(reader, task.rows.at(row, lane, task.block_rows), task.factors + row, task.stride);
-      const float* scales =
-          task.scales == nullptr ? nullptr : task.scales + row / kKvBlock * kKvChunk + lane;
-      for (int v = 0; v < kKeyVectors; ++v) {
-        const F scale = scales == nullptr ? broadcast(1) : load(scales + v * kLanes);
-        for (int q = 0; q < kQueries; ++q) {
-          scores[q][v] = fma(sums.total(q, v), scale, scores[q][v]);
-        }
-      }
+      add_scaled_sums(sums, block_scales(task, row, lane), scores);
     }
     for (int q = 0; q < kQueries; ++q) {
       for (int v = 0; v < kKeyVectors; ++v) {
@@ -129,17 +138,14 @@ struct QueryRange {
   int64_t first, count;
 };
 
-/// factors = queries * scale of each channel; start = queries . minimums.
-inline void scale_queries(const float* queries, int64_t stride, int64_t count,
-                          const KvParameters& parameters, int64_t width, float* factors,
-                          float* start) {
-  for (int64_t q = 0; q < count; ++q) {
-    const float* query = queries + q * stride;
-    start[q] = dot(query, parameters.minimums, width);
-    for (int64_t d = 0; d < width; d += kLanes) {
-      store(factors + q * width + d, load(query + d) * load(parameters.scales + d));
-    }
+/// A query for keys whose channels have scales and minimums: factors = query * scales; returns
+/// query . minimums.
+inline float scale_query(const float* query, const KvParameters& parameters, int64_t width,
+                         float* factors) {
+  for (int64_t d = 0; d < width; d += kLanes) {
+    store(factors + d, load(query + d) * load(parameters.scales + d));
   }
+  return dot(query, parameters.minimums, width);
 }
 
 /// Scores of the chunk's keys, that stand `key` behind the tile's first.
@@ -156,7 +162,10 @@ inline void score_chunk(const AttentionTask& task, const AttentionScratch& scrat
     read_parameters(part, chunk, layout.width, parameters);
     const bool of_keys = scales_are_of_keys(part);
     if (part.scales == KvScales::kChannelMinimum) {
-      scale_queries(inputs, stride, queries.count, parameters, layout.width, factors, start);
+      for (int64_t q = 0; q < queries.count; ++q) {
+        start[q] =
+            scale_query(inputs + q * stride, parameters, layout.width, factors + q * layout.width);
+      }
       inputs = factors;
       stride = layout.width;
     }
