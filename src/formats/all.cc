@@ -17,6 +17,9 @@ extern const Format format;
 namespace f32 {
 extern const Format format;
 }
+namespace fp8_tiles {
+extern const Format fp8_e4m3_b128;
+}
 namespace ints {
 extern const Format int2_g128;
 extern const Format int2_g128_asym;
@@ -129,7 +132,7 @@ extern const Format fp8_e5m2_channel;
 
 namespace {
 
-constexpr std::array<const Format*, 70> kFormats = {
+constexpr std::array<const Format*, 71> kFormats = {
     &bf16::format,
     &f16::format,
     &f32::format,
@@ -140,6 +143,7 @@ constexpr std::array<const Format*, 70> kFormats = {
     &whole_floats::fp6_e3m2,
     &whole_floats::fp6_e3m2_channel,
     &whole_floats::fp8_e4m3,
+    &fp8_tiles::fp8_e4m3_b128,
     &whole_floats::fp8_e4m3_channel,
     &whole_floats::fp8_e5m2,
     &whole_floats::fp8_e5m2_channel,

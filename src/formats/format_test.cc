@@ -388,6 +388,7 @@ constexpr Digest kDigests[] = {
     {"fp6_e3m2", 0xc7c01b0216cd18f2u},
     {"fp6_e3m2_channel", 0x2e5ec7fd29167492u},
     {"fp8_e4m3", 0x5f7d14594b56de05u},
+    {"fp8_e4m3_b128", 0x3c2cbedd72310e71u},
     {"fp8_e4m3_channel", 0x257b79630f416b06u},
     {"fp8_e5m2", 0x4beae7609df552aeu},
     {"fp8_e5m2_channel", 0x1923be358e9d19abu},

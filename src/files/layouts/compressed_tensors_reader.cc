@@ -8,6 +8,7 @@
 #include "files/layouts/compressed_tensors.h"
 #include "files/layouts/eight_bits.h"
 #include "files/layouts/layout.h"
+#include "formats/fp8_tiles.h"
 #include "formats/small_floats.h"
 
 // Reads what compressed_tensors.h describes, and what other versions of the package write: codes
@@ -269,6 +270,8 @@ constexpr std::string_view kIgnored[] = {
 
 std::unique_ptr<LayoutTensor> tensor(const Format& format, std::string module, int64_t rows,
                                      int64_t columns) {
+  if (tile_rows(format) > 1)
+    return tiled_tensor(format, std::move(module), {rows, columns}, ".weight_scale");
   return std::make_unique<CompressedTensor>(format, std::move(module), rows, columns);
 }
 

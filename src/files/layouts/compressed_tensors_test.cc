@@ -30,14 +30,14 @@ Packed pack(const char* name, int64_t rows, int64_t columns) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 37 % 101) - 47.0f;
   std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(format, columns)));
   encode_rows(format, values.data(), rows, columns, nullptr, Search::kBest, bytes.data());
-  CompressedTensor tensor(format, "layer", rows, columns);
-  Packed packed{tensor.entries(), {}, {}, values};
+  const auto tensor = layout_named("compressed-tensors").tensor(format, "layer", rows, columns);
+  Packed packed{tensor->entries(), {}, {}, values};
   const auto half = std::span(bytes).first(bytes.size() / 2);  // in two bands
   for (const auto band : {half, std::span(bytes).subspan(half.size())}) {
-    const auto more = tensor.append_rows(band);
+    const auto more = tensor->append_rows(band);
     packed.codes.insert(packed.codes.end(), more.begin(), more.end());
   }
-  packed.rest = tensor.rest();
+  packed.rest = tensor->rest();
   decode_rows(format, bytes.data(), rows, columns, packed.values.data());
   return packed;
 }

@@ -8,6 +8,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "files/layouts/compressed_tensors.h"
+#include "formats/fp8_tiles.h"
 
 namespace fewbits {
 namespace {
@@ -18,7 +19,8 @@ Kind kind_of(const Format& format) {
   const std::string_view name = format.name;
   if (name == "nvfp4_tensor") return Kind::kNvfp4;
   if (name == "MXFP4") return Kind::kMxfp4;
-  if (name == "fp8_e4m3" || name == "fp8_e4m3_channel") return Kind::kFloat8;
+  if (name == "fp8_e4m3_b128" || name == "fp8_e4m3" || name == "fp8_e4m3_channel")
+    return Kind::kFloat8;
   if (!name.starts_with("int") || format.sharing == Sharing::kTensor) return Kind::kNone;
   return name.starts_with("int8_channel") ? Kind::kInt8 : Kind::kPackedInts;
 }
@@ -47,7 +49,11 @@ bool has_zeros(const Format& format) {
 }
 
 /// How the inputs of a layer are to be quantized: as the kernels for its weights want them.
-Json inputs_of(Kind kind) {
+Json inputs_of(Kind kind, const Format& format) {
+  if (tile_rows(format) > 1) {
+    return {{"num_bits", 8},       {"type", "float"},         {"symmetric", true},
+            {"strategy", "group"}, {"group_size", kTileSize}, {"dynamic", true}};
+  }
   if (kind == Kind::kInt8 || kind == Kind::kFloat8) {
     return {{"num_bits", 8},
             {"type", kind == Kind::kInt8 ? "int" : "float"},
@@ -85,19 +91,24 @@ bool compressed_tensors_holds(const Format& format) {
 Json compressed_tensors_config(const Format& format, const std::vector<std::string>& ignored) {
   const Kind kind = kind_of(format);
   const bool floats = kind == Kind::kFloat8 || kind == Kind::kNvfp4 || kind == Kind::kMxfp4;
+  const bool tiles = tile_rows(format) > 1;
   const bool grouped = format.sub_block_values > 1 && format.sharing == Sharing::kBlock;
   Json weights = {{"num_bits", bits_of(format)},
                   {"type", floats ? "float" : "int"},
                   {"symmetric", !has_zeros(format)},
-                  {"strategy", grouped                              ? "group"
+                  {"strategy", tiles                                ? "block"
+                               : grouped                            ? "group"
                                : kind == Kind::kNvfp4               ? "tensor_group"
                                : format.sharing == Sharing::kTensor ? "tensor"
                                                                     : "channel"},
                   {"dynamic", false}};
-  if (grouped || kind == Kind::kNvfp4) weights["group_size"] = format.sub_block_values;
+  if (tiles) {
+    weights["block_structure"] = {kTileSize, kTileSize};
+  } else if (grouped || kind == Kind::kNvfp4)
+    weights["group_size"] = format.sub_block_values;
   const Json group = {{"targets", {"Linear"}},
                       {"weights", weights},
-                      {"input_activations", inputs_of(kind)},
+                      {"input_activations", inputs_of(kind, format)},
                       {"output_activations", nullptr},
                       {"format", name_of(kind)}};
   return {{"quant_method", "compressed-tensors"},

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "files/layouts/layout.h"
+#include "formats/fp8_tiles.h"
 #include "formats/small_floats.h"
 
 namespace fewbits {
@@ -62,7 +63,70 @@ constexpr LayoutReader kReaders[] = {{".weight_scale_inv", join_tiles},
 constexpr std::string_view kIgnored[] = {".input_scale", ".activation_scale", ".k_scale",
                                          ".v_scale"};
 
+bool holds(const Format& format) {
+  return tile_rows(format) == kTileSize;
+}
+
+Json config(const Format&, const std::vector<std::string>& ignored) {
+  return {{"quant_method", "fp8"},
+          {"fmt", "e4m3"},
+          {"activation_scheme", "dynamic"},
+          {"weight_block_size", {kTileSize, kTileSize}},
+          {"modules_to_not_convert", ignored}};
+}
+
+std::unique_ptr<LayoutTensor> tensor(const Format& format, std::string module, int64_t rows,
+                                     int64_t columns) {
+  return tiled_tensor(format, std::move(module), {rows, columns}, ".weight_scale_inv");
+}
+
+/// Codes as they come, and the scales of the first row of each tile.
+class TiledTensor : public LayoutTensor {
+ public:
+  TiledTensor(const Format& format, std::string module, Shape shape, std::string scale_name)
+      : format_(format),
+        module_(std::move(module)),
+        shape_(std::move(shape)),
+        scale_name_(std::move(scale_name)) {}
+
+  std::vector<SafetensorsEntry> entries() const override {
+    const int64_t bands = parts_of(shape_[0], kTileSize), groups = shape_[1] / kTileSize;
+    return {{module_ + ".weight", "F8_E4M3", shape_, shape_[0] * shape_[1]},
+            {module_ + scale_name_, "F32", {bands, groups}, bands * groups * 4}};
+  }
+
+  std::span<const std::byte> append_rows(std::span<const std::byte> bytes) override {
+    codes_.clear();
+    const auto block = static_cast<size_t>(format_.block_bytes);
+    for (; !bytes.empty(); ++next_row_) {
+      for (int64_t i = 0; i < shape_[1]; i += kTileSize, bytes = bytes.subspan(block)) {
+        const auto scale = bytes.first(sizeof(float));
+        const auto codes = bytes.first(block).subspan(sizeof(float));
+        if (next_row_ % kTileSize == 0) scales_.insert(scales_.end(), scale.begin(), scale.end());
+        codes_.insert(codes_.end(), codes.begin(), codes.end());
+      }
+    }
+    return codes_;
+  }
+
+  std::vector<std::byte> rest() override { return scales_; }
+
+ private:
+  const Format& format_;
+  std::string module_;
+  Shape shape_;
+  std::string scale_name_;
+  int64_t next_row_ = 0;
+  std::vector<std::byte> codes_, scales_;
+};
+
 }  // namespace
+
+std::unique_ptr<LayoutTensor> tiled_tensor(const Format& format, std::string module, Shape shape,
+                                           std::string scale_name) {
+  return std::make_unique<TiledTensor>(format, std::move(module), std::move(shape),
+                                       std::move(scale_name));
+}
 
 CodedMatrix matrix_of_bytes(const Parts& parts, const Part& codes, uint8_t flipped) {
   if (codes.shape.size() != 2 || codes.values() == 0) parts.fail(codes, "must be a matrix");
@@ -96,6 +160,7 @@ CodedMatrix join_float8(Parts& parts, const Part& codes, const Part& scale) {
                            tile.columns));
   }
   matrix.group_values = std::min(tile.columns, matrix.columns);
+  if (matrix.format.empty() && tile.columns == kTileSize) matrix.format = "fp8_e4m3_b128";
   matrix.read_grids = [read = float_reader(parts, scale), bytes = scale.bytes(), groups, tile](
                           int64_t row, CodedRow& out) {
     out.scales.resize(static_cast<size_t>(groups));
@@ -105,7 +170,12 @@ CodedMatrix join_float8(Parts& parts, const Part& codes, const Part& scale) {
   return matrix;
 }
 
-constinit const Layout kFp8 = {
-    .name = "fp8", .method = "fp8", .readers = kReaders, .ignored = kIgnored};
+constinit const Layout kFp8 = {.name = "fp8",
+                               .method = "fp8",
+                               .readers = kReaders,
+                               .ignored = kIgnored,
+                               .holds = holds,
+                               .config = config,
+                               .tensor = tensor};
 
 }  // namespace fewbits
