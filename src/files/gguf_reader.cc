@@ -13,6 +13,7 @@
 #include "files/errors.h"
 #include "files/ggml_types.h"
 #include "files/gguf.h"
+#include "files/gguf_split.h"
 
 namespace fewbits {
 namespace {
@@ -64,7 +65,6 @@ class Parser {
     const auto entry_count = reader_.read<uint64_t>();
     ParsedFile file;
     file.metadata = read_metadata(checked_count(entry_count, kLeastEntryBytes, "metadata entries"));
-    refuse_split(file.metadata);
     const int64_t alignment = alignment_of(file.metadata);
     const auto infos =
         read_infos(checked_count(tensor_count, kLeastTensorBytes, "tensors"), alignment);
@@ -233,17 +233,6 @@ class Parser {
     return elements;
   }
 
-  void refuse_split(const Metadata& metadata) const {
-    const int64_t parts =
-        with_place(where_, [&] { return metadata.integer("split.count").value_or(1); });
-    if (parts > 1) {
-      fail(
-          "one of {} parts of a split GGUF, which cannot be read apart; merge them first: "
-          "llama-gguf-split --merge FIRST_PART OUT.gguf",
-          parts);
-    }
-  }
-
   int64_t alignment_of(const Metadata& metadata) const {
     return with_place(where_, [&] { return gguf_alignment(metadata); });
   }
@@ -354,12 +343,13 @@ ParsedFile parse_gguf(std::span<const std::byte> bytes, std::string_view where) 
 }
 
 TensorStore open_gguf(const std::filesystem::path& path) {
-  auto file = std::make_unique<MappedFile>(MappedFile::open(path));
-  ParsedFile parsed = parse_gguf(file->bytes(), path.string());
-  for (StoredTensor& tensor : parsed.tensors) tensor.file = file.get();
+  OpenGguf open = open_gguf_file(path);
+  const int64_t count = split_count(open.parsed.metadata, path.string());
+  if (count > 1) return open_split_gguf(path, count);
   std::vector<std::unique_ptr<MappedFile>> files;
-  files.push_back(std::move(file));
-  return TensorStore(std::move(files), std::move(parsed.tensors), std::move(parsed.metadata));
+  files.push_back(std::move(open.file));
+  return TensorStore(std::move(files), std::move(open.parsed.tensors),
+                     std::move(open.parsed.metadata));
 }
 
 int64_t gguf_alignment(const Metadata& metadata) {

@@ -134,16 +134,6 @@ TEST(GgufReader, RefusesBadMetadata) {
             "m: metadata 'k' is an array of arrays, which no model needs");
 }
 
-TEST(GgufReader, RefusesSplitFiles) {
-  const auto split = [](uint16_t parts) {
-    return refusal({.entries = {entry("split.count", ValueType::kUint16, raw(parts))}});
-  };
-  EXPECT_EQ(split(1), "");
-  EXPECT_EQ(split(3),
-            "m: one of 3 parts of a split GGUF, which cannot be read apart; merge them first: "
-            "llama-gguf-split --merge FIRST_PART OUT.gguf");
-}
-
 TEST(GgufReader, HonoursAlignment) {
   const auto with_alignment = [](uint32_t alignment, uint64_t offset) {
     return refusal({.entries = {entry("general.alignment", ValueType::kUint32, raw(alignment))},
