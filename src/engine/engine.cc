@@ -45,12 +45,18 @@ struct Rows {
   int64_t begin, count;
 };
 
+bool is_joined(const Weight& weight) {
+  return weight.tensor->joined != nullptr ||
+         std::ranges::any_of(weight.parts,
+                             [](const auto* part) { return part->joined != nullptr; });
+}
+
 /// Rows of a weight as a matrix of their own: a part of a fused matrix, one of many experts.
 PackedMatrix load_rows(const Weight& weight, Rows rows, PackOptions options, ThreadPool& pool) {
   throw_if_interrupted();
   const bool whole = rows.begin == 0 && rows.count == weight.rows();
   const Shape shape = {rows.count, weight.columns()};
-  if (weight.transposed || weight.tensor->joined || (!whole && !weight.stored_rows.empty())) {
+  if (weight.transposed || is_joined(weight) || (!whole && !weight.stored_rows.empty())) {
     return PackedMatrix::keep(weight.format(), shape, copy_rows(weight, rows.begin, rows.count),
                               options, pool);
   }

@@ -70,7 +70,20 @@ JoinedTensor::JoinedTensor(CodedMatrix matrix)
   drop_pages();
 }
 
+JoinedTensor::JoinedTensor(ComputedMatrix matrix)
+    : compute_(std::move(matrix.read)), format_(&format_named("F32")) {
+  matrix_.rows = matrix.rows;
+  matrix_.columns = matrix.columns;
+  matrix_.parts = std::move(matrix.parts);
+}
+
 void JoinedTensor::read_row(int64_t row, std::byte* out) const {
+  if (compute_) {
+    std::vector<float> values(static_cast<size_t>(matrix_.columns));
+    compute_(row, values.data());
+    std::memcpy(out, values.data(), values.size() * sizeof(float));
+    return;
+  }
   CodedRow coded;
   matrix_.read_codes(row, coded);
   matrix_.read_grids(row, coded);

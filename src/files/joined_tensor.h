@@ -47,10 +47,19 @@ struct CodedMatrix {
   int64_t groups() const { return (columns + group_values - 1) / group_values; }
 };
 
+/// A matrix whose values are computed, in F32.
+struct ComputedMatrix {
+  int64_t rows = 0, columns = 0;
+  std::vector<FilePart> parts = {};  ///< what is read
+  std::function<void(int64_t row, float* out)> read = {};
+};
+
 class JoinedTensor {
  public:
   /// Reads all scales and zeros, to find whether the format holds them.
   explicit JoinedTensor(CodedMatrix matrix);
+
+  explicit JoinedTensor(ComputedMatrix matrix);
 
   const Format& format() const { return *format_; }
   Shape shape() const { return {matrix_.rows, matrix_.columns}; }
@@ -66,6 +75,7 @@ class JoinedTensor {
   void pack(const CodedRow& row, std::byte* out) const;
 
   CodedMatrix matrix_;
+  std::function<void(int64_t row, float* out)> compute_ = {};  ///< in place of codes
   const Format* format_;
 };
 

@@ -52,6 +52,15 @@ void TensorStore::join(const std::unordered_set<std::string>& parts,
   index();
 }
 
+void TensorStore::replace(std::string_view name, ComputedMatrix matrix) {
+  StoredTensor& tensor = tensors_[index_.at(name)];
+  check(tensor.view.shape == (Shape{matrix.rows, matrix.columns}));
+  joined_.push_back(std::make_unique<JoinedTensor>(std::move(matrix)));
+  tensor.joined = joined_.back().get();
+  tensor.view = {&tensor.joined->format(), tensor.joined->shape(), {}};
+  tensor.file = nullptr;
+}
+
 const StoredTensor* TensorStore::find(std::string_view name) const {
   const auto found = index_.find(name);
   return found == index_.end() ? nullptr : &tensors_[found->second];

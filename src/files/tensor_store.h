@@ -63,6 +63,10 @@ class TensorStore {
   void join(const std::unordered_set<std::string>& parts,
             std::vector<std::pair<std::string, CodedMatrix>> matrices);
 
+  /// Gives the tensor of that name the values of `matrix`, in F32. Its place stays the same.
+  /// REQUIRES: there is one, of these sizes.
+  void replace(std::string_view name, ComputedMatrix matrix);
+
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   /// Only of a model folder that is still to be joined (layouts/join.h).
   const std::vector<OtherTensor>& others() const { return others_; }

@@ -9,6 +9,7 @@
 #include "base/mapped_file.h"
 #include "files/gguf.h"
 #include "files/layouts/join.h"
+#include "files/lora.h"
 #include "files/safetensors.h"
 #include "files/torch_file.h"
 #include "model/weights.h"
@@ -180,7 +181,7 @@ TensorStore open_weights(const fs::path& folder, const Json& config, const std::
                                                  : open_safetensors_folder(folder);
 }
 
-Model open_folder(const fs::path& folder) {
+Model open_folder(const fs::path& folder, const fs::path& lora) {
   const fs::path config_file =
       needed_file(folder, "config.json", "a model is a Hugging Face folder or a .gguf file");
   std::vector<std::string> warnings;
@@ -188,6 +189,7 @@ Model open_folder(const fs::path& folder) {
   const Json json = text_part(whole, warnings);
   const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
   TensorStore store = open_weights(folder, whole, config_file.string());
+  if (!lora.empty()) merge_lora(store, lora);
   const Architecture& architecture =
       find_architecture(json, store, false, config_file.string(), warnings);
   ModelConfig config = read_config(architecture, json, config_file.string());
@@ -304,13 +306,17 @@ Metadata gguf_metadata(const Model& model) {
   return metadata;
 }
 
-Model open_model(const std::filesystem::path& path) {
+Model open_model(const std::filesystem::path& path, const std::filesystem::path& lora) {
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return open_folder(path);
+  if (fs::is_directory(path, ignored)) return open_folder(path, lora);
   if (!fs::exists(path, ignored))
     throw Error(fmt::format("{}: no such file or folder", path.string()));
   if (path.extension() == ".json" || path.extension() == ".safetensors") {
     throw Error(fmt::format("{}: name the folder that holds it, not the file", path.string()));
+  }
+  if (!lora.empty()) {
+    throw Error(fmt::format(
+        "{}: an adapter has the names of a Hugging Face folder; give that model", path.string()));
   }
   return open_file(path);
 }

@@ -82,7 +82,9 @@ struct Model {
 
 /// Opens a Hugging Face folder or a .gguf file. Throws Error where a tensor is missing, left over,
 /// or has a shape that contradicts the config.
-Model open_model(const std::filesystem::path& path);
+/// `lora`: a PEFT adapter that is merged into the matrices as they are read ("": none); only into
+/// a folder.
+Model open_model(const std::filesystem::path& path, const std::filesystem::path& lora = {});
 
 /// What a GGUF of this model carries, complete whatever the source was. Throws Error where GGUF
 /// cannot hold the model's tokenizer: such a model runs and is evaluated, but not written.
