@@ -110,7 +110,7 @@ void print_certificate(const Json& certificate) {
           value.value("perplexity", 0.0), value.value("reference_perplexity", 0.0)));
       continue;
     }
-    if (key != "source") {
+    if (key != "source" && key != "files") {
       print(fmt::format("  {:<16} {}\n", key, fact_text(value)));
       continue;
     }
@@ -138,7 +138,7 @@ void verify(const InspectArguments& arguments, const Model& model,
     source = hash_files(checkpoint_files(arguments.source), on_bytes);
   }
   const auto problems =
-      verify_certificate(*certificate, model.store, source ? &*source : nullptr, on_bytes);
+      verify_certificate(*certificate, model, source ? &*source : nullptr, on_bytes);
   progress.finish();
   if (!problems.empty()) {
     throw Error(fmt::format("{}: {}", arguments.model, join(problems)));
@@ -218,7 +218,7 @@ Json to_json(const Model& model, Statistician& statistics) {
 void inspect(const InspectArguments& arguments) {
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
-  const auto certificate = read_certificate(model.store.metadata(), arguments.model);
+  const auto certificate = certificate_of(model);
   if (arguments.verify) verify(arguments, model, certificate);
   Statistician statistics(arguments);
   if (arguments.json) {
@@ -229,7 +229,7 @@ void inspect(const InspectArguments& arguments) {
   }
   print_summary(model);
   if (certificate) print_certificate(*certificate);
-  if (arguments.verify) print("  verified         the tensors are the bytes that were certified\n");
+  if (arguments.verify) print("  verified         the bytes are those that were certified\n");
   if (arguments.metadata) print_metadata(model);
   print_tensors(model, statistics);
 }

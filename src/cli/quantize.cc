@@ -16,6 +16,7 @@
 #include "cli/console.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
+#include "files/gguf_split.h"
 #include "files/layouts/layout.h"
 #include "kernels/kernel_table.h"
 #include "pipeline/calibrated_layers.h"
@@ -38,6 +39,9 @@ struct QuantizeArguments {
   bool json = false;
   bool dry_run = false;
   bool certificate = true;
+  bool verify = true;
+  std::string split;                             // most bytes of a file
+  std::string lora;                              // folder
   std::string certify;                           // text to measure the loss on
   std::string size;                              // of the file at most
   std::vector<std::filesystem::path> calibrate;  // texts
@@ -108,7 +112,12 @@ void print_plan(const QuantizePlan& plan, bool json) {
 Json recipe_of(const QuantizeArguments& arguments) {
   const QuantizeOptions& options = arguments.options;
   Json recipe = {{"to", options.to}, {"search", arguments.search}};
-  if (!options.emulate.empty()) recipe["emulate"] = options.emulate;
+  if (arguments.layout.empty() || arguments.layout == "gguf") {
+    if (!options.emulate.empty()) recipe["emulate"] = options.emulate;
+  } else {
+    recipe["to"] = options.emulate;
+    recipe["layout"] = arguments.layout;
+  }
   if (!arguments.size.empty()) recipe["size"] = arguments.size;
   if (options.pure) recipe["pure"] = true;
   if (!options.output_format.empty()) recipe["output"] = options.output_format;
@@ -119,6 +128,9 @@ Json recipe_of(const QuantizeArguments& arguments) {
                              {"samples", arguments.samples.count},
                              {"sample_length", arguments.samples.length}};
     recipe["instruction_set"] = kernels().name;
+  }
+  if (!arguments.lora.empty()) {
+    recipe["lora"] = to_json(hash_files(checkpoint_files(arguments.lora), [](int64_t) {}));
   }
   if (!arguments.importance.empty()) {
     recipe["imatrix"] = to_json(hash_files({arguments.importance}, [](int64_t) {})).front();
@@ -204,12 +216,48 @@ const Layout* settle_layout(QuantizeArguments& arguments) {
                     "a name that ends in .gguf",
                     arguments.out, layout.name, options.to, join(formats_of(layout))));
   }
-  if (!arguments.certify.empty()) throw Error("--certify: only a .gguf carries a certificate");
   if (!arguments.importance.empty()) throw Error("--importance: only for a .gguf; use --calibrate");
   check_folder_output(arguments.in, arguments.out);
   options.emulate = std::exchange(options.to, {});
-  arguments.certificate = false;
+  arguments.layout = layout.name;
   return &layout;
+}
+
+/// A file that is gone when this is.
+struct PassingFile {
+  std::filesystem::path path;
+  ~PassingFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  }
+};
+
+/// Writes the file whole under another name, and from there in parts.
+QuantizeResult quantize_in_parts(const QuantizeArguments& arguments, const Model& model,
+                                 const QuantizePlan& plan, const QuantizeRun& run,
+                                 ThreadPool& pool) {
+  const int64_t most = parse_bytes("--split", arguments.split);
+  const std::filesystem::path out = arguments.out;
+  const PassingFile whole{out.parent_path() / fmt::format(".{}.whole.gguf", out.stem().string())};
+  const QuantizeResult result = run_quantize(model, plan, run, whole.path, pool);
+  Progress progress("split");
+  int64_t done = 0;
+  const int64_t files = split_gguf(whole.path, out, most, [&](int64_t more) {
+    throw_if_interrupted();
+    progress.update(done += more, result.bytes_out, "");
+  });
+  progress.finish();
+  if (!arguments.json)
+    print(fmt::format("{} is the first of {} files\n", split_name(out, 0, files).string(), files));
+  return result;
+}
+
+FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& layout) {
+  FolderTarget target{.path = arguments.out, .layout = &layout};
+  target.certificate = arguments.certificate;
+  target.verify = arguments.verify;
+  if (!arguments.split.empty()) target.shard_bytes = parse_bytes("--split", arguments.split);
+  return target;
 }
 
 void quantize(QuantizeArguments& arguments) {
@@ -224,7 +272,7 @@ void quantize(QuantizeArguments& arguments) {
   }
   const Layout* folder = settle_layout(arguments);
   const std::optional<Importance> importance = read_importance_of(arguments);
-  const Model model = open_model(arguments.in);
+  const Model model = open_model(arguments.in, arguments.lora);
   QuantizePlan plan = plan_quantize(model, arguments.options);
   warn_all(model.warnings);
   warn_all(plan.warnings);
@@ -268,8 +316,10 @@ void quantize(QuantizeArguments& arguments) {
     run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
   }
   const QuantizeResult result =
-      folder != nullptr ? write_model_folder(model, plan, run, {arguments.out, folder}, pool)
-                        : run_quantize(model, plan, run, arguments.out, pool);
+      folder != nullptr
+          ? write_model_folder(model, plan, run, folder_target(arguments, *folder), pool)
+      : !arguments.split.empty() ? quantize_in_parts(arguments, model, plan, run, pool)
+                                 : run_quantize(model, plan, run, arguments.out, pool);
   progress.finish();
   if (arguments.json) return print_json(to_json(result, clock.seconds()));
   print(fmt::format(
@@ -339,6 +389,12 @@ void add_quantize(CLI::App& app) {
                  "Do not write into the file what it was made of and what that cost");
   verb->add_option("--certify", arguments->certify,
                    "Text file: measure the loss on it, and write that into the file too");
+  verb->add_flag("!--no-verify", arguments->verify,
+                 "Do not read the output back before it gets its name");
+  verb->add_option("--lora", arguments->lora,
+                   "Folder of a LoRA adapter (PEFT) to merge into the weights first");
+  verb->add_option("--split", arguments->split,
+                   "Most bytes of one file, as in 2G; a model that is larger becomes several");
   verb->add_flag("--dry-run", arguments->dry_run, "Print what would be written, and stop");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));

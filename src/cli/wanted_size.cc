@@ -14,8 +14,9 @@ namespace {
 
 constexpr const char* kMixOutsideLayers = "Q4_K_M";
 
-/// "95M", "4.2G", "95000000": decimal units, as disks and downloads count.
-int64_t parse_bytes(const std::string& text) {
+}  // namespace
+
+int64_t parse_bytes(std::string_view option, const std::string& text) {
   constexpr std::string_view kUnits = "BKMGT";
   double number = 0;
   int length = 0;
@@ -25,10 +26,12 @@ int64_t parse_bytes(const std::string& text) {
   const bool ends = static_cast<size_t>(length) + (fields == 2 ? 1 : 0) == text.size();
   const double bytes = number * std::pow(1000.0, static_cast<double>(power));
   if (fields < 1 || power == std::string_view::npos || !ends || !(bytes >= 1 && bytes < 1e18)) {
-    throw Error(fmt::format("--size: '{}' is no size; give bytes, as in 95M or 4.2G", text));
+    throw Error(fmt::format("{}: '{}' is no size; give bytes, as in 95M or 4.2G", option, text));
   }
   return static_cast<int64_t>(bytes);
 }
+
+namespace {
 
 /// "4.75bpw"; nothing where `to` is something else.
 std::optional<double> parse_bits(const std::string& to) {
@@ -43,7 +46,7 @@ std::optional<double> parse_bits(const std::string& to) {
 }  // namespace
 
 WantedSize::WantedSize(const std::string& size, std::string& to) : bits_(parse_bits(to)) {
-  if (!size.empty()) bytes_ = parse_bytes(size);
+  if (!size.empty()) bytes_ = parse_bytes("--size", size);
   if (bytes_ && bits_) throw Error("quantize: give --size or bits per weight, not both");
   if (!given() && to.empty()) throw Error("quantize: give --to FORMAT or --size BYTES");
   if (bits_ || to.empty()) to = kMixOutsideLayers;

@@ -3,8 +3,13 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace fewbits::cli {
+
+/// "95M", "4.2G", "95000000": decimal units, as disks and downloads count. Throws Error that begins
+/// with `option` where it is no size.
+int64_t parse_bytes(std::string_view option, const std::string& text);
 
 /// How large a file may be, as `--size 95M` or `--to 4.75bpw` says it; every byte of it counts.
 class WantedSize {

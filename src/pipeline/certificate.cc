@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "files/errors.h"
 
 namespace fewbits {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr size_t kWindowBytes = size_t{8} << 20;
 
@@ -30,13 +34,7 @@ void compare_sources(const Json& certified, const std::vector<FileHash>& found,
   }
 }
 
-}  // namespace
-
-std::optional<Json> read_certificate(const Metadata& metadata, std::string_view where) {
-  const auto text = metadata.string(kCertificateKey);
-  if (!text) return std::nullopt;
-  const std::string place = fmt::format("{}: {}", where, kCertificateKey);
-  Json certificate = parse_json(*text, place);
+Json checked(Json certificate, const std::string& place) {
   if (!certificate.is_object()) throw Error(fmt::format("{}: no JSON object", place));
   const int64_t schema = json_integer(certificate, "schema", place);
   if (schema != kCertificateSchema) {
@@ -44,6 +42,42 @@ std::optional<Json> read_certificate(const Metadata& metadata, std::string_view 
                             kCertificateSchema));
   }
   return certificate;
+}
+
+/// One line for each file of the folder that is not as it was certified.
+void compare_files(const Json& certified, const fs::path& folder,
+                   const std::function<void(int64_t)>& on_bytes,
+                   std::vector<std::string>& problems) {
+  for (const Json& wanted : certified) {
+    const std::string name = json_string(wanted, "name", kCertificateFile);
+    const fs::path file = folder / name;
+    std::error_code ignored;
+    if (fs::path(name).filename() != name || !fs::is_regular_file(file, ignored)) {
+      problems.push_back(fmt::format("{} is not there", quote_name(name)));
+    } else if (hash_files({file}, on_bytes).front().sha256 !=
+               json_string(wanted, "sha256", kCertificateFile)) {
+      problems.push_back(fmt::format("{} is not the file that was certified", quote_name(name)));
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<Json> read_certificate(const Metadata& metadata, std::string_view where) {
+  const auto text = metadata.string(kCertificateKey);
+  if (!text) return std::nullopt;
+  const std::string place = fmt::format("{}: {}", where, kCertificateKey);
+  return checked(parse_json(*text, place), place);
+}
+
+std::optional<Json> certificate_of(const Model& model) {
+  std::error_code ignored;
+  if (!fs::is_directory(model.path, ignored)) {
+    return read_certificate(model.store.metadata(), model.path.string());
+  }
+  const fs::path file = model.path / kCertificateFile;
+  if (!fs::exists(file, ignored)) return std::nullopt;
+  return checked(read_json_file(file), file.string());
 }
 
 std::string padded(const Json& certificate, size_t length) {
@@ -67,11 +101,20 @@ std::string data_sha256(const TensorStore& store, const std::function<void(int64
   return hash.finish();
 }
 
-std::vector<std::string> verify_certificate(const Json& certificate, const TensorStore& store,
+std::vector<std::string> verify_certificate(const Json& certificate, const Model& model,
                                             const std::vector<FileHash>* source,
                                             const std::function<void(int64_t)>& on_bytes) {
   std::vector<std::string> problems;
-  if (json_string(certificate, "data_sha256", kCertificateKey) != data_sha256(store, on_bytes)) {
+  std::error_code ignored;
+  if (fs::is_directory(model.path, ignored)) {
+    const auto files = certificate.find("files");
+    if (files == certificate.end() || !files->is_array() || files->empty()) {
+      problems.emplace_back("the certificate names no files");
+    } else {
+      compare_files(*files, model.path, on_bytes, problems);
+    }
+  } else if (json_string(certificate, "data_sha256", kCertificateKey) !=
+             data_sha256(model.store, on_bytes)) {
     problems.emplace_back("tensors: their bytes are not those that were certified");
   }
   const auto certified = certificate.find("source");

@@ -2,18 +2,13 @@
 
 #include <filesystem>
 
-#include "files/layouts/layout.h"
+#include "pipeline/folder_weights.h"
 #include "pipeline/quantize.h"
 
 // Writes a quantized model as a Hugging Face folder in one of the layouts of files/layouts/:
 // config.json with its quantization_config, safetensors, a model card, and the tokenizer,
 // generation config and chat template of the source as they are.
 namespace fewbits {
-
-struct FolderTarget {
-  std::filesystem::path path;
-  const Layout* layout;
-};
 
 /// Throws Error where `out` is there already or `model` is no Hugging Face folder.
 void check_folder_output(const std::filesystem::path& model, const std::filesystem::path& out);

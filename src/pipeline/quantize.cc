@@ -322,18 +322,6 @@ double rounded(double value) {
   return std::stod(fmt::format("{:.3e}", value));
 }
 
-/// The plan's certificate with what is known when all tensors are written.
-Json completed(const QuantizePlan& plan, const QuantizeResult& result, std::string data_hash) {
-  Json certificate = plan.certificate;
-  certificate["bits_per_weight"] = rounded(result.bits_per_weight);
-  certificate["relative_error"] = rounded(result.relative_error);
-  for (size_t i = 0; i < result.tensors.size(); ++i) {
-    certificate["tensors"][i]["relative_error"] = rounded(result.tensors[i].relative_error);
-  }
-  certificate["data_sha256"] = std::move(data_hash);
-  return certificate;
-}
-
 }  // namespace
 
 std::vector<PlannedTensor> QuantizePlan::tensors() const {
@@ -383,6 +371,19 @@ void add_certificate(QuantizePlan& plan, const std::vector<FileHash>& source, Js
   plan.metadata.erase(kCertificateKey);  // it is the last entry that can be filled in later
   plan.metadata.set_string(kCertificateKey, std::string(length, ' '));
   plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());
+}
+
+Json completed_certificate(const QuantizePlan& plan, const QuantizeResult& result,
+                           std::string data_hash) {
+  Json certificate = plan.certificate;
+  certificate["bits_per_weight"] = rounded(result.bits_per_weight);
+  certificate["relative_error"] = rounded(result.relative_error);
+  for (size_t i = 0; i < result.tensors.size(); ++i) {
+    certificate["tensors"][i]["format"] = std::string(result.tensors[i].format->name);
+    certificate["tensors"][i]["relative_error"] = rounded(result.tensors[i].relative_error);
+  }
+  certificate["data_sha256"] = std::move(data_hash);
+  return certificate;
 }
 
 void check_output(const std::filesystem::path& model, const std::filesystem::path& out) {
@@ -435,7 +436,7 @@ QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const 
       8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
   result.relative_error = all.relative();
   if (!plan.certificate.is_null()) {
-    Json certificate = completed(plan, result, hash.finish());
+    Json certificate = completed_certificate(plan, result, hash.finish());
     if (run.measure) certificate["measured"] = run.measure(writer.temporary());
     writer.replace_last_string(padded(certificate, plan.metadata.string(kCertificateKey)->size()));
   }

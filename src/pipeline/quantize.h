@@ -75,6 +75,11 @@ QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options);
 void add_certificate(QuantizePlan& plan, const std::vector<FileHash>& source, Json recipe,
                      bool measured);
 
+/// The plan's certificate with what is known when all tensors are written; `result.tensors` are the
+/// plan's weights in order.
+Json completed_certificate(const QuantizePlan& plan, const QuantizeResult& result,
+                           std::string data_hash);
+
 using QuantizeProgress =
     std::function<void(int64_t bytes_done, int64_t bytes_total, const std::string& tensor)>;
 
