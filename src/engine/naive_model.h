@@ -47,10 +47,14 @@ class NaiveModel {
   // Tensors by their role
 
   std::string name_of(Role role, int64_t layer) const {
+    std::string first;
     for (const TensorName& name : architecture_.tensors) {
-      if (name.role == role) return numbered(name.hugging_face, layer);
+      if (name.role != role) continue;
+      std::string here = numbered(name.hugging_face, layer);
+      if (checkpoint_.tensors.contains(here)) return here;
+      if (first.empty()) first = std::move(here);
     }
-    return "";
+    return first;
   }
 
   bool has(Role role, int64_t layer = -1) const {
@@ -155,9 +159,10 @@ class NaiveModel {
     const Rows n = norm(states, kAttentionNorm, kAttentionNormBias, layer);
     Rows attention = linear(attend(n, layer), kAttentionOutput, kAttentionOutputBias, layer);
     attention = norm(attention, kAttentionPostNorm, kAttentionPostNormBias, layer);
-    const bool together = has(kAttentionNorm, layer) && !has(kMlpNorm, layer);
+    const bool one_norm = has(kAttentionNorm, layer) && !has(kMlpNorm, layer);
+    const bool together = one_norm || config_.design.parallel;
     if (!together) add_all(states, attention);
-    const Rows m = together ? n : norm(states, kMlpNorm, kMlpNormBias, layer);
+    const Rows m = one_norm ? n : norm(states, kMlpNorm, kMlpNormBias, layer);
     Rows mlp = config_.experts > 0 ? experts(m, layer) : plain_mlp(m, layer);
     mlp = norm(mlp, kMlpPostNorm, kMlpPostNormBias, layer);
     if (together) add_all(states, attention);

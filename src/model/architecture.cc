@@ -195,9 +195,9 @@ int64_t derived_head_dim(const ModelConfig& config, std::string_view where) {
       config.hidden, config.heads));
 }
 
-bool has_experts(const Architecture& architecture) {
+bool has_role(const Architecture& architecture, Role role) {
   return std::ranges::any_of(architecture.tensors,
-                             [](const TensorName& name) { return name.role == Role::kRouter; });
+                             [&](const TensorName& name) { return name.role == role; });
 }
 
 int64_t checked_product(int64_t a, int64_t b, std::string_view name, std::string_view where) {

@@ -59,6 +59,20 @@ void read_head_sizes(const GgufKeys& keys, ModelConfig& config, std::string_view
   if (config.value_dim == config.head_dim) config.value_dim = 0;
 }
 
+void read_shared_experts(const Architecture& architecture, const GgufKeys& keys,
+                         ModelConfig& config, std::string_view where) {
+  config.expert_scale = keys.number_or("expert_weights_scale", 1);
+  keys.demand("expert_gating_func", 1);
+  if (!has_role(architecture, Role::kSharedGate)) {
+    keys.demand("leading_dense_block_count", 0);
+    keys.demand("expert_shared_count", 0);
+    return;
+  }
+  config.dense_layers = keys.integer_or("leading_dense_block_count", 0);
+  config.shared_ffn = checked_product(keys.integer_or("expert_shared_count", 0), config.expert_ffn,
+                                      "shared experts", where);
+}
+
 Pooling read_pooling(const GgufKeys& keys, std::string_view where) {
   const int64_t number = keys.integer_or("pooling_type", 0);
   if (number >= 0 && number <= 3) return static_cast<Pooling>(number);
@@ -139,15 +153,11 @@ ModelConfig read_config(const Architecture& architecture, const Metadata& metada
     const auto value = key.gguf.empty() ? std::nullopt : keys.optional_number(key.gguf);
     if (value && *value != 0) config.*key.field = key.inverse ? 1 / *value : *value;
   }
-  if (has_experts(architecture)) {
+  if (has_role(architecture, Role::kRouter)) {
     config.experts = keys.integer_or("expert_count", 0);
     config.experts_used = keys.integer_or("expert_used_count", 0);
     config.expert_ffn = keys.integer_or("expert_feed_forward_length", config.ffn);
-    config.dense_layers = keys.integer_or("leading_dense_block_count", 0);
-    config.expert_scale = keys.number_or("expert_weights_scale", 1);
-    config.shared_ffn = checked_product(keys.integer_or("expert_shared_count", 0),
-                                        config.expert_ffn, "shared experts", where);
-    keys.demand("expert_gating_func", 1);
+    read_shared_experts(architecture, keys, config, where);
   } else {
     keys.demand("expert_count", 0);
   }

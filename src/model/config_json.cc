@@ -90,11 +90,13 @@ const char* one_of(const Json& json, std::initializer_list<const char*> keys) {
   return *keys.begin();
 }
 
-void read_experts(const Json& json, ModelConfig& config, std::string_view where) {
+void read_experts(const Architecture& architecture, const Json& json, ModelConfig& config,
+                  std::string_view where) {
   config.experts = json_integer_or(
       json, one_of(json, {"num_local_experts", "num_experts", "n_routed_experts"}), 0, where);
   config.experts_used = json_integer_or(json, "num_experts_per_tok", 0, where);
   config.expert_ffn = json_integer_or(json, "moe_intermediate_size", config.ffn, where);
+  if (!has_role(architecture, Role::kSharedGate)) return;
   config.dense_layers = json_integer_or(json, "first_k_dense_replace", 0, where);
   config.expert_scale = json_number_or(json, "routed_scaling_factor", 1, where);
   config.shared_ffn = checked_product(json_integer_or(json, "n_shared_experts", 0, where),
@@ -149,9 +151,18 @@ ModelConfig read_config(const Architecture& architecture, const Json& stated,
                                         key.inverse ? 1 / standard : standard, where);
     config.*key.field = key.inverse ? 1 / value : value;
   }
-  if (has_experts(architecture)) read_experts(json, config, where);
+  if (has_role(architecture, Role::kRouter)) read_experts(architecture, json, config, where);
   config.token_types = json_integer_or(json, "type_vocab_size", 0, where);
   if (config.has_rope()) read_rope(json, config, where);
+  const RopeScaling::Kind kind = config.rope_scaling.kind;
+  const bool in_tensors =
+      kind == RopeScaling::Kind::kLlama3 || kind == RopeScaling::Kind::kLongRope;
+  if (in_tensors && !has_role(architecture, Role::kRopeFactors)) {
+    throw Error(
+        fmt::format("{}: rotary positions scaled as Llama 3's or by longrope are not "
+                    "supported for {}",
+                    where, architecture.name));
+  }
   if (architecture.complete != nullptr) architecture.complete(config, &json, where);
   check_config(config, where);
   return config;

@@ -16,7 +16,8 @@ inline constexpr double kDefaultTheta = 10000;
 /// Hidden size over heads. Throws Error where that is no whole number.
 int64_t derived_head_dim(const ModelConfig& config, std::string_view where);
 
-bool has_experts(const Architecture& architecture);
+/// Whether the description has a place for such a tensor.
+bool has_role(const Architecture& architecture, Role role);
 
 /// Throws Error where one of two sizes is negative or their product absurd.
 int64_t checked_product(int64_t a, int64_t b, std::string_view name, std::string_view where);

@@ -138,9 +138,74 @@ const BadConfig kBadConfigs[] = {
     {"rope_scaling", "{\"rope_type\": \"dynamic\"}", "known: default, linear, llama3"},
     {"rope_scaling", "{\"type\": \"linear\", \"factor\": 0}", "RoPE scaling factor is 0"},
     {"rope_scaling", "{\"rope_type\": \"llama3\", \"low_freq_factor\": 4}", "must be above"},
+    {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 4, \"beta_slow\": 40}",
+     "RoPE beta_fast 32 must be above beta_slow 40"},
+    {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 4, \"truncate\": false}",
+     "'truncate: false' is not supported"},
+    {"rope_scaling", "{\"type\": \"longrope\", \"long_factor\": [1]}", "no list 'short_factor'"},
+    {"rope_scaling",
+     "{\"type\": \"longrope\", \"factor\": 2, \"long_factor\": [1], \"short_factor\": [1]}",
+     "RoPE short_factor has 1 numbers, must have 4"},
     {"rope_scaling", "[]", "'rope_scaling' must be an object"},
     {"sliding_window", "-2", "sliding window is -2"},
 };
+
+/// Names of the keys under "ARCH." that a GGUF of this config's model has beyond Llama's.
+std::vector<std::string> keys_of(const TinyCheckpoint& checkpoint, const std::string& prefix) {
+  std::vector<std::string> keys;
+  const Model model = open_model(checkpoint.write());
+  for (const auto& [key, value] : gguf_metadata(model).entries()) {
+    if (key.starts_with(prefix)) keys.push_back(key.substr(prefix.size()));
+  }
+  return keys;
+}
+
+TEST(Model, WritesHowRotaryPositionsAreStretched) {
+  TinyCheckpoint yarn;
+  yarn.config["rope_scaling"] = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+  EXPECT_THAT(keys_of(yarn, "llama.rope.scaling."),
+              testing::UnorderedElementsAre("type", "factor", "original_context_length",
+                                            "yarn_beta_fast", "yarn_beta_slow"));
+  yarn.config["rope_scaling"]["attention_factor"] = 1.0;
+  EXPECT_THAT(keys_of(yarn, "llama.rope.scaling."), testing::Contains("attn_factor"));
+
+  TinyCheckpoint longrope;
+  longrope.config["original_max_position_embeddings"] = 32;
+  longrope.config["rope_scaling"] = {{"type", "su"},
+                                     {"short_factor", {1.0, 1.0, 1.0, 1.0}},
+                                     {"long_factor", {1.0, 2.0, 3.0, 4.0}}};
+  EXPECT_THAT(keys_of(longrope, "llama.rope.scaling."),
+              testing::UnorderedElementsAre("type", "original_context_length", "attn_factor"));
+  const Model model = open_model(longrope.write());
+  ASSERT_NE(model.find(Role::kRopeFactorsLong), nullptr);
+  EXPECT_EQ(model.find(Role::kRopeFactorsLong)->gguf_name, "rope_factors_long.weight");
+  EXPECT_EQ(model.config.rope_scaling.factor, 4);
+}
+
+/// Without tensors: what is refused is refused by the numbers.
+TEST(Model, RefusesLatentAttentionThatItCannotCompute) {
+  const auto error_with = [](const char* key, const Json& value) {
+    TinyCheckpoint checkpoint;
+    checkpoint.config.update({{"model_type", "deepseek_v2"},
+                              {"kv_lora_rank", 16},
+                              {"qk_nope_head_dim", 8},
+                              {"qk_rope_head_dim", 4},
+                              {"v_head_dim", 8},
+                              {"n_routed_experts", 4},
+                              {"num_experts_per_tok", 2},
+                              {"moe_intermediate_size", 16}});
+    checkpoint.config[key] = value;
+    return error_of(checkpoint);
+  };
+  EXPECT_THAT(error_with("q_lora_rank", 32), HasSubstr("'q_lora_rank: 32' is not supported"));
+  EXPECT_THAT(error_with("kv_lora_rank", 0), HasSubstr("latent size is 0"));
+  EXPECT_THAT(error_with("v_head_dim", 13), HasSubstr("size of values is 13"));
+  EXPECT_THAT(error_with("qk_nope_head_dim", 0), HasSubstr("4 of 4 dimensions turned"));
+  EXPECT_THAT(error_with("qk_rope_head_dim", int64_t{-1} << 62), HasSubstr("head size is"));
+  EXPECT_THAT(error_with("n_shared_experts", int64_t{1} << 62), HasSubstr("shared experts are"));
+  EXPECT_THAT(error_with("first_k_dense_replace", 3), HasSubstr("3 of 2 layers without experts"));
+}
 
 INSTANTIATE_TEST_SUITE_P(Model, RefusedConfig, testing::ValuesIn(kBadConfigs));
 
@@ -353,9 +418,7 @@ TEST(Architectures, AreSortedAndWhole) {
     previous = architecture->name;
     EXPECT_FALSE(architecture->model_types.empty());
     EXPECT_EQ(architecture->tensors.front().role, Role::kEmbedding);
-    // Encoders end with their last layer.
-    const auto last = architecture->design.causal ? Role::kOutput : Role::kMlpPostNormBias;
-    EXPECT_EQ(architecture->tensors.back().role, last);
+    EXPECT_EQ(architecture->tensors.back().role == Role::kOutput, architecture->design.causal);
   }
 }
 

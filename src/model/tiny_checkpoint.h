@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -92,12 +93,15 @@ class TinyCheckpoint {
     add("lm_head.weight", {vocabulary(), hidden}, 0.2f);
   }
 
-  /// Random tensors of every name that the description of `config`'s architecture has.
+  /// Random tensors of every role that the description of `config`'s architecture has, by the first
+  /// of its names.
   void fill_as_described() {
     tensors.clear();
     const Architecture& architecture = architecture_of(config, "tiny");
     const ModelConfig read = read_config(architecture, config, "tiny");
+    std::set<Role> filled;
     for (const TensorName& name : architecture.tensors) {
+      if (!filled.insert(name.role).second) continue;
       const bool of_layer = name.gguf.find("{}") != name.gguf.npos;
       const bool experts = name.gguf.find("exp") != name.gguf.npos || name.role == Role::kRouter;
       const bool dense = name.role == Role::kGate || name.role == Role::kUp ||

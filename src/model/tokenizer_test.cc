@@ -146,11 +146,13 @@ TEST_P(LlamaGolden, EqualsLlamaCpp) {
     vocabulary = peers == nullptr ? fs::path() : fs::path(peers) / "models" / file;
     if (!exists(vocabulary)) GTEST_SKIP() << file << " is not in FEWBITS_PEERS_DIR/models";
   }
-  expect_llama_cases(vocabulary, shared / file);
+  const bool own_cases = exists(fs::path(vocabulary.string() + ".inp"));
+  expect_llama_cases(vocabulary, own_cases ? vocabulary : shared / file);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LlamaGolden,
-                         ::testing::Values("bert-bge", "gpt-2", "llama-bpe", "llama-spm", "qwen2"),
+                         ::testing::Values("bert-bge", "deepseek-coder", "deepseek-llm", "gpt-2",
+                                           "llama-bpe", "llama-spm", "qwen2"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -101,7 +101,6 @@ Role counted_as(Role role) {
   switch (role) {
     case kQueryKeyValue:
     case kKeyValue:
-    case kValueFromLatent:
       return kValue;
     case kExpertDown:
     case kSharedDown:

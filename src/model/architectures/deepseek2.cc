@@ -1,5 +1,9 @@
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
 #include "model/architectures/all.h"
 #include "model/architectures/names.h"
 
@@ -52,10 +56,13 @@ void complete(ModelConfig& config, const Json* json, std::string_view where) {
     config.latent = json_integer(*json, "kv_lora_rank", where);
     config.rotary_dims = json_integer(*json, "qk_rope_head_dim", where);
     config.value_dim = json_integer(*json, "v_head_dim", where);
-    constexpr int64_t kNoOverflow = int64_t{1} << 40;
-    config.head_dim = std::min(config.rotary_dims, kNoOverflow) +
-                      std::min(json_integer(*json, "qk_nope_head_dim", where), kNoOverflow);
+    constexpr int64_t kFar = int64_t{1} << 40;
+    config.head_dim = std::clamp(config.rotary_dims, -kFar, kFar) +
+                      std::clamp(json_integer(*json, "qk_nope_head_dim", where), -kFar, kFar);
     config.kv_heads = config.heads;
+  }
+  if (config.latent < 1) {
+    throw Error(fmt::format("{}: latent size is {}, must be at least 1", where, config.latent));
   }
   if (config.head_dim < 1) return;  // check_config says what is wrong
   const RopeScaling& scaling = config.rope_scaling;

@@ -55,6 +55,20 @@ constexpr Expressions kTekken = {
 constexpr Expressions kDeepseekCoder = {
     R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-퟿]+", R"(\p{N})",
 };
+constexpr Expressions kDeepseekLlm = {
+    R"([\r\n])",
+    "\\s?["
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-"
+    "ᶚ"
+    "Ḁ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻ"
+    "Ȿ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-"
+    "𑣟𞤀-𞥃"
+    "]+",
+    "\\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    R"(\s+$)",
+    "[一-龥ࠀ-一가-퟿]+",
+    R"(\p{N})",
+};
 constexpr Expressions kDeepseekV3 = {
     R"(\p{N}{1,3})",
     "[一-龥぀-ゟ゠-ヿ]+",
@@ -134,6 +148,7 @@ constexpr PreName kNames[] = {
     {"minimax-m2", kGpt4o},
     {"tekken", kTekken, true, true},
     {"deepseek-coder", kDeepseekCoder},
+    {"deepseek-llm", kDeepseekLlm},
     {"deepseek-v3", kDeepseekV3},
     {"hunyuan-dense", kDeepseekV3},
     {"joyai-llm", kDeepseekV3},
