@@ -129,7 +129,8 @@ void CalibratedLayers::encode_layer(int64_t layer) {
     scale_rows_of_value();
     scale_rows_of_up();
   }
-  for (const Role site : {Role::kQuery, Role::kAttentionOutput, Role::kGate, Role::kDown}) {
+  for (const Role site :
+       {Role::kQuery, Role::kKeyValue, Role::kAttentionOutput, Role::kGate, Role::kDown}) {
     encode_site(site, original, weights);
   }
   streams_.advance(weights);
@@ -177,6 +178,7 @@ std::vector<float> CalibratedLayers::scales_of_columns(Role site) const {
 /// Whether the norm before a site feeds nothing but matrices that are rounded here.
 bool CalibratedLayers::norm_can_scale(Role site) const {
   const bool query = site == Role::kQuery;
+  if (!query && site != Role::kGate) return false;
   const Weight* norm = find(query ? Role::kAttentionNorm : Role::kMlpNorm);
   const bool apart = find(Role::kAttentionNorm) != nullptr && find(Role::kMlpNorm) != nullptr;
   if (norm == nullptr || !apart || find(Role::kRouter) != nullptr) return false;
