@@ -10,12 +10,6 @@
 namespace fewbits {
 namespace {
 
-/// Full attention wants the whole text in one pass.
-EngineOptions whole_texts(const ModelConfig& config, EngineOptions options) {
-  options.batch = config.context;
-  return options;
-}
-
 /// One vector of all tokens' hidden states, [tokens][hidden].
 std::vector<float> pool_states(std::span<const float> states, Pooling pooling, size_t hidden) {
   const size_t tokens = states.size() / hidden;
@@ -36,9 +30,7 @@ std::vector<float> pool_states(std::span<const float> states, Pooling pooling, s
 
 struct Encoder::Impl {
   Impl(const Model& model, ThreadPool& pool, EngineOptions options)
-      : model(model),
-        engine(model, pool, whole_texts(model.config, options)),
-        cache(model.config, model.config.context) {}
+      : model(model), engine(model, pool, options), cache(model.config, model.config.context) {}
 
   const Model& model;
   Engine engine;
@@ -80,6 +72,7 @@ std::vector<float> Encoder::embed(std::string_view text) {
   const auto tokens = tokens_of(text);
   if (tokens.empty()) return std::vector<float>(static_cast<size_t>(config.hidden));
   impl_->cache.truncate(0);
+  impl_->engine.grow(std::ssize(tokens));  // full attention wants all of a text in one pass
   const auto states =
       impl_->engine.forward(tokens, impl_->cache, static_cast<int64_t>(tokens.size()));
   auto vector = pool_states(states, config.pooling, static_cast<size_t>(config.hidden));

@@ -210,6 +210,17 @@ TEST(Encoder, PoolsAsTheModelSays) {
               HasSubstr("several ways"));
 }
 
+TEST(Encoder, MakesRoomForALongerText) {
+  TinyCheckpoint checkpoint;
+  make_bert(checkpoint);
+  const Model model = open_model(checkpoint.write());
+  ThreadPool pool(2);
+  Encoder roomy(model, pool), narrow(model, pool, {.batch = 4});
+  for (const char* text : {"a", "a fine long day", "b"}) {
+    EXPECT_EQ(narrow.embed(text), roomy.embed(text)) << text;
+  }
+}
+
 TEST(Encoder, LongTextsAreCutAndOtherModelsRefused) {
   TinyCheckpoint checkpoint;
   make_bert(checkpoint);

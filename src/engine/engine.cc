@@ -297,7 +297,7 @@ struct Engine::Impl {
         batch(std::max<int64_t>(1, wanted.batch)),
         embedder(model),
         rope(rope_table(model, batch)),
-        buffers(config, batch, pool.threads()),
+        buffers(std::in_place, config, batch, pool.threads()),
         hidden(static_cast<size_t>(batch * config.hidden)) {
     load(wanted.pack);
   }
@@ -322,7 +322,7 @@ struct Engine::Impl {
   std::vector<LayerWeights> layers;
   Embedder embedder;
   RopeTable rope;
-  LayerBuffers buffers;
+  std::optional<LayerBuffers> buffers;  ///< always there: made anew where passes grow
   Activations output_input;
   std::vector<float> hidden;  ///< [batch][hidden size]
   std::vector<int64_t> positions;
@@ -377,7 +377,7 @@ void Engine::Impl::place(std::span<const Token> tokens, std::span<KvCache* const
 /// All layers over at most `batch` tokens.
 void Engine::Impl::pass(std::span<const Token> tokens, std::span<KvCache* const> caches) {
   place(tokens, caches);
-  LayerContext context{config, rope, buffers, pool};
+  LayerContext context{config, rope, *buffers, pool};
   const std::span states(hidden.data(), tokens.size() * static_cast<size_t>(config.hidden));
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     // One token is done sooner than anyone notices; a prompt may take minutes.
@@ -427,6 +427,14 @@ const Model& Engine::model() const {
 
 const ModelConfig& Engine::config() const {
   return impl_->config;
+}
+
+void Engine::grow(int64_t batch) {
+  if (batch <= impl_->batch) return;
+  impl_->batch = batch;
+  impl_->rope = rope_table(model(), batch);
+  impl_->buffers.emplace(config(), batch, impl_->pool.threads());
+  impl_->hidden.resize(static_cast<size_t>(batch * config().hidden));
 }
 
 int64_t Engine::weight_bytes() const {
@@ -490,7 +498,7 @@ std::vector<float> Engine::embed(std::span<const Token> tokens) {
 void Engine::run_layer(int64_t index, std::span<float> states, KvCache& cache) {
   check(cache.length() == 0);
   impl_->rope.prepare(0, std::ssize(states) / config().hidden);
-  LayerContext context{config(), impl_->rope, impl_->buffers, impl_->pool};
+  LayerContext context{config(), impl_->rope, *impl_->buffers, impl_->pool};
   forward_layer(layer(index), states, cache.layer(index), context);
 }
 

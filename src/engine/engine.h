@@ -48,6 +48,8 @@ class Engine {
 
   const Model& model() const;
   const ModelConfig& config() const;
+  /// Makes room for passes of so many tokens, where there is less.
+  void grow(int64_t batch);
   int64_t weight_bytes() const;  ///< read for each decoded token (one embedding row, not the table)
 
   /// Appends `tokens` to the cache and returns the final hidden states (after the output norm) of
