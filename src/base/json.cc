@@ -16,6 +16,12 @@ namespace {
 constexpr size_t kMaxDepth = 64;
 constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
 
+// A value takes up to 20 times the bytes of its text. What it takes is counted with the most that
+// growing arrays hold at once, and bounded: the largest tokenizers come to 150 MB.
+constexpr int64_t kMaxMemory = int64_t{500} << 20;
+constexpr int64_t kElementMemory = 3 * sizeof(Json);
+constexpr int64_t kMemberMemory = 3 * sizeof(Json::object_t::value_type) + 80;  // and its known key
+
 [[noreturn]] void fail(std::string_view where, std::string_view what) {
   throw Error(fmt::format("{}: {}", where, what));
 }
@@ -39,7 +45,10 @@ class Builder {
   bool number_integer(number_integer_t value) { return add(value); }
   bool number_unsigned(number_unsigned_t value) { return add(value); }
   bool number_float(number_float_t value, const string_t&) { return add(value); }
-  bool string(string_t& value) { return add(std::move(value)); }
+  bool string(string_t& value) {
+    spend(std::ssize(value));
+    return add(std::move(value));
+  }
   bool binary(binary_t& value) { return add(std::move(value)); }
 
   bool start_array(size_t) { return open(Json::array()); }
@@ -48,6 +57,7 @@ class Builder {
   bool end_object() { return close(); }
 
   bool key(string_t& key) {
+    spend(kMemberMemory + 2 * std::ssize(key));
     if (!open_.back().keys.insert(key).second) {
       fail(where_, fmt::format("duplicate JSON key '{}'", key));
     }
@@ -85,7 +95,15 @@ class Builder {
     return true;
   }
 
+  void spend(int64_t bytes) {
+    memory_ += bytes;
+    if (memory_ > kMaxMemory) {
+      fail(where_, "JSON of so many values that they take more than 500 MB; no real file has them");
+    }
+  }
+
   Json* place(Json value) {
+    spend(kElementMemory);
     if (open_.empty()) return &(root_ = std::move(value));
     Json& parent = *open_.back().value;
     if (parent.is_array()) {
@@ -101,6 +119,7 @@ class Builder {
   Json root_;
   std::vector<Open> open_;
   std::string key_;
+  int64_t memory_ = 0;
 };
 
 const Json* find(const Json& object, const char* key, std::string_view where) {
