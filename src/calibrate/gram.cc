@@ -38,17 +38,20 @@ void GramAccumulator::add(const float* inputs, int64_t tokens, ThreadPool& pool)
 }
 
 std::vector<float> GramAccumulator::mean() const {
+  return GramAccumulator(*this).take_mean();
+}
+
+std::vector<float> GramAccumulator::take_mean() {
   check(tokens_ > 0);
   const float share = 1.0f / static_cast<float>(tokens_);
-  std::vector<float> mean(sum_.size());
   for (int64_t i = 0; i < columns_; ++i) {
     for (int64_t j = i; j < columns_; ++j) {
-      const float value = sum_[static_cast<size_t>(i * columns_ + j)] * share;
-      mean[static_cast<size_t>(i * columns_ + j)] = value;
-      mean[static_cast<size_t>(j * columns_ + i)] = value;
+      float& value = sum_[static_cast<size_t>(i * columns_ + j)];
+      value *= share;
+      sum_[static_cast<size_t>(j * columns_ + i)] = value;
     }
   }
-  return mean;
+  return std::move(sum_);
 }
 
 CrossAccumulator::CrossAccumulator(int64_t rows, int64_t columns)

@@ -23,6 +23,9 @@ class GramAccumulator {
   /// [columns][columns], symmetric. REQUIRES: tokens() > 0.
   std::vector<float> mean() const;
 
+  /// The same without a second matrix in memory; the sums are gone then.
+  std::vector<float> take_mean();
+
  private:
   int64_t columns_;
   int64_t tokens_ = 0;

@@ -3,15 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 #include "calibrate/blas.h"
 
-// LAPACK, column-major, 32-bit integers: Cholesky factor and inverse of a triangle.
+// LAPACK, 32-bit integers: Cholesky factor and inverse of a triangle, in rectangular full packed
+// form.
 extern "C" {
-void dpotrf_(const char* triangle, const int* n, double* a, const int* stride, int* info);
-void dtrtri_(const char* triangle, const char* unit, const int* n, double* a, const int* stride,
-             int* info);
+void dpftrf_(const char* transposed, const char* triangle, const int* n, double* a, int* info);
+void dtftri_(const char* transposed, const char* triangle, const char* unit, const int* n,
+             double* a, int* info);
 }
 
 namespace fewbits {
@@ -19,8 +21,7 @@ namespace {
 
 constexpr double kMostDamping = 100;
 
-std::vector<float> prepared(std::span<const float> gram, int64_t n) {
-  std::vector<float> matrix(gram.begin(), gram.end());
+std::vector<float> prepared(std::vector<float> matrix, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += matrix[static_cast<size_t>(i * n + i)];
   if (!std::isfinite(sum)) throw Error("calibration: the inputs of a layer are not finite");
@@ -44,6 +45,25 @@ std::vector<int32_t> processing_order(const std::vector<float>& matrix, int64_t 
   return order;
 }
 
+/// Where LAPACK keeps element (i, j), i >= j, of a lower triangle in rectangular full packed form:
+/// the first half of the columns as they are, the triangle behind them transposed into the corner
+/// that they leave free. No element is kept twice, and products still run over rectangles. LAPACK
+/// working note 199 (Gustavson et al. 2008).
+class PackedTriangle {
+ public:
+  explicit PackedTriangle(int64_t n)
+      : half_((n + 1) / 2), even_(n % 2 == 0 ? 1 : 0), stride_(n + even_) {}
+
+  size_t index(int64_t i, int64_t j) const {
+    const int64_t at =
+        j < half_ ? j * stride_ + i + even_ : (i - half_ + 1 - even_) * stride_ + j - half_;
+    return static_cast<size_t>(at);
+  }
+
+ private:
+  int64_t half_, even_, stride_;
+};
+
 /// U with (H + shift I)^-1 = U^T U, in `order`; empty where H is not positive definite.
 ///
 /// Cholesky of H with its indices reversed is L L^T; reversed back, H = R R^T with R upper
@@ -52,26 +72,25 @@ std::vector<float> inverse_factor(const std::vector<float>& matrix,
                                   const std::vector<int32_t>& order, double shift) {
   const auto n = static_cast<int64_t>(order.size());
   const auto reversed = [&](int64_t i) { return int64_t{order[static_cast<size_t>(n - 1 - i)]}; };
-  std::vector<double> a(static_cast<size_t>(n * n));
+  const PackedTriangle lower(n);
+  std::vector<double> a(static_cast<size_t>(n * (n + 1) / 2));
   for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      a[static_cast<size_t>(i * n + j)] =
-          matrix[static_cast<size_t>(reversed(i) * n + reversed(j))];
+    for (int64_t j = 0; j <= i; ++j) {
+      a[lower.index(i, j)] = matrix[static_cast<size_t>(reversed(i) * n + reversed(j))];
     }
-    a[static_cast<size_t>(i * n + i)] += shift;
+    a[lower.index(i, i)] += shift;
   }
   const int size = static_cast<int>(n);
   int info = 0;
   const BlasCall call;
-  dpotrf_("L", &size, a.data(), &size, &info);
-  if (info == 0) dtrtri_("L", "N", &size, a.data(), &size, &info);
+  dpftrf_("N", "L", &size, a.data(), &info);
+  if (info == 0) dtftri_("N", "L", "N", &size, a.data(), &info);
   if (info != 0) return {};
   std::vector<float> update(static_cast<size_t>(n * n), 0.0f);
   for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = i; j < n;
-         ++j) {  // element (row n-1-i, column n-1-j) of the lower factor, column-major
+    for (int64_t j = i; j < n; ++j) {
       update[static_cast<size_t>(i * n + j)] =
-          static_cast<float>(a[static_cast<size_t>((n - 1 - j) * n + (n - 1 - i))]);
+          static_cast<float>(a[lower.index(n - 1 - i, n - 1 - j)]);
     }
   }
   return update;
@@ -79,12 +98,11 @@ std::vector<float> inverse_factor(const std::vector<float>& matrix,
 
 }  // namespace
 
-Hessian factor_hessian(std::span<const float> gram, int64_t columns,
-                       const HessianOptions& options) {
+Hessian factor_hessian(std::vector<float> gram, int64_t columns, const HessianOptions& options) {
   check(static_cast<int64_t>(gram.size()) == columns * columns);
   Hessian hessian;
   hessian.columns = columns;
-  hessian.matrix = prepared(gram, columns);
+  hessian.matrix = prepared(std::move(gram), columns);
   hessian.order = processing_order(hessian.matrix, columns, options.descending);
   double mean = 0;
   for (int64_t i = 0; i < columns; ++i) mean += hessian.diagonal(i) / static_cast<double>(columns);
@@ -99,6 +117,12 @@ Hessian factor_hessian(std::span<const float> gram, int64_t columns,
         static_cast<float>(hessian.damping * mean);
   }
   return hessian;
+}
+
+int64_t hessian_bytes(int64_t columns) {
+  // H and U as floats, and half the factor as doubles.
+  constexpr int64_t kBytes = 2 * sizeof(float) + sizeof(double) / 2;
+  return kBytes * columns * columns;
 }
 
 std::vector<float> inverse_of(const Hessian& hessian) {

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 // The second-order view of one linear layer: for inputs x, the squared output error of changed
@@ -31,8 +31,11 @@ struct Hessian {
 /// `gram` is the mean of x x^T, symmetric, [columns][columns]. Inputs that were always zero are
 /// given the mean diagonal, so their weights round to nearest. Damping grows tenfold until the
 /// factorization succeeds; Error where the matrix holds anything not finite.
-Hessian factor_hessian(std::span<const float> gram, int64_t columns,
+Hessian factor_hessian(std::vector<float> gram, int64_t columns,
                        const HessianOptions& options = {});
+
+/// Most memory that factor_hessian takes, what it is given and what it gives included.
+int64_t hessian_bytes(int64_t columns);
 
 /// H^-1 of the damped H, [columns][columns], in original order.
 std::vector<float> inverse_of(const Hessian& hessian);
