@@ -10,12 +10,23 @@
 namespace fewbits {
 namespace {
 
+void refuse_no_text(std::span<const std::byte> bytes, const std::filesystem::path& path) {
+  if (bytes.empty()) throw Error(fmt::format("{}: calibration text: it is empty", path.string()));
+  // Texts hold no zeros; models, archives and UTF-16 do.
+  if (std::find(bytes.begin(), bytes.end(), std::byte{0}) == bytes.end()) return;
+  throw Error(
+      fmt::format("{}: calibration text: it is binary (it holds zero bytes); text in UTF-8 "
+                  "is expected",
+                  path.string()));
+}
+
 std::vector<Token> tokens_of(const Tokenizer& tokenizer,
                              std::span<const std::filesystem::path> texts) {
   std::vector<Token> all;
   for (const auto& path : texts) {
     const MappedFile file = MappedFile::open(path);
     const auto bytes = file.bytes();
+    refuse_no_text(bytes, path);
     const auto tokens =
         tokenizer.encode({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     all.insert(all.end(), tokens.begin(), tokens.end());
