@@ -17,4 +17,10 @@ class Interrupted : public Error {
   using Error::Error;
 };
 
+/// A disk that is full or fails, a limit on the size of files: the same work can succeed later.
+class DiskError : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace fewbits

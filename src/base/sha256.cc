@@ -22,11 +22,18 @@ struct Sha256::Impl {
 
 Sha256::Sha256() : impl_(std::make_unique<Impl>()) {}
 Sha256::~Sha256() = default;
+Sha256::Sha256(const Sha256& other) : Sha256() {
+  check(EVP_MD_CTX_copy_ex(impl_->context, other.impl_->context) == 1);
+}
 Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 
 void Sha256::update(std::span<const std::byte> bytes) {
   check(EVP_DigestUpdate(impl_->context, bytes.data(), bytes.size()) == 1);
+}
+
+std::string Sha256::so_far() const {
+  return Sha256(*this).finish();
 }
 
 std::string Sha256::finish() {

@@ -13,10 +13,14 @@ class Sha256 {
  public:
   Sha256();
   ~Sha256();
+  Sha256(const Sha256& other);
   Sha256(Sha256&&) noexcept;
   Sha256& operator=(Sha256&&) noexcept;
 
   void update(std::span<const std::byte> bytes);
+
+  /// What `finish` would say now; more may follow.
+  std::string so_far() const;
 
   /// 64 lowercase hexadecimal digits. Nothing may follow.
   std::string finish();

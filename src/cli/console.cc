@@ -1,17 +1,15 @@
 #include "cli/console.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace fewbits::cli {
 namespace {
@@ -20,14 +18,6 @@ constexpr double kSecondsBetweenBars = 0.1;
 constexpr double kSecondsBetweenLines = 10;
 constexpr size_t kWarningsShown = 5;
 constexpr int kBarWidth = 24;
-constexpr int64_t kKibibyte = 1024;  // the unit in which Linux counts a process's memory
-
-std::string duration(double seconds) {
-  const auto whole = static_cast<int64_t>(seconds + 0.5);
-  if (whole < 60) return fmt::format("{} s", whole);
-  if (whole < 3600) return fmt::format("{}:{:02} min", whole / 60, whole % 60);
-  return fmt::format("{}:{:02} h", whole / 3600, whole / 60 % 60);
-}
 
 }  // namespace
 
@@ -52,24 +42,19 @@ void print_json(const Json& json) {
   print(json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-int64_t peak_memory_bytes() {
-  // Not getrusage first: its peak is inherited from the process that started this one.
-  std::ifstream status("/proc/self/status");
-  constexpr std::string_view kKey = "VmHWM:";
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(kKey)) return std::atoll(line.c_str() + kKey.size()) * kKibibyte;
-  }
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * kKibibyte;
+std::string human_seconds(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{}:{:02} min", whole / 60, whole % 60);
+  return fmt::format("{}:{:02} h", whole / 3600, whole / 60 % 60);
 }
 
 double Stopwatch::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
-Progress::Progress(std::string what)
-    : what_(std::move(what)), terminal_(isatty(STDERR_FILENO) != 0) {
+Progress::Progress(std::string what, Unit unit)
+    : what_(std::move(what)), unit_(unit), terminal_(isatty(STDERR_FILENO) != 0) {
   next_ = terminal_ ? kSecondsBetweenBars : kSecondsBetweenLines;
 }
 
@@ -78,8 +63,9 @@ Progress::~Progress() {
 }
 
 void Progress::update(int64_t done, int64_t total, std::string_view detail) {
+  if (first_ < 0) first_ = static_cast<double>(done);
   if (total <= 0 || clock_.seconds() < next_) return;
-  draw(static_cast<double>(done) / static_cast<double>(total), detail);
+  draw(static_cast<double>(done), static_cast<double>(done) / static_cast<double>(total), detail);
   drawn_ = true;
   next_ = clock_.seconds() + (terminal_ ? kSecondsBetweenBars : kSecondsBetweenLines);
 }
@@ -89,16 +75,24 @@ void Progress::finish() {
   drawn_ = false;
 }
 
-void Progress::draw(double fraction, std::string_view detail) const {
-  const double seconds = clock_.seconds();
-  const std::string left = fraction > 0 ? duration(seconds / fraction - seconds) : "?";
+/// "42 %, 12.3 MB/s, 1:07 min left, 106 MB of memory"
+std::string Progress::facts(double done, double fraction) const {
+  const double seconds = clock_.seconds(), rate = seconds > 0 ? (done - first_) / seconds : 0;
+  const std::string left =
+      fraction > 0 && rate > 0 ? human_seconds((done / fraction - done) / rate) : "?";
+  std::string text = fmt::format("{:3.0f} %, ", 100 * fraction);
+  if (unit_ == Unit::kBytes && rate > 0) text += human_bytes(static_cast<int64_t>(rate)) + "/s, ";
+  return text + fmt::format("{} left, {} of memory", left, human_bytes(resident_memory_bytes()));
+}
+
+void Progress::draw(double done, double fraction, std::string_view detail) const {
   if (!terminal_) {
-    fmt::print(stderr, "{}: {:.0f} %, {} left {}\n", what_, 100 * fraction, left, detail);
+    fmt::print(stderr, "{}: {}  {}\n", what_, facts(done, fraction), detail);
     return;
   }
   const int full = static_cast<int>(fraction * kBarWidth);
-  fmt::print(stderr, "\r\x1b[K{} [{:#<{}}{:.<{}}] {:3.0f} %, {} left  {}", what_, "", full, "",
-             kBarWidth - full, 100 * fraction, left, detail);
+  fmt::print(stderr, "\r\x1b[K{} [{:#<{}}{:.<{}}] {}  {}", what_, "", full, "", kBarWidth - full,
+             facts(done, fraction), detail);
   std::fflush(stderr);
 }
 

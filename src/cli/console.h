@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/memory.h"
 
 // How the program talks: warnings and progress on stderr, facts on stdout.
 namespace fewbits::cli {
@@ -21,8 +22,8 @@ void warn_all(const std::vector<std::string>& warnings);
 void print(std::string_view text);
 void print_json(const Json& json);
 
-/// Most memory this process has had in RAM so far.
-int64_t peak_memory_bytes();
+/// "42 s", "3:07 min", "1:20 h"
+std::string human_seconds(double seconds);
 
 /// Seconds since some start.
 class Stopwatch {
@@ -33,10 +34,13 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// A bar with rate and time left on a terminal; elsewhere a plain line every ten seconds.
+/// A bar with time left and memory in use on a terminal, for bytes with their rate; elsewhere a
+/// plain line every ten seconds.
 class Progress {
  public:
-  explicit Progress(std::string what);
+  enum class Unit { kAny, kBytes };
+
+  explicit Progress(std::string what, Unit unit = Unit::kAny);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -48,12 +52,16 @@ class Progress {
   void finish();
 
  private:
-  void draw(double fraction, std::string_view detail) const;
+  void draw(double done, double fraction, std::string_view detail) const;
+
+  std::string facts(double done, double fraction) const;
 
   std::string what_;
+  Unit unit_;
   Stopwatch clock_;
   bool terminal_;
-  double next_ = 0;  ///< when to print again, in seconds
+  double next_ = 0;    ///< when to print again, in seconds
+  double first_ = -1;  ///< what was done at the first update, by an earlier run perhaps
   bool drawn_ = false;
 };
 

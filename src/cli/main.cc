@@ -49,6 +49,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of print(), not a silent death
+  std::signal(SIGXFSZ, SIG_IGN);  // so is a limit on the size of files
   fewbits::catch_interrupts();
   try {
     return run(argc, argv);

@@ -10,19 +10,24 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/mapped_file.h"
+#include "base/memory.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/needs.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
 #include "files/gguf_split.h"
+#include "files/journal.h"
 #include "files/layouts/layout.h"
 #include "kernels/kernel_table.h"
 #include "pipeline/calibrated_layers.h"
 #include "pipeline/certificate.h"
 #include "pipeline/mix.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/preflight.h"
 #include "pipeline/sensitivity.h"
 
 namespace fewbits::cli {
@@ -47,7 +52,12 @@ struct QuantizeArguments {
   std::vector<std::filesystem::path> calibrate;  // texts
   SampleOptions samples;
   std::string importance;  // file
+  std::string memory;      // at most; "": a share of what is free
   QuantizeOptions options;
+
+  bool restart = false;
+
+  bool calibrated() const { return !calibrate.empty(); }
 };
 
 void split_tensor_formats(QuantizeArguments& arguments) {
@@ -76,12 +86,10 @@ void choose_formats(const QuantizeArguments& arguments, const Model& model, int6
   fit_to_size(plan, sensitivities, bytes - kLongerNames * std::ssize(plan.weights));
 }
 
-Json to_json(const QuantizeResult& result, double seconds) {
+Json to_json(const QuantizeResult& result) {
   Json json = {{"bytes_in", result.bytes_in},
                {"bytes_out", result.bytes_out},
                {"bits_per_weight", result.bits_per_weight},
-               {"seconds", seconds},
-               {"peak_memory_bytes", peak_memory_bytes()},
                {"relative_error", result.relative_error}};
   Json& tensors = json["tensors"] = Json::array();
   for (const TensorError& tensor : result.tensors) {
@@ -91,21 +99,6 @@ Json to_json(const QuantizeResult& result, double seconds) {
                        {"relative_error", tensor.relative_error}});
   }
   return json;
-}
-
-void print_plan(const QuantizePlan& plan, bool json) {
-  if (!json) {
-    for (const PlannedTensor& tensor : plan.tensors()) {
-      print(fmt::format("{:<32} {}\n", tensor.name, tensor.format->name));
-    }
-    print(fmt::format("{} would be written\n", human_bytes(plan.bytes_out)));
-    return;
-  }
-  Json tensors = Json::array();
-  for (const PlannedTensor& tensor : plan.tensors()) {
-    tensors.push_back({{"name", tensor.name}, {"format", std::string(tensor.format->name)}});
-  }
-  print_json({{"bytes_out", plan.bytes_out}, {"tensors", tensors}});
 }
 
 /// What was asked for, as the certificate keeps it.
@@ -151,7 +144,7 @@ void warn_of_certifying_on_calibration(const QuantizeArguments& arguments) {
 
 /// Reads the whole source once.
 std::vector<FileHash> hash_source(const QuantizeArguments& arguments, int64_t bytes) {
-  Progress progress("hashing the source");
+  Progress progress("hashing the source", Progress::Unit::kBytes);
   int64_t done = 0;
   return hash_files(checkpoint_files(arguments.in), [&](int64_t more) {
     throw_if_interrupted();
@@ -260,73 +253,224 @@ FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& lay
   return target;
 }
 
-void quantize(QuantizeArguments& arguments) {
-  const Stopwatch clock;
-  split_tensor_formats(arguments);
-  const WantedSize size = arguments.options.emulate.empty()
-                              ? WantedSize(arguments.size, arguments.options.to)
-                              : WantedSize();
-  if (size.given() && arguments.calibrate.empty()) {
+WantedSize settle_size(QuantizeArguments& arguments) {
+  if (!arguments.options.emulate.empty()) return {};
+  WantedSize size(arguments.size, arguments.options.to);
+  if (size.given() && !arguments.calibrated()) {
     throw Error(
         "quantize: a size needs --calibrate TEXT: what each matrix costs is measured on it");
   }
-  const Layout* folder = settle_layout(arguments);
-  const std::optional<Importance> importance = read_importance_of(arguments);
-  const Model model = open_model(arguments.in, arguments.lora);
-  QuantizePlan plan = plan_quantize(model, arguments.options);
-  warn_all(model.warnings);
-  warn_all(plan.warnings);
-  if (importance) refuse_foreign(*importance, arguments.importance, plan);
-  ThreadPool pool(arguments.threads);
-  std::vector<FileHash> source;
-  const auto certify = [&] {
-    if (!source.empty()) {
-      add_certificate(plan, source, recipe_of(arguments), !arguments.certify.empty());
+  return size;
+}
+
+/// What tells a file apart where it is not hashed.
+Json stamp_of(const std::filesystem::path& file) {
+  std::error_code ignored;
+  const auto changed = std::filesystem::last_write_time(file, ignored).time_since_epoch().count();
+  return {{"name", file.filename().string()},
+          {"bytes", std::filesystem::file_size(file, ignored)},
+          {"changed", changed}};
+}
+
+/// One run of the verb, step by step: what can be refused is refused before the first long one.
+class QuantizeCommand {
+ public:
+  explicit QuantizeCommand(QuantizeArguments& arguments)
+      : arguments_(arguments),
+        size_(settle_size(arguments)),
+        folder_(settle_layout(arguments)),
+        importance_(read_importance_of(arguments)),
+        model_(open_model(arguments.in, arguments.lora)),
+        plan_(plan_quantize(model_, arguments.options)),
+        pool_(arguments.threads) {
+    warn_all(model_.warnings);
+    warn_all(plan_.warnings);
+    if (importance_) refuse_foreign(*importance_, arguments_.importance, plan_);
+    calibration_.scale_columns = folder_ == nullptr;
+    if (arguments_.calibrated()) {
+      take_calibration_samples();
     }
-  };
-  if (arguments.certificate && !arguments.dry_run) {
-    source = hash_source(arguments, model.store.file_bytes());
   }
-  certify();
-  if (size.given()) {
-    choose_formats(arguments, model, size.bytes(model.parameters()), pool, plan);
+
+  void run() {
+    look_ahead();
+    if (arguments_.dry_run && !size_.given()) return print_plan();
+    hash();
+    choose();
+    if (arguments_.dry_run) return print_plan();
+    take_up();
+    warn_of_certifying_on_calibration(arguments_);
+    report(write());
+  }
+
+ private:
+  void take_calibration_samples() {
+    SampleOptions& wanted = arguments_.samples;
+    if (const int64_t context = model_.config.context; context > 0 && wanted.length > context) {
+      warn(fmt::format(
+          "--sample-length: {} tokens, but the model was made for {}: so many are taken",
+          wanted.length, context));
+      wanted.length = context;
+    }
+    samples_ = take_samples(model_.tokenizer, arguments_.calibrate, wanted);
+    if (std::ssize(samples_) < wanted.count) {
+      warn(
+          fmt::format("calibration text: it has {} samples of {} tokens, {} were wanted; more text "
+                      "makes a better model",
+                      samples_.size(), wanted.length, wanted.count));
+    }
+  }
+
+  RunRequest request() const {
+    RunRequest request{.model = model_,
+                       .plan = plan_,
+                       .out = arguments_.out,
+                       .samples = samples_,
+                       .calibration = calibration_,
+                       .search = search()};
+    request.hashes_source = arguments_.certificate;
+    request.loads_model = size_.given();
+    request.certifies = !arguments_.certify.empty();
+    if (!arguments_.memory.empty()) {
+      request.memory_limit = parse_bytes("--memory", arguments_.memory);
+    }
+    return request;
+  }
+
+  Search search() const { return arguments_.search == "none" ? Search::kReference : Search::kBest; }
+
+  /// What the run will take, and whether it can work at all.
+  void look_ahead() {
+    needs_ = run_needs(request(), pool_);
+    if (!arguments_.dry_run) refuse_impossible(needs_, request());
+    if (needs_.spilled > 0) {
+      calibration_.streams.spill = std::filesystem::absolute(arguments_.out).parent_path();
+    }
+  }
+
+  void hash() {
+    if (!arguments_.certificate || arguments_.dry_run) return;
+    source_ = hash_source(arguments_, model_.store.file_bytes());
     certify();
   }
-  if (arguments.dry_run) return print_plan(plan, arguments.json);
 
-  warn_of_certifying_on_calibration(arguments);
-  Progress progress("quantize");
-  QuantizeRun run;
-  run.search = arguments.search == "none" ? Search::kReference : Search::kBest;
-  run.progress = [&](int64_t done, int64_t total, const std::string& tensor) {
-    progress.update(done, total, tensor);
-  };
-  if (importance) run.importance = &*importance;
-  if (!arguments.certify.empty()) {
-    run.measure = [&](const std::filesystem::path& file) {
-      progress.finish();
-      return measure_loss(model, file, arguments.certify, pool);
+  void certify() {
+    if (source_.empty()) return;
+    add_certificate(plan_, source_, recipe_of(arguments_), !arguments_.certify.empty());
+  }
+
+  void choose() {
+    if (!size_.given()) return;
+    choose_formats(arguments_, model_, size_.bytes(model_.parameters()), pool_, plan_);
+    certify();
+    look_ahead();
+  }
+
+  /// Locks the output, and finds what an earlier run has done for it.
+  void take_up() {
+    journal_.emplace(arguments_.out);
+    Json source = Json::array();
+    if (source_.empty()) {
+      for (const auto& file : checkpoint_files(arguments_.in)) source.push_back(stamp_of(file));
+    } else {
+      source = fewbits::to_json(source_);
+    }
+    Json identity = {{"version", std::string(program_version())},
+                     {"source", source},
+                     {"recipe", recipe_of(arguments_)},
+                     {"certify", arguments_.certify},
+                     {"split", arguments_.split},
+                     {"layout", folder_ != nullptr ? std::string(folder_->name) : "gguf"},
+                     {"formats", plan_json(plan_)}};
+    journal_->identify(identity, arguments_.restart);
+    stop_within_a_second(
+        "fewbits: interrupted; what is done is kept: the same command goes on there, with "
+        "--restart "
+        "it begins anew");
+  }
+
+  void print_plan() const {
+    if (arguments_.json) {
+      print_json({{"bytes_out", plan_.bytes_out},
+                  {"estimate", needs_json(needs_)},
+                  {"tensors", plan_json(plan_)}});
+    } else {
+      print(formats_table(plan_) + needs_table(needs_));
+    }
+  }
+
+  QuantizeResult write() {
+    Progress progress("quantize", Progress::Unit::kBytes);
+    QuantizeRun run;
+    run.search = search();
+    int64_t bytes = 0;
+    run.progress = [&](int64_t done, int64_t total, const std::string& tensor) {
+      progress.update(bytes = done, total, tensor);
     };
+    calibration_.progress = [&](const Weight& weight, double error) {
+      progress.update(
+          bytes, plan_.bytes_out,
+          error < 0 ? weight.gguf_name : fmt::format("{} error {:.1e}", weight.gguf_name, error));
+    };
+    if (importance_) run.importance = &*importance_;
+    if (!arguments_.certify.empty()) {
+      run.measure = [&](const std::filesystem::path& file) {
+        progress.finish();
+        return measure_loss(model_, file, arguments_.certify, pool_);
+      };
+    }
+    std::optional<CalibratedEncoder> calibrated;
+    if (arguments_.calibrated()) {
+      calibrated.emplace(model_, plan_, std::move(samples_), calibration_, pool_);
+      run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
+      run.restore = [&](int64_t layer, const RoundedBytes& bytes) {
+        calibrated->restore_layer(layer, bytes);
+      };
+    }
+    // What is emulated is not in the file as it was rounded.
+    if (arguments_.options.emulate.empty() || !calibrated) run.journal = &*journal_;
+    if (folder_ != nullptr) {
+      return write_model_folder(model_, plan_, run, folder_target(arguments_, *folder_), pool_);
+    }
+    return arguments_.split.empty() ? run_quantize(model_, plan_, run, arguments_.out, pool_)
+                                    : quantize_in_parts(arguments_, model_, plan_, run, pool_);
   }
-  std::optional<CalibratedEncoder> calibrated;
-  if (!arguments.calibrate.empty()) {
-    calibrated.emplace(model, plan,
-                       take_samples(model.tokenizer, arguments.calibrate, arguments.samples),
-                       CalibrationOptions{.scale_columns = folder == nullptr}, pool);
-    run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
+
+  void report(const QuantizeResult& result) const {
+    const RunFacts facts{clock_.seconds(), peak_memory_bytes(), result.bytes_out + needs_.spilled};
+    if (arguments_.json) {
+      Json json = to_json(result);
+      json["seconds"] = facts.seconds;
+      json["peak_memory_bytes"] = facts.memory;
+      json["disk_bytes"] = facts.disk;
+      json["estimate"] = needs_json(needs_);
+      return print_json(json);
+    }
+    print(fmt::format("{}: {} -> {} ({:.2f} bits per weight), relative error {:.2e}\n{}",
+                      arguments_.out, human_bytes(result.bytes_in), human_bytes(result.bytes_out),
+                      result.bits_per_weight, result.relative_error,
+                      estimate_and_fact(needs_, facts)));
   }
-  const QuantizeResult result =
-      folder != nullptr
-          ? write_model_folder(model, plan, run, folder_target(arguments, *folder), pool)
-      : !arguments.split.empty() ? quantize_in_parts(arguments, model, plan, run, pool)
-                                 : run_quantize(model, plan, run, arguments.out, pool);
-  progress.finish();
-  if (arguments.json) return print_json(to_json(result, clock.seconds()));
-  print(fmt::format(
-      "{}: {} -> {} ({:.2f} bits per weight), relative error {:.2e}, {:.1f} s, peak memory {}\n",
-      arguments.out, human_bytes(result.bytes_in), human_bytes(result.bytes_out),
-      result.bits_per_weight, result.relative_error, clock.seconds(),
-      human_bytes(peak_memory_bytes())));
+
+  Stopwatch clock_;
+  QuantizeArguments& arguments_;
+  WantedSize size_;
+  const Layout* folder_;  ///< of the model folder that is written; null: a GGUF is
+  std::optional<Importance> importance_;
+  Model model_;
+  QuantizePlan plan_;
+  ThreadPool pool_;
+  std::vector<std::vector<Token>> samples_;
+  CalibrationOptions calibration_;
+  std::vector<FileHash> source_;
+  std::optional<Journal> journal_;
+  RunNeeds needs_;
+};
+
+void quantize(QuantizeArguments& arguments) {
+  return_freed_memory();
+  split_tensor_formats(arguments);
+  QuantizeCommand(arguments).run();
 }
 
 std::string mix_names() {
@@ -395,7 +539,12 @@ void add_quantize(CLI::App& app) {
                    "Folder of a LoRA adapter (PEFT) to merge into the weights first");
   verb->add_option("--split", arguments->split,
                    "Most bytes of one file, as in 2G; a model that is larger becomes several");
-  verb->add_flag("--dry-run", arguments->dry_run, "Print what would be written, and stop");
+  verb->add_option("--memory", arguments->memory,
+                   "Most memory to use, as in 8G (default: 60 % of what is free)");
+  verb->add_flag("--restart", arguments->restart,
+                 "Do not go on where an interrupted run into this output stopped");
+  verb->add_flag("--dry-run", arguments->dry_run,
+                 "Print what would be written and what that would take, and stop");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");

@@ -48,7 +48,23 @@ class GgufWriter {
   /// Checks the disk space and writes the header. Throws Error where GGUF cannot hold the plan: a
   /// tensor of more than 4 sizes or of a format that GGUF has not, a name twice.
   GgufWriter(const std::filesystem::path& path, const Metadata& metadata,
-             std::vector<PlannedTensor> tensors);
+             std::vector<PlannedTensor> tensors,
+             OutputFile::Lifetime lifetime = OutputFile::Lifetime::kProcess);
+
+  /// Where the bytes of a tensor begin; of the number of tensors: where the file ends.
+  int64_t offset(size_t tensor) const;
+
+  /// With Lifetime::kResumed: whether the bytes of the first `tensors` are all there.
+  bool holds(size_t tensors) const { return file_.size() >= offset(tensors); }
+
+  /// Goes on behind the first `tensors`, whose bytes are there already. Only before the first
+  /// append. REQUIRES: holds(tensors).
+  void resume(size_t tensors);
+
+  /// Everything appended is on the disk when this returns. What a run that stops leaves behind
+  /// then can be resumed.
+  void sync() { file_.sync(); }
+  void keep() { file_.keep(); }
 
   /// The next bytes of the tensor that is being written; tensors come in the planned order.
   /// REQUIRES: they end no later than that tensor.
@@ -58,8 +74,8 @@ class GgufWriter {
   /// known only when all bytes are. REQUIRES: both.
   void replace_last_string(std::string_view value);
 
-  /// Where the file can be read before `commit`. REQUIRES: every planned byte was appended.
-  const std::filesystem::path& temporary() const;
+  /// Where the file can be read before `commit`, as far as it goes.
+  const std::filesystem::path& temporary() const { return file_.temporary(); }
 
   /// REQUIRES: every planned byte was appended.
   void commit();
@@ -67,6 +83,7 @@ class GgufWriter {
  private:
   void finish_tensors();
 
+  std::string header_;
   OutputFile file_;
   std::vector<PlannedTensor> tensors_;
   int64_t alignment_;

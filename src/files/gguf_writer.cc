@@ -171,18 +171,41 @@ int64_t gguf_file_bytes(const Metadata& metadata, std::span<const PlannedTensor>
 }
 
 GgufWriter::GgufWriter(const std::filesystem::path& path, const Metadata& metadata,
-                       std::vector<PlannedTensor> tensors)
-    : file_(path, gguf_file_bytes(metadata, tensors)),
+                       std::vector<PlannedTensor> tensors, OutputFile::Lifetime lifetime)
+    : file_(path, gguf_file_bytes(metadata, tensors), lifetime),
       tensors_(std::move(tensors)),
       alignment_(gguf_alignment(metadata)) {
-  const Header header = header_of(metadata, tensors_);
-  file_.append(std::as_bytes(std::span(header.bytes)));
+  Header header = header_of(metadata, tensors_);
+  header_ = std::move(header.bytes);
   metadata_end_ = header.metadata_end;
   if (!metadata.entries().empty()) {
     const auto* last = std::get_if<std::string>(&metadata.entries().back().value.value);
     if (last != nullptr) last_string_ = std::ssize(*last);
   }
-  left_in_current_ = tensors_.empty() ? 0 : planned_bytes(tensors_.front());
+  if (lifetime == OutputFile::Lifetime::kProcess) resume(0);
+}
+
+int64_t GgufWriter::offset(size_t tensor) const {
+  check(tensor <= tensors_.size());
+  int64_t offset = std::ssize(header_);
+  for (size_t i = 0; i < tensor; ++i) {
+    offset = round_up(offset + planned_bytes(tensors_[i]), alignment_);
+  }
+  return offset;
+}
+
+void GgufWriter::resume(size_t tensors) {
+  const auto header = std::as_bytes(std::span(header_));
+  if (tensors == 0) {
+    file_.truncate(0);
+    file_.append(header);
+  } else {  // its last string may have been replaced
+    check(holds(tensors));
+    file_.truncate(offset(tensors));
+    file_.overwrite(0, header);
+  }
+  current_ = tensors;
+  left_in_current_ = tensors < tensors_.size() ? planned_bytes(tensors_[tensors]) : 0;
   finish_tensors();
 }
 
@@ -196,11 +219,6 @@ void GgufWriter::append(std::span<const std::byte> bytes) {
 void GgufWriter::replace_last_string(std::string_view value) {
   check(std::ssize(value) == last_string_);
   file_.overwrite(metadata_end_ - last_string_, std::as_bytes(std::span(value)));
-}
-
-const std::filesystem::path& GgufWriter::temporary() const {
-  check(current_ == tensors_.size());
-  return file_.temporary();
 }
 
 void GgufWriter::commit() {

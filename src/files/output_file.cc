@@ -168,6 +168,20 @@ int make_temporary(const fs::path& path, fs::path& temporary) {
   fail(path, "no unused temporary name was found beside it");
 }
 
+/// What a killed run has written so far, or an empty file.
+int open_partial(const fs::path& partial, int64_t& size) {
+  const int file = ::open(partial.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+  if (file < 0) fail(partial, error_text(errno));
+  struct stat status {};
+  if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(file);
+    fail(partial, "is no regular file");
+  }
+  size = status.st_size;
+  ::lseek(file, size, SEEK_SET);
+  return file;
+}
+
 /// So that the new name survives a power cut. Folders that cannot be opened or synced are common
 /// and harmless.
 void sync_folder(const fs::path& path) {
@@ -180,14 +194,26 @@ void sync_folder(const fs::path& path) {
 
 }  // namespace
 
-OutputFile::OutputFile(const fs::path& path, int64_t expected_bytes) : path_(resolved(path)) {
+OutputFile::OutputFile(const fs::path& path, int64_t expected_bytes, Lifetime lifetime)
+    : path_(resolved(path)) {
   check(expected_bytes >= 0);
   refuse_unfit_target(path_);
   refuse_unwritable_folder(path_);
   remove_abandoned(path_);
   limit_ = file_size_limit();
-  refuse_lack_of_space(path_, expected_bytes, limit_);
-  file_ = make_temporary(path_, temporary_);
+  if (lifetime == Lifetime::kResumed) {
+    temporary_ = beside_output(path_, "partial");
+    file_ = open_partial(temporary_, size_);
+    flushed_ = dropped_ = size_;
+  }
+  try {
+    refuse_lack_of_space(path_, std::max<int64_t>(0, expected_bytes - size_), limit_);
+    if (file_ < 0) file_ = make_temporary(path_, temporary_);
+  } catch (...) {
+    if (file_ >= 0 && size_ == 0) ::unlink(temporary_.c_str());  // else it is an earlier run's
+    if (file_ >= 0) ::close(file_);
+    throw;
+  }
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
@@ -197,11 +223,12 @@ OutputFile::OutputFile(OutputFile&& other) noexcept
       limit_(other.limit_),
       size_(other.size_),
       flushed_(other.flushed_),
-      dropped_(other.dropped_) {}
+      dropped_(other.dropped_),
+      keep_(other.keep_) {}
 
 OutputFile::~OutputFile() {
   if (file_ < 0) return;
-  ::unlink(temporary_.c_str());
+  if (!keep_) ::unlink(temporary_.c_str());
   ::close(file_);
 }
 
@@ -224,6 +251,19 @@ void OutputFile::overwrite(int64_t offset, std::span<const std::byte> bytes) {
     offset += written;
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
+}
+
+void OutputFile::truncate(int64_t size) {
+  check(file_ >= 0 && size >= 0 && size <= size_);
+  if (::ftruncate(file_, size) != 0 || ::lseek(file_, size, SEEK_SET) != size) fail_writing(errno);
+  size_ = size;
+  flushed_ = std::min(flushed_, size);
+  dropped_ = std::min(dropped_, size);
+}
+
+void OutputFile::sync() {
+  check(file_ >= 0);
+  if (::fdatasync(file_) != 0) fail_writing(errno);
 }
 
 void OutputFile::commit() {
@@ -275,8 +315,14 @@ void OutputFile::fail_writing(int error) const {
   std::string advice = "the disk or its connection may be failing";
   if (error == ENOSPC || error == EDQUOT) advice = "free space or write elsewhere";
   if (error == EFBIG) advice = "raise the limit (ulimit -f) or write to another file system";
-  fail(path_,
-       fmt::format("{} after {} bytes; {}. Nothing was kept", error_text(error), size_, advice));
+  throw DiskError(
+      fmt::format("{}: {} after {} bytes; {}", path_.string(), error_text(error), size_, advice));
+}
+
+fs::path beside_output(const fs::path& path, std::string_view kind) {
+  const fs::path target = resolved(path);
+  return target.parent_path() /
+         fmt::format(".{}.fewbits-{}", target.filename().string().substr(0, kLongestStem), kind);
 }
 
 bool same_file(const fs::path& a, const fs::path& b) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string_view>
 
 namespace fewbits {
 
@@ -15,25 +16,41 @@ namespace fewbits {
 /// The temporary is named .NAME.fewbits-PID-RANDOM.tmp and kept locked (flock) while its writer
 /// lives. What a killed writer of the same target left behind is therefore known by its free lock,
 /// and the next one removes it.
+///
+/// With Lifetime::kResumed the temporary is .NAME.fewbits-partial: what a killed writer left there
+/// is opened as it is, size() tells how much that is, and `keep` lets it stay when this object
+/// goes. Who resumes must hold a lock on the output (journal.h).
 class OutputFile {
  public:
+  enum class Lifetime { kProcess, kResumed };
+
   /// Throws Error before any work where the folder is missing or not writable, the target is
   /// write-protected or no regular file, or where the disk or the limit on file sizes leaves less
   /// than `expected_bytes` (says how much is needed and how much there is). Where the target is a
   /// symbolic link, what it leads to is written.
-  OutputFile(const std::filesystem::path& path, int64_t expected_bytes);
+  OutputFile(const std::filesystem::path& path, int64_t expected_bytes,
+             Lifetime lifetime = Lifetime::kProcess);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&&) = delete;
   ~OutputFile();
 
-  /// Throws Error (a full disk, a file size limit) with the path and the number of bytes written so
-  /// far.
+  /// Throws DiskError (a full disk, a file size limit) with the path and the number of bytes
+  /// written so far.
   void append(std::span<const std::byte> bytes);
   int64_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
 
   /// Replaces bytes that were appended. REQUIRES: offset + bytes.size() <= size().
   void overwrite(int64_t offset, std::span<const std::byte> bytes);
+
+  /// Cuts to the first `size` bytes. REQUIRES: size <= size().
+  void truncate(int64_t size);
+
+  /// Everything appended is on the disk when this returns.
+  void sync();
+
+  /// Without a commit, the temporary stays for the next run.
+  void keep() { keep_ = true; }
 
   /// Where the bytes are until `commit`: everything appended can be read from there.
   const std::filesystem::path& temporary() const { return temporary_; }
@@ -54,7 +71,11 @@ class OutputFile {
   int64_t size_ = 0;
   int64_t flushed_ = 0;  // up to here the kernel has been asked to write
   int64_t dropped_ = 0;  // up to here pages have been given back
+  bool keep_ = false;
 };
+
+/// ".NAME.fewbits-KIND" beside a file that is written, links followed; long names are cut.
+std::filesystem::path beside_output(const std::filesystem::path& path, std::string_view kind);
 
 /// Whether two names lead to the same existing file.
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);

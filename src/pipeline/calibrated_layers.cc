@@ -1,7 +1,12 @@
 #include "pipeline/calibrated_layers.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "base/checked_math.h"
@@ -16,6 +21,10 @@ namespace fewbits {
 namespace {
 
 constexpr int64_t kRowsPerTask = 32;
+
+/// In the order in which a layer computes them.
+constexpr Role kSites[] = {Role::kQuery, Role::kKeyValue, Role::kAttentionOutput, Role::kGate,
+                           Role::kDown};
 
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
@@ -119,22 +128,73 @@ std::vector<const Weight*> CalibratedLayers::rounded_readers(Role site) const {
 void CalibratedLayers::encode_layer(int64_t layer) {
   check(layer == layers_done_);
   encoded_.clear();
-  LayerWeights original, weights = load_layer(model_, layer, {.float_math = true}, pool_);
-  if (options_.scale_columns || options_.streams.follow_outputs) {
-    original = load_layer(model_, layer, {.float_math = true}, pool_);
-    streams_.run_reference(original);
-  }
+  refuse_broken_weights(layer);
+  const LayerWeights original = run_reference(layer);
+  LayerWeights weights = load_layer(model_, layer, {.float_math = true}, pool_);
   row_scales_.clear();
   if (options_.scale_columns) {
     scale_rows_of_value();
     scale_rows_of_up();
   }
-  for (const Role site :
-       {Role::kQuery, Role::kKeyValue, Role::kAttentionOutput, Role::kGate, Role::kDown}) {
-    encode_site(site, original, weights);
+  for (const Role site : kSites) encode_site(site, original, weights);
+  streams_.advance(weights);
+  ++layers_done_;
+}
+
+/// Before any state is computed with them: else what is named is what reads the state.
+void CalibratedLayers::refuse_broken_weights(int64_t layer) const {
+  for (const Weight& weight : model_.weights) {
+    if (weight.layer != layer) continue;
+    const int64_t rows = weight.rows();
+    pool_.run(divide_up(rows, kRowsPerTask), [&](int64_t task, int) {
+      std::vector<float> values(at(weight.columns()));
+      const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+      for (int64_t row = task * kRowsPerTask; row < end; ++row) {
+        weight.read_row(row, values.data());
+        for (size_t j = 0; j < values.size(); ++j) {
+          if (std::isfinite(values[j])) continue;
+          throw Error(fmt::format(
+              "tensor '{}': row {} column {} is {}; a model with such weights is broken",
+              weight.tensor->name, row, j, values[j]));
+        }
+      }
+    });
+    weight.drop_pages();
+  }
+}
+
+/// Returns the layer's own weights where they are needed once more.
+LayerWeights CalibratedLayers::run_reference(int64_t layer) {
+  if (!needs_reference()) return {};
+  LayerWeights original = load_layer(model_, layer, {.float_math = true}, pool_);
+  streams_.run_reference(original);
+  return options_.streams.follow_outputs ? std::move(original) : LayerWeights();
+}
+
+void CalibratedLayers::restore_layer(int64_t layer, const RoundedBytes& bytes) {
+  check(layer == layers_done_);
+  encoded_.clear();
+  run_reference(layer);
+  LayerWeights weights = load_layer(model_, layer, {.float_math = true}, pool_);
+  for (const Role site : kSites) {
+    if (site == Role::kQuery || site == Role::kGate) restore_gains(site, bytes, weights);
+    for (const Weight* weight : rounded_readers(site)) {
+      const auto found = bytes(*weight);
+      encoded_[weight].bytes.assign(found.begin(), found.end());
+      replace(*weight, weights);
+    }
   }
   streams_.advance(weights);
   ++layers_done_;
+}
+
+void CalibratedLayers::restore_gains(Role site, const RoundedBytes& bytes, LayerWeights& weights) {
+  if (!options_.scale_columns || rounded_readers(site).empty() || !norm_can_scale(site)) return;
+  const bool query = site == Role::kQuery;
+  const auto found = bytes(*find(query ? Role::kAttentionNorm : Role::kMlpNorm));
+  std::vector<float>& gains = query ? weights.attention_norm.gain : weights.mlp_norm.gain;
+  check(found.size() == gains.size() * sizeof(float));
+  std::memcpy(gains.data(), found.data(), found.size());
 }
 
 // Value and up are rounded before what reads them, so the scales of those columns come from the
@@ -225,7 +285,9 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   SiteMoments moments = streams_.gather(site, columns, original, weights);
   std::vector<float> scales =
       moments.has_output() ? scales_of_columns(site) : scale_norm(moments, weights);
-  const Hessian hessian = factor_hessian(moments.gram, columns, options_.hessian);
+  // What aims at outputs needs the moments once more.
+  const Hessian hessian = factor_hessian(
+      moments.cross.empty() ? std::move(moments.gram) : moments.gram, columns, options_.hessian);
   Target target{moments, hessian, std::move(scales)};
   if (!moments.cross.empty()) {
     target.correction = inverse_of(hessian);
@@ -248,8 +310,9 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
   const int64_t tasks = divide_up(all_rows, kRowsPerTask);
   std::vector<Encoded> sums(at(tasks));
   const Outer outer = outer_of_tensor(weight, target);
-  pool_.run(tasks, [&](int64_t task, int) {
+  pool_.run(tasks, [&](int64_t task, int thread) {
     if (interrupted()) return;
+    if (thread == 0 && options_.progress) options_.progress(weight, -1);
     const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
     std::vector<float> values = scaled_rows(weight, first, rows, target);
     std::byte* out = encoded.bytes.data() + first * row_size;
@@ -274,6 +337,9 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
     encoded.square += part.square;
   }
   weight.drop_pages();
+  if (options_.progress) {
+    options_.progress(weight, encoded.square > 0 ? encoded.error / encoded.square : 0);
+  }
 }
 
 /// What all rows share, where the format has such parameters.
@@ -361,7 +427,76 @@ std::map<const Weight*, const Format*> formats_of(const QuantizePlan& plan) {
   return formats;
 }
 
+/// As HugeBuffer allocates it; formats that are decoded as they are used stay in the file, and its
+/// pages count.
+int64_t loaded_bytes(const Weight& weight) {
+  constexpr int64_t kHugePage = int64_t{2} << 20;
+  if (!weight.format().is_float()) return weight.stored_bytes();
+  const int64_t bytes = weight.rows() * row_bytes(weight.format(), weight.columns());
+  return bytes < kHugePage ? bytes : round_up(bytes, kHugePage);
+}
+
+/// What GPTQ keeps for each of the weights that a thread works on: weights, their open form, codes
+/// and values, gradient, difference, and the blocks' parameters and grids.
+constexpr int64_t kBytesPerOpenWeight = 48;
+
+/// The index in kSites of the site that a matrix reads; behind the last: of none.
+size_t site_of(const Weight& weight) {
+  size_t site = 0;
+  for (; site < std::size(kSites); ++site) {
+    const std::vector<Role> readers = readers_of(kSites[site]);
+    if (std::find(readers.begin(), readers.end(), weight.role) != readers.end()) break;
+  }
+  return site;
+}
+
+/// Most that the matrices of a layer and what rounds them take at once: those still to come as they
+/// were loaded, those that are done as they are stored.
+int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const StreamOptions& streams,
+                     int threads) {
+  std::array<int64_t, std::size(kSites) + 1> loaded{}, rounded{}, columns{};
+  int64_t all = 0;
+  for (const PlannedWeight& planned : plan.weights) {
+    const Weight& weight = *planned.weight;
+    if (weight.layer != layer || !weight.is_matrix()) continue;
+    const size_t site = site_of(weight);
+    loaded[site] += loaded_bytes(weight);
+    all += loaded_bytes(weight);
+    if (planned.rounded_format().is_float()) continue;
+    rounded[site] += weight.rows() * row_bytes(planned.rounded_format(), weight.columns());
+    columns[site] = std::max(columns[site], weight.columns());
+  }
+  int64_t most = all, left = all, done = 0;
+  for (size_t site = 0; site < std::size(kSites); ++site) {
+    done += rounded[site];
+    const int64_t crosses = streams.follow_outputs ? 3 : 1;  // moments, and H^-1 to aim by
+    most = std::max(most, left + done + crosses * hessian_bytes(columns[site]) +
+                              threads * kRowsPerTask * columns[site] * kBytesPerOpenWeight);
+    left -= loaded[site];
+  }
+  return streams.follow_outputs ? most + all : most;
+}
+
 }  // namespace
+
+CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& plan,
+                                     std::span<const std::vector<Token>> samples,
+                                     const CalibrationOptions& options, int threads) {
+  const StreamOptions streams = fitting(options.streams, model);
+  int64_t tokens = 0, longest = 0;
+  for (const auto& sample : samples) {
+    tokens += std::ssize(sample);
+    longest = std::max(longest, std::ssize(sample));
+  }
+  CalibrationMemory memory;
+  memory.states = states_kept(streams, options.scale_columns) * tokens * model.config.hidden *
+                  static_cast<int64_t>(sizeof(float));
+  for (int64_t layer = 0; layer < model.config.layers; ++layer) {
+    memory.rest = std::max(memory.rest, layer_memory(plan, layer, streams, threads));
+  }
+  memory.rest += stream_buffer_bytes(model.config, longest);
+  return memory;
+}
 
 CalibratedEncoder::CalibratedEncoder(const Model& model, const QuantizePlan& plan,
                                      std::vector<std::vector<Token>> samples,

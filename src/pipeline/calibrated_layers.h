@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <vector>
@@ -34,6 +35,15 @@ struct CalibrationOptions {
   bool scale_columns = false;
   /// Matrices in float formats are scaled too. It changes no output; nobody gains by it but tests.
   bool scale_floats = false;
+  /// Told every now and then which weight is worked on, and its relative error once it is rounded
+  /// (before: -1). By the thread that called.
+  std::function<void(const Weight& weight, double error)> progress = {};
+};
+
+/// What a calibrated run takes besides what the process holds already, in bytes.
+struct CalibrationMemory {
+  int64_t states = 0;  ///< hidden states of all samples: in memory, or in files
+  int64_t rest = 0;    ///< most of all else at once
 };
 
 class CalibratedLayers {
@@ -46,6 +56,10 @@ class CalibratedLayers {
 
   /// Layers come in order; those before are forgotten.
   void encode_layer(int64_t layer);
+
+  /// In place of encode_layer where its bytes are known from a run that went before: the samples
+  /// go through the layer as it was rounded then.
+  void restore_layer(int64_t layer, const RoundedBytes& bytes);
   int64_t layers_done() const { return layers_done_; }
 
   /// A weight of the layer encoded last.
@@ -59,7 +73,11 @@ class CalibratedLayers {
   bool rounded(Role role) const;
   std::vector<const Weight*> rounded_readers(Role site) const;
   bool norm_can_scale(Role site) const;
+  bool needs_reference() const { return options_.scale_columns || options_.streams.follow_outputs; }
 
+  void refuse_broken_weights(int64_t layer) const;
+  LayerWeights run_reference(int64_t layer);
+  void restore_gains(Role site, const RoundedBytes& bytes, LayerWeights& weights);
   void scale_rows_of_value();
   void scale_rows_of_up();
   std::vector<float> scales_of_columns(Role site) const;
@@ -88,6 +106,11 @@ class CalibratedLayers {
   int64_t layers_done_ = 0;
 };
 
+/// What it will take to encode `plan` with samples of these lengths (in tokens).
+CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& plan,
+                                     std::span<const std::vector<Token>> samples,
+                                     const CalibrationOptions& options, int threads);
+
 /// The calibrated bytes of a plan's weights, a layer at a time, as run_quantize asks for them.
 class CalibratedEncoder {
  public:
@@ -96,6 +119,9 @@ class CalibratedEncoder {
                     ThreadPool& pool);
 
   RoundedWeight encode(const PlannedWeight& planned);
+  void restore_layer(int64_t layer, const RoundedBytes& bytes) {
+    layers_.restore_layer(layer, bytes);
+  }
 
  private:
   std::map<const Weight*, const Format*> formats_;

@@ -8,30 +8,20 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/mapped_file.h"
 #include "base/sha256.h"
 #include "base/text.h"
+#include "base/timing.h"
 #include "base/version.h"
 #include "pipeline/certificate.h"
 #include "pipeline/mix.h"
 #include "pipeline/rounding_error.h"
-#include "pipeline/tensor_outer.h"
+#include "pipeline/tensor_encoder.h"
 
 namespace fewbits {
 namespace {
 
-// A band is what is in memory at once: enough rows to keep every thread busy, small enough not to
-// matter. A task is what one thread encodes at once. Both depend on sizes alone, so the bytes do
-// not depend on the threads.
-constexpr int64_t kBandValues = int64_t{1} << 22;
-constexpr int64_t kTaskValues = int64_t{1} << 15;
-
-// Above this, scales kept as halves overflow; only F32 and BF16 hold such weights.
-constexpr float kLargestHalf = 65504.0f;
 constexpr int kQuantizationVersion = 2;  // general.quantization_version of the K-quants as they are
-
-bool holds_any_float(const Format& format) {
-  return format.name == "F32" || format.name == "BF16";
-}
 
 const Format& format_named_for(const std::string& name, std::string_view option) {
   try {
@@ -157,170 +147,215 @@ std::string formats_rounded_again(const QuantizePlan& plan) {
   return join(parts);
 }
 
-/// One tensor on its way from the source to the file.
-class TensorEncoder {
- public:
-  TensorEncoder(const PlannedWeight& planned, const RoundedWeight& rounded, const QuantizeRun& run,
-                ThreadPool& pool)
-      : weight_(*planned.weight),
-        format_(*planned.format),
-        rounding_(planned.rounded_format()),
-        outer_(tensor_outer(rounding_, weight_, pool)),
-        rounded_(rounded.bytes),
-        search_(run.search),
-        importance_(importance_of(weight_, run.importance)),
-        pool_(pool),
-        columns_(weight_.columns()),
-        rows_per_task_(std::max<int64_t>(1, kTaskValues / columns_)),
-        rows_per_band_(round_up(std::max<int64_t>(1, kBandValues / columns_), rows_per_task_)),
-        total_{rounded.error, rounded.square} {}
-
-  int64_t rows_per_band() const { return rows_per_band_; }
-
-  /// Rows [begin, begin + count) of the output, encoded. Valid until the next call.
-  std::span<const std::byte> encode(int64_t begin, int64_t count) {
-    const auto row_size = static_cast<size_t>(row_bytes(format_, columns_));
-    band_.resize(static_cast<size_t>(count) * row_size);
-    const int64_t tasks = divide_up(count, rows_per_task_);
-    std::vector<RoundingError> sums(static_cast<size_t>(tasks));
-    pool_.run(tasks, [&](int64_t task, int) {
-      const int64_t first = task * rows_per_task_;
-      const int64_t rows = std::min(rows_per_task_, count - first);
-      std::byte* out = band_.data() + static_cast<size_t>(first) * row_size;
-      sums[static_cast<size_t>(task)] = encode_rows_of_task(begin + first, rows, out);
-    });
-    for (const RoundingError& part : sums) {  // in order: the same total for any thread count
-      total_.add(part);
-    }
-    weight_.drop_pages();
-    return band_;
-  }
-
-  const RoundingError& total() const { return total_; }
-
- private:
-  /// Our row of a row of the output.
-  int64_t source_row(int64_t gguf_row) const {
-    const auto& map = weight_.gguf_rows;
-    return map.empty() ? gguf_row : int64_t{map[static_cast<size_t>(gguf_row)]};
-  }
-
-  RoundingError encode_rows_of_task(int64_t begin, int64_t rows, std::byte* out) const {
-    const auto columns = static_cast<size_t>(columns_);
-    std::vector<float> values(static_cast<size_t>(rows) * columns);
-    for (int64_t i = 0; i < rows; ++i) {
-      float* row = values.data() + static_cast<size_t>(i) * columns;
-      weight_.read_row(source_row(begin + i), row);
-      check_range(row, begin + i);
-    }
-    if (rounded_.empty() && is_copied()) {
-      copy_rows(begin, rows, out);
-      return {0, rounding_error(values, values).square};
-    }
-    if (&rounding_ == &format_) {
-      round_rows(values, begin, rows, out);
-      return rounded_.empty() ? rounding_error(values, decoded(out, rows)) : RoundingError();
-    }
-    std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(rounding_, columns_)));
-    round_rows(values, begin, rows, bytes.data());
-    const std::vector<float> emulated = decoded(bytes.data(), rows);
-    encode_rows(format_, emulated.data(), rows, columns_, nullptr, search_, out);
-    return rounded_.empty() ? rounding_error(values, emulated) : RoundingError();
-  }
-
-  bool is_copied() const {
-    return &weight_.format() == &format_ && &rounding_ == &format_ && weight_.has_row_bytes();
-  }
-
-  /// What a calibrated method has rounded already is in total_ with what it lost.
-  void round_rows(const std::vector<float>& values, int64_t begin, int64_t rows,
-                  std::byte* out) const {
-    if (rounded_.empty()) return encode_by_matrix(begin, rows, values.data(), out);
-    const int64_t row_size = row_bytes(rounding_, columns_);
-    std::copy_n(rounded_.begin() + begin * row_size, rows * row_size, out);
-  }
-
-  std::vector<float> decoded(const std::byte* bytes, int64_t rows) const {
-    std::vector<float> values(static_cast<size_t>(rows * columns_));
-    decode_rows(rounding_, bytes, rows, columns_, values.data());
-    return values;
-  }
-
-  /// Rows of different experts have different importance.
-  void encode_by_matrix(int64_t begin, int64_t rows, const float* values, std::byte* out) const {
-    const int64_t matrices = std::max<int64_t>(1, std::ssize(importance_));
-    const int64_t rows_of_matrix = weight_.rows() / matrices;
-    for (int64_t i = 0; i < rows;) {
-      const int64_t matrix = (begin + i) / rows_of_matrix;
-      const int64_t count = std::min(rows - i, (matrix + 1) * rows_of_matrix - begin - i);
-      const float* importance =
-          importance_.empty() ? nullptr : importance_[static_cast<size_t>(matrix)].data();
-      encode_rows(rounding_, values + i * columns_, count, columns_, importance, search_,
-                  out + i * row_bytes(rounding_, columns_), &outer_);
-      i += count;
-    }
-  }
-
-  /// By matrix; empty where nothing is known.
-  static std::vector<std::vector<float>> importance_of(const Weight& weight,
-                                                       const Importance* importance) {
-    if (importance == nullptr || !weight.is_matrix()) return {};
-    const auto found = importance->entries.find(weight.gguf_name);
-    if (found == importance->entries.end()) return {};
-    const ImportanceEntry& entry = found->second;
-    const int64_t experts = weight.shape.size() > 2 ? weight.shape.front() : 1;
-    if (entry.columns() != weight.columns() ||
-        (entry.matrices() != 1 && entry.matrices() != experts)) {
-      throw Error(fmt::format(
-          "importance of '{}': {} matrices of {} columns, but the model has {} "
-          "of {}; it was gathered from another model",
-          weight.gguf_name, entry.matrices(), entry.columns(), experts, weight.columns()));
-    }
-    std::vector<std::vector<float>> means;
-    for (int64_t i = 0; i < entry.matrices(); ++i) means.push_back(entry.means(i));
-    return means;
-  }
-
-  void check_range(const float* row, int64_t index) const {
-    const float limit = holds_any_float(format_) ? INFINITY : kLargestHalf;
-    for (int64_t j = 0; j < columns_; ++j) {
-      const float magnitude = std::abs(row[j]);
-      if (magnitude <= limit && magnitude < INFINITY) continue;
-      const std::string place = fmt::format("tensor '{}': row {} column {} is {}",
-                                            weight_.tensor->name, index, j, row[j]);
-      if (!std::isfinite(row[j])) throw Error(place + "; a model with such weights is broken");
-      throw Error(fmt::format("{}, more than {} holds; keep this tensor in F32 or BF16 (--tensor)",
-                              place, format_.name));
-    }
-  }
-
-  void copy_rows(int64_t begin, int64_t rows, std::byte* out) const {
-    std::vector<std::byte> scratch;
-    for (int64_t i = 0; i < rows; ++i) {
-      const auto row = weight_.row_bytes(source_row(begin + i), scratch);
-      out = std::copy(row.begin(), row.end(), out);
-    }
-  }
-
-  const Weight& weight_;
-  const Format& format_;
-  const Format& rounding_;
-  Outer outer_;
-  std::span<const std::byte> rounded_;
-  Search search_;
-  std::vector<std::vector<float>> importance_;  ///< [matrix][column]
-  ThreadPool& pool_;
-  int64_t columns_;
-  int64_t rows_per_task_;
-  int64_t rows_per_band_;
-  std::vector<std::byte> band_;
-  RoundingError total_;
-};
-
 /// Four digits are enough to be told, and keep a certificate of a thousand tensors short.
 double rounded(double value) {
   return std::stod(fmt::format("{:.3e}", value));
 }
+
+/// A run from the header to the rename, with what an earlier run of the same has done taken over.
+class GgufRun {
+ public:
+  struct Parts {
+    const Model& model;
+    const QuantizePlan& plan;
+    const QuantizeRun& run;
+    ThreadPool& pool;
+  };
+
+  GgufRun(const Parts& parts, const std::filesystem::path& out)
+      : model_(parts.model),
+        plan_(parts.plan),
+        run_(parts.run),
+        pool_(parts.pool),
+        writer_(out, plan_.metadata, plan_.tensors(),
+                run_.journal != nullptr ? OutputFile::Lifetime::kResumed
+                                        : OutputFile::Lifetime::kProcess) {
+    result_.bytes_in = model_.store.file_bytes();
+    result_.bytes_out = plan_.bytes_out;
+  }
+
+  QuantizeResult finish() {
+    try {
+      if (run_.journal != nullptr) resume();
+      for (size_t i = done(); i < plan_.weights.size(); ++i) {
+        write(plan_.weights[i]);
+        if (ends_layer(i)) checkpoint();
+      }
+      complete();
+    } catch (const Interrupted& error) {
+      throw Interrupted(kept(error.what()));
+    } catch (const DiskError& error) {
+      throw DiskError(kept(error.what()));
+    }
+    return std::move(result_);
+  }
+
+ private:
+  size_t done() const { return sums_.size(); }
+
+  bool ends_layer(size_t i) const {
+    return i + 1 == plan_.weights.size() ||
+           plan_.weights[i].weight->layer != plan_.weights[i + 1].weight->layer;
+  }
+
+  void add(const PlannedWeight& planned, const RoundingError& sum) {
+    const Weight& weight = *planned.weight;
+    const int64_t bytes = weight.rows() * row_bytes(*planned.format, weight.columns());
+    bytes_done_ += bytes;
+    sums_.push_back(sum);
+    result_.tensors.push_back({weight.gguf_name, &planned.rounded_format(), bytes, sum.relative()});
+  }
+
+  void tell(int64_t bytes, const Weight& weight) const {
+    if (run_.progress) run_.progress(bytes, plan_.bytes_out, weight.gguf_name);
+  }
+
+  void write(const PlannedWeight& planned) {
+    const Weight& weight = *planned.weight;
+    const auto rounded = run_.encoder ? run_.encoder(planned) : RoundedWeight();
+    TensorEncoder encoder(planned, rounded, run_, pool_);
+    int64_t bytes = bytes_done_;
+    for (int64_t row = 0; row < weight.rows(); row += encoder.rows_per_band()) {
+      throw_if_interrupted();
+      const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), weight.rows() - row));
+      writer_.append(band);
+      hash_.update(band);
+      tell(bytes += std::ssize(band), weight);
+    }
+    add(planned, encoder.total());
+  }
+
+  /// What is done now is done, whatever happens. Layers that cost much are always worth a line of
+  /// the journal; of others there is one now and then.
+  void checkpoint() {
+    constexpr double kSecondsBetween = 0.5;
+    if (run_.journal == nullptr) return;
+    if (!run_.encoder && seconds_now() - last_checkpoint_ < kSecondsBetween) return;
+    writer_.sync();
+    Json record = {{"tensors", done()}, {"sha256", hash_.so_far()}, {"errors", Json::array()}};
+    for (size_t i = journaled_; i < done(); ++i) {
+      record["errors"].push_back({sums_[i].error, sums_[i].square});
+    }
+    run_.journal->append(record);
+    journaled_ = done();
+    last_checkpoint_ = seconds_now();
+  }
+
+  /// Takes over what the journal says and the file holds.
+  void resume() {
+    size_t records = 0;
+    const MappedFile file = MappedFile::open(writer_.temporary());
+    for (const Json& record : run_.journal->records()) {
+      if (!take_over(record, file)) break;
+      ++records;
+    }
+    run_.journal->truncate(records);
+    journaled_ = done();
+    if (run_.restore) restore_layers(file);
+    writer_.resume(done());
+  }
+
+  /// False where the record is none of ours or the bytes are not there as it says.
+  bool take_over(const Json& record, const MappedFile& file) {
+    const auto& weights = plan_.weights;
+    const int64_t count = json_integer_or(record, "tensors", 0, "journal");
+    if (count <= std::ssize(sums_) || count > std::ssize(weights)) return false;
+    const auto end = static_cast<size_t>(count);
+    const std::vector<RoundingError> sums = sums_of(record);
+    if (sums.size() != end - done() || !writer_.holds(end)) return false;
+    Sha256 hash(hash_);
+    for (size_t i = done(); i < end; ++i) {
+      const auto bytes = bytes_of(i, file);
+      hash.update(bytes);
+      file.drop(bytes);
+    }
+    if (json_string_or(record, "sha256", "", "journal") != hash.so_far()) return false;
+    hash_ = std::move(hash);
+    for (const RoundingError& sum : sums) add(weights[done()], sum);
+    return true;
+  }
+
+  static std::vector<RoundingError> sums_of(const Json& record) {
+    std::vector<RoundingError> sums;
+    const auto errors = record.find("errors");
+    if (errors == record.end() || !errors->is_array()) return sums;
+    for (const Json& pair : *errors) {
+      if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number() || !pair[1].is_number()) {
+        return {};
+      }
+      sums.push_back({pair[0].get<double>(), pair[1].get<double>()});
+    }
+    return sums;
+  }
+
+  std::span<const std::byte> bytes_of(size_t tensor, const MappedFile& file) const {
+    const PlannedWeight& planned = plan_.weights[tensor];
+    const int64_t size =
+        planned.weight->rows() * row_bytes(*planned.format, planned.weight->columns());
+    return file.bytes().subspan(static_cast<size_t>(writer_.offset(tensor)),
+                                static_cast<size_t>(size));
+  }
+
+  void restore_layers(const MappedFile& file) {
+    const RoundedBytes bytes = [&](const Weight& weight) {
+      size_t tensor = 0;
+      while (plan_.weights[tensor].weight != &weight) ++tensor;
+      return bytes_of(tensor, file);
+    };
+    for (size_t i = 0; i < done(); ++i) {
+      const Weight& weight = *plan_.weights[i].weight;
+      if (weight.layer < 0 || !ends_layer(i)) continue;
+      throw_if_interrupted();
+      tell(writer_.offset(i), weight);
+      run_.restore(weight.layer, bytes);
+      file.drop(file.bytes());
+    }
+  }
+
+  void complete() {
+    int64_t values = 0;
+    RoundingError all;
+    for (size_t i = 0; i < done(); ++i) {
+      values += plan_.weights[i].weight->values();
+      all.add(sums_[i]);
+    }
+    result_.bits_per_weight =
+        8.0 * static_cast<double>(result_.bytes_out) / static_cast<double>(values);
+    result_.relative_error = all.relative();
+    if (!plan_.certificate.is_null()) {
+      Json certificate = completed_certificate(plan_, result_, hash_.finish());
+      if (run_.measure) certificate["measured"] = run_.measure(writer_.temporary());
+      writer_.replace_last_string(
+          padded(certificate, plan_.metadata.string(kCertificateKey)->size()));
+    }
+    writer_.commit();
+  }
+
+  /// Keeps what can be gone on from, and says so behind `message`.
+  std::string kept(std::string_view message) {
+    if (run_.journal == nullptr || run_.journal->records().empty()) {
+      return fmt::format("{}; nothing was kept", message);
+    }
+    writer_.keep();
+    run_.journal->keep();
+    return fmt::format(
+        "{}; {} of {} tensors are done and kept: the same command goes on there, "
+        "with --restart it begins anew",
+        message, journaled_, plan_.weights.size());
+  }
+
+  const Model& model_;
+  const QuantizePlan& plan_;
+  const QuantizeRun& run_;
+  ThreadPool& pool_;
+  GgufWriter writer_;
+  Sha256 hash_;  ///< of the tensors' bytes
+  std::vector<RoundingError> sums_;
+  int64_t bytes_done_ = 0;
+  size_t journaled_ = 0;
+  double last_checkpoint_ = 0;
+  QuantizeResult result_;
+};
 
 }  // namespace
 
@@ -406,42 +441,7 @@ void check_output(const std::filesystem::path& model, const std::filesystem::pat
 QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
                             const std::filesystem::path& out, ThreadPool& pool) {
   check_output(model.path, out);
-  GgufWriter writer(out, plan.metadata, plan.tensors());
-  QuantizeResult result;
-  result.bytes_in = model.store.file_bytes();
-  result.bytes_out = plan.bytes_out;
-  Sha256 hash;
-  RoundingError all;
-  int64_t values = 0, bytes_done = 0;
-  for (const PlannedWeight& planned : plan.weights) {
-    const Weight& weight = *planned.weight;
-    const auto rounded = run.encoder ? run.encoder(planned) : RoundedWeight();
-    TensorEncoder encoder(planned, rounded, run, pool);
-    int64_t bytes = 0;
-    for (int64_t row = 0; row < weight.rows(); row += encoder.rows_per_band()) {
-      throw_if_interrupted();
-      const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), weight.rows() - row));
-      writer.append(band);
-      if (!plan.certificate.is_null()) hash.update(band);
-      bytes += static_cast<int64_t>(band.size());
-      bytes_done += static_cast<int64_t>(band.size());
-      if (run.progress) run.progress(bytes_done, plan.bytes_out, planned.weight->gguf_name);
-    }
-    values += weight.values();
-    all.add(encoder.total());
-    result.tensors.push_back(
-        {planned.weight->gguf_name, &planned.rounded_format(), bytes, encoder.total().relative()});
-  }
-  result.bits_per_weight =
-      8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
-  result.relative_error = all.relative();
-  if (!plan.certificate.is_null()) {
-    Json certificate = completed_certificate(plan, result, hash.finish());
-    if (run.measure) certificate["measured"] = run.measure(writer.temporary());
-    writer.replace_last_string(padded(certificate, plan.metadata.string(kCertificateKey)->size()));
-  }
-  writer.commit();
-  return result;
+  return GgufRun({model, plan, run, pool}, out).finish();
 }
 
 }  // namespace fewbits

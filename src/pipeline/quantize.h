@@ -13,6 +13,7 @@
 #include "calibrate/importance.h"
 #include "files/file_hash.h"
 #include "files/gguf.h"
+#include "files/journal.h"
 #include "formats/format.h"
 #include "model/model.h"
 
@@ -94,6 +95,9 @@ struct RoundedWeight {
 /// alone are encoded by their format's own encoder.
 using WeightEncoder = std::function<RoundedWeight(const PlannedWeight&)>;
 
+/// The bytes of a weight as an earlier run wrote them, rows in GGUF's order.
+using RoundedBytes = std::function<std::span<const std::byte>(const Weight&)>;
+
 struct QuantizeRun {
   Search search = Search::kBest;
   WeightEncoder encoder = {};
@@ -102,6 +106,11 @@ struct QuantizeRun {
   /// For the certificate: facts about the finished file, which may be read at `path` although it
   /// has not its name yet. At most kMostMeasuredBytes as text.
   std::function<Json(const std::filesystem::path& path)> measure = {};
+  /// Of this output, identified: what it says is done is not done again, and what is done now it
+  /// is told, layer by layer.
+  Journal* journal = nullptr;
+  /// Told of each layer that an earlier run finished, before `encoder` is asked.
+  std::function<void(int64_t layer, const RoundedBytes& bytes)> restore = {};
 };
 
 inline constexpr size_t kMostMeasuredBytes = 4096;
@@ -111,8 +120,13 @@ inline constexpr size_t kMostMeasuredBytes = 4096;
 /// replace a shard of the model. run_quantize asks too; ask before opening a large model.
 void check_output(const std::filesystem::path& model, const std::filesystem::path& out);
 
+/// Most memory that run_quantize takes by itself: one band of rows, read and encoded.
+int64_t encoding_memory(const QuantizePlan& plan, int threads);
+
 /// Throws Error where a weight is NaN, infinite or too large for its format (tensor, row and column
-/// named). The file appears under its name only when it is whole.
+/// named). The file appears under its name only when it is whole. With a journal, what is done
+/// stays where the run is interrupted (Interrupted) or the disk fails (DiskError), and what these
+/// say is how to go on; after other errors nothing stays.
 QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
                             const std::filesystem::path& out, ThreadPool& pool);
 

@@ -38,6 +38,22 @@ double mean_square(const float* values, int64_t count) {
 
 }  // namespace
 
+int64_t states_kept(const StreamOptions& options, bool reference) {
+  constexpr int64_t kFollowing = 5, kBoth = 2;
+  if (options.follow_outputs) return kFollowing;
+  return reference ? kBoth : 1;
+}
+
+int64_t stream_buffer_bytes(const ModelConfig& config, int64_t longest) {
+  const int64_t query = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+  const int64_t ffn = std::max(config.ffn, config.expert_ffn);
+  // A layer's own (LayerBuffers, KvCache in halves, cosines and sines), the sample's states as they
+  // are read, moved on and aimed at, and the input of a site.
+  const int64_t layer = 2 * config.hidden + 2 * query + 2 * kv + 2 * ffn + kv + config.head_dim;
+  return longest * (layer + 4 * config.hidden + std::max(query, ffn)) *
+         static_cast<int64_t>(sizeof(float));
+}
+
 SampleStreams::SampleStreams(const Model& model, const std::vector<std::vector<Token>>& samples,
                              const StreamOptions& options, ThreadPool& pool)
     : model_(model),
@@ -49,37 +65,60 @@ SampleStreams::SampleStreams(const Model& model, const std::vector<std::vector<T
       cache_(config_, longest(samples)),
       buffers_(config_, longest(samples), pool.threads()) {
   rope_.prepare(0, longest(samples));
+  for (int64_t i = 0; i < std::ssize(samples_); ++i) values_ += sample_values(i);
   embed();
 }
 
 void SampleStreams::embed() {
   const Weight* table = model_.find(Role::kEmbedding);
-  check(table != nullptr);
+  check(table != nullptr && table->columns() == config_.hidden);
   const Embedder embedder(model_);
+  rounded_ = new_store();
+  int64_t begin = 0;
   for (const auto& sample : samples_) {
+    hidden_.resize(sample.size() * at(config_.hidden));
     for (size_t position = 0; position < sample.size(); ++position) {
-      const size_t end = reference_.size();
-      reference_.resize(end + at(table->columns()));
-      table->read_row(sample[position], reference_.data() + end);
-      embedder.finish(reference_.data() + end, static_cast<int64_t>(position));
+      float* row = hidden_.data() + position * at(config_.hidden);
+      table->read_row(sample[position], row);
+      embedder.finish(row, static_cast<int64_t>(position));
     }
+    table->drop_pages();
+    rounded_.write(begin, hidden_);
+    begin += std::ssize(hidden_);
   }
-  table->drop_pages();
-  rounded_ = reference_;
+}
+
+/// Before the first layer, both streams are the embedded samples.
+void SampleStreams::begin_reference() {
+  check(layer_ == 0);
+  reference_ = new_store();
+  int64_t begin = 0;
+  for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
+    reference_.write(begin, part(rounded_, begin, sample));
+    begin += sample_values(sample);
+  }
   if (!options_.follow_outputs) return;
-  middle_.resize(reference_.size());
-  gate_input_.resize(reference_.size());
+  for (StateStore* store : {&middle_, &gate_input_, &next_}) *store = new_store();
 }
 
 int64_t SampleStreams::sample_values(int64_t sample) const {
   return static_cast<int64_t>(samples_[at(sample)].size()) * config_.hidden;
 }
 
-void SampleStreams::begin_sample(const std::vector<float>& states, int64_t sample) {
+/// The states of a sample, which begin there.
+std::vector<float> SampleStreams::part(const StateStore& states, int64_t begin,
+                                       int64_t sample) const {
+  std::vector<float> values(at(sample_values(sample)));
+  states.read(begin, values);
+  return values;
+}
+
+void SampleStreams::begin_sample(const StateStore& states, int64_t sample) {
   int64_t begin = 0;
   for (int64_t i = 0; i < sample; ++i) begin += sample_values(i);
   sample_ = sample;
-  hidden_.assign(states.begin() + begin, states.begin() + begin + sample_values(sample));
+  hidden_.resize(at(sample_values(sample)));
+  states.read(begin, hidden_);
 }
 
 void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* observer) {
@@ -91,12 +130,13 @@ void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* obs
 
 void SampleStreams::run_reference(const LayerWeights& original) {
   squares_.clear();
-  next_.resize(reference_.size());
+  if (reference_.empty()) begin_reference();
+  StateStore& next = options_.follow_outputs ? next_ : reference_;
   int64_t begin = 0;
   const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
     if (site == Role::kGate && options_.follow_outputs) {
-      std::copy(hidden_.begin(), hidden_.end(), middle_.begin() + begin);
-      std::copy(input.begin(), input.end(), gate_input_.begin() + begin);
+      middle_.write(begin, hidden_);
+      gate_input_.write(begin, input);
     }
     refuse_infinite(site, input);
     if (site == Role::kAttentionOutput || site == Role::kDown) add_squares(site, input, tokens);
@@ -105,7 +145,7 @@ void SampleStreams::run_reference(const LayerWeights& original) {
   for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
     begin_sample(reference_, sample);
     forward(original, &observer);
-    std::copy(hidden_.begin(), hidden_.end(), next_.begin() + begin);
+    next.write(begin, hidden_);
     begin += sample_values(sample);
   }
 }
@@ -170,14 +210,13 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
       begin_sample(reference_, sample);
       forward(original, &reference_input);
     } else if (options_.follow_outputs && role == Role::kGate) {
-      const auto first = gate_input_.begin() + begin;
-      wanted.assign(first, first + sample_values(sample));
+      wanted = part(gate_input_, begin, sample);
     }
     begin_sample(rounded_, sample);
     forward(rounded, &add);
     begin += sample_values(sample);
   }
-  moments.gram = gram.mean();
+  moments.gram = gram.take_mean();
   if (options_.follow_outputs) moments.cross = cross.mean();
   return moments;
 }
@@ -187,8 +226,8 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
 void SampleStreams::wanted_outputs(Role role, int64_t begin, const LayerWeights& rounded,
                                    std::vector<float>& wanted) const {
   const bool down = role == Role::kDown;
-  const float* before = (down ? middle_ : reference_).data() + begin;
-  const float* after = (down ? next_ : middle_).data() + begin;
+  const std::vector<float> before = part(down ? middle_ : reference_, begin, sample_);
+  const std::vector<float> after = part(down ? next_ : middle_, begin, sample_);
   const std::vector<float>& bias = down ? rounded.down_bias : rounded.attention_output_bias;
   const auto share = static_cast<float>(options_.residual_share);
   wanted.resize(hidden_.size());
@@ -202,13 +241,14 @@ void SampleStreams::wanted_outputs(Role role, int64_t begin, const LayerWeights&
 /// what they are of the sum; or of what was there before, where a matrix clears a large state away.
 void SampleStreams::weigh_tokens(Role role, int64_t begin, std::span<float> input,
                                  std::vector<float>& wanted) const {
-  const std::vector<float>& sums = role == Role::kDown ? next_ : middle_;
+  std::vector<float> sums;
+  if (options_.follow_outputs) sums = part(role == Role::kDown ? next_ : middle_, begin, sample_);
   const int64_t width = config_.hidden, tokens = std::ssize(hidden_) / width;
   const int64_t columns = std::ssize(input) / tokens;
   for (int64_t t = 0; t < tokens; ++t) {
     double size = mean_square(hidden_.data() + t * width, width);
     if (options_.follow_outputs) {
-      size = std::max(size, mean_square(sums.data() + begin + t * width, width));
+      size = std::max(size, mean_square(sums.data() + t * width, width));
     }
     const auto share = static_cast<float>(size > 0 ? 1 / std::sqrt(size) : 1);
     for (float& x : input.subspan(at(t * columns), at(columns))) x *= share;
@@ -218,11 +258,12 @@ void SampleStreams::weigh_tokens(Role role, int64_t begin, std::span<float> inpu
 }
 
 void SampleStreams::advance(const LayerWeights& rounded) {
-  auto begin = rounded_.begin();
+  int64_t begin = 0;
   for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
     begin_sample(rounded_, sample);
     forward(rounded, nullptr);
-    begin = std::copy(hidden_.begin(), hidden_.end(), begin);
+    rounded_.write(begin, hidden_);
+    begin += sample_values(sample);
   }
   if (!next_.empty()) std::swap(reference_, next_);
   ++layer_;

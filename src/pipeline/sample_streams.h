@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "calibrate/gram.h"
 #include "engine/layer.h"
 #include "model/model.h"
+#include "pipeline/state_store.h"
 
 namespace fewbits {
 
@@ -29,7 +32,17 @@ struct StreamOptions {
   bool follow_outputs = false;  ///< gather `cross`
   double residual_share = 1;    ///< how much of what the residual stream lost y shall make up for
   bool weigh_by_residual = false;  ///< tokens by 1 / mean square of the hidden state added to
+  /// Hidden states lie in files there, not in memory.
+  std::optional<std::filesystem::path> spill = {};
 };
+
+/// How many numbers SampleStreams keeps for each one of the samples' hidden states. `reference`:
+/// run_reference is called.
+int64_t states_kept(const StreamOptions& options, bool reference);
+
+/// Most memory that SampleStreams takes besides those: what one sample of `longest` tokens needs on
+/// its way through a layer.
+int64_t stream_buffer_bytes(const ModelConfig& config, int64_t longest);
 
 /// Calibration samples on their way through the model, one layer after another, twice: in the
 /// 16-bit model, and in the layers as they were rounded.
@@ -64,10 +77,13 @@ class SampleStreams {
   std::string site_name(Role site) const;
   void wanted_outputs(Role role, int64_t begin, const LayerWeights& rounded,
                       std::vector<float>& wanted) const;
+  std::vector<float> part(const StateStore& states, int64_t begin, int64_t sample) const;
   void weigh_tokens(Role role, int64_t begin, std::span<float> input,
                     std::vector<float>& wanted) const;
-  void begin_sample(const std::vector<float>& states, int64_t sample);
+  void begin_sample(const StateStore& states, int64_t sample);
+  void begin_reference();
   int64_t sample_values(int64_t sample) const;
+  StateStore new_store() const { return {values_, options_.spill}; }
 
   const Model& model_;
   const std::vector<std::vector<Token>>& samples_;
@@ -77,10 +93,12 @@ class SampleStreams {
   RopeTable rope_;
   KvCache cache_;
   LayerBuffers buffers_;
+  int64_t values_ = 0;  ///< of all samples' hidden states
   // Hidden states, [sample][token][hidden size]: what the layer is fed in the 16-bit model, what
   // stands before its MLP, what the norm there gives, and what comes out; and what the layer is fed
-  // behind rounded layers.
-  std::vector<float> reference_, middle_, gate_input_, next_, rounded_;
+  // behind rounded layers. Where outputs are not followed, what comes out takes the place of what
+  // was fed, and there is none but the first and the last.
+  StateStore reference_, middle_, gate_input_, next_, rounded_;
   std::vector<float> hidden_;  ///< of the sample under way
   int64_t layer_ = 0, sample_ = 0;
   std::map<Role, std::vector<double>> squares_;

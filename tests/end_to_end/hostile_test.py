@@ -1,6 +1,12 @@
 """Files that are not what they say: each is refused in one line, with exit code 1, by name."""
+import dataclasses
 import json
+import os
+import random
 import struct
+import subprocess
+import tempfile
+import time
 
 import harness
 import tiny_model
@@ -106,9 +112,13 @@ class HostileGguf(harness.Case):
                 shape, kind, data = tiny_model.TinyModel(layers=1).tensors["blk.0.ffn_up.weight"]
                 self.model.tensors["blk.0.ffn_up.weight"] = [shape, kind, tiny_model.halves_with(data, 300, value)]
                 self.write()
-                self.refused("quantize", self.path, self.folder / "out.gguf", "--to", "Q4_0",
-                             says=["blk.0.ffn_up.weight"])
-                self.assertEqual(self.files(), ["model.gguf"])
+                text = self.folder / "text.txt"
+                text.write_text("the thin thing in the inn. " * 20)
+                calibrate = ("--calibrate", text, "--samples", 1, "--sample-length", 32)
+                for options in ((), calibrate):
+                    self.refused("quantize", self.path, self.folder / "out.gguf", "--to", "Q4_0", *options,
+                                 says=["blk.0.ffn_up.weight"])
+                    self.assertEqual(self.files(), ["model.gguf", "text.txt"])
 
 
 class HostileFolder(harness.Case):
@@ -202,6 +212,125 @@ class HostileFolder(harness.Case):
                 changed = index["weight_map"] | {"model.norm.weight": shard}
                 tiny_model.write_json(self.path / "model.safetensors.index.json", {"weight_map": changed})
                 self.is_refused()
+
+    def test_a_header_of_nothing_but_json(self):
+        """90 MB of header that says nothing: refused, and not at 20 bytes of memory for each."""
+        for text in (b"[" + b"1," * 45_000_000 + b"1]", b'{"a":[' + b"[]," * 30_000_000 + b"[]]}"):
+            with self.subTest(text[:8]):
+                self.rewrite_header(lambda header: text)
+                result = run_measured("inspect", self.path)
+                self.assertEqual(result.code, harness.THEIR_ERROR, result.stderr)
+                if not harness.SANITIZED:
+                    self.assertLess(result.memory, MOST_MEMORY)
+
+
+MOST_MEMORY = 1_000_000_000
+MOST_SECONDS = 10
+
+
+@dataclasses.dataclass
+class Measured:
+    code: int
+    stderr: str
+    seconds: float
+    memory: int
+
+
+def run_measured(*arguments):
+    """Runs the program and tells what it took."""
+    begin = time.monotonic()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([harness.PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        text = errors.read().decode(errors="replace")
+    return Measured(process.returncode, text, time.monotonic() - begin, usage.ru_maxrss * 1024)
+
+
+class CalibrationText(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model.TinyModel(layers=1, context=64).write_gguf(self.folder / "model.gguf")
+        self.text = self.folder / "text.txt"
+        self.command = ["quantize", self.model, self.folder / "out.gguf", "--to", "Q4_0", "--calibrate", self.text]
+
+    def test_no_text(self):
+        for data, says in ((b"", "empty"), (b"\x7fELF\0\0\1", "binary"), (b"a word", "at least")):
+            with self.subTest(says):
+                self.text.write_bytes(data)
+                self.refused(*self.command, "--sample-length", 32, says=["text", says])
+        self.text.unlink()
+        self.refused(*self.command, says="text.txt")
+        self.assertEqual(self.files(), ["model.gguf"])
+
+    def test_bytes_that_are_no_utf8(self):
+        self.text.write_bytes(bytes(range(1, 256)) * 4)
+        self.fewbits(*self.command, "--samples", 2, "--sample-length", 32)
+
+    def test_less_than_wanted_is_said(self):
+        self.text.write_text("the thin thing in the inn. " * 20)
+        result = self.fewbits(*self.command, "--samples", 1000, "--sample-length", 32)
+        self.assertIn("1000 were wanted", result.stderr)
+
+    def test_samples_longer_than_the_context(self):
+        self.text.write_text("the thin thing in the inn. " * 200)
+        result = self.fewbits(*self.command, "--samples", 2, "--sample-length", 100)
+        self.assertIn("the model was made for 64", result.stderr)
+
+
+class Mutated(harness.Case):
+    """Real files with flipped bits, cut short, with parts swapped: an answer or one clear line, every time."""
+
+    COUNT = 10_000 if harness.LONG else 60
+
+    def mutate(self, data, source):
+        data = bytearray(data)
+        kind = source.randrange(4)
+        size = min(len(data), 4096) if source.random() < 0.7 else len(data)  # mostly headers
+        if kind == 0:
+            return bytes(data[:source.randrange(size)])
+        if kind == 1:
+            a, b, length = source.randrange(size), source.randrange(size), source.randrange(1, 64)
+            data[a:a + length], data[b:b + length] = data[b:b + length], data[a:a + length]
+            return bytes(data)
+        for _ in range(source.choice([1, 1, 2, 8])):
+            data[source.randrange(size)] ^= 1 << source.randrange(8)
+        return bytes(data)
+
+    def answers(self, *arguments):
+        result = run_measured(*arguments)
+        self.assertIn(result.code, (harness.DONE, harness.THEIR_ERROR), result.stderr)
+        lines = [line for line in result.stderr.splitlines()
+                 if line.startswith("fewbits: ") and not line.startswith("fewbits: warning: ")]
+        self.assertEqual(len(lines), 0 if result.code == harness.DONE else 1, result.stderr)
+        if not harness.SANITIZED:
+            self.assertLess(result.memory, MOST_MEMORY)
+            self.assertLess(result.seconds, 12 * MOST_SECONDS if not harness.LONG else MOST_SECONDS)
+
+    def mutated_runs(self, folder, name, *command):
+        original = (folder / name).read_bytes()
+        for number in range(self.COUNT // 6):
+            with self.subTest(f"{name} {number}"):
+                (folder / name).write_bytes(self.mutate(original, random.Random(f"{name} {number}")))
+                self.answers(*command)
+        (folder / name).write_bytes(original)
+
+    def test_gguf(self):
+        model = tiny_model.TinyModel(layers=1).write_gguf(self.folder / "model.gguf")
+        self.fewbits("quantize", model, self.folder / "small.gguf", "--to", "Q4_K_M")
+        self.mutated_runs(self.folder, "model.gguf", "quantize", model, self.folder / "out.gguf", "--to", "Q8_0")
+        self.mutated_runs(self.folder, "small.gguf", "run", self.folder / "small.gguf", "the", "--tokens", "2")
+
+    def test_folder(self):
+        source = harness.shared("stories260k-f32")
+        folder = self.folder / "model"
+        folder.mkdir()
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            (folder / name).write_bytes((source / name).read_bytes())
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            self.mutated_runs(folder, name, "quantize", folder, self.folder / "out.gguf", "--to", "Q8_0")
 
 
 if __name__ == "__main__":

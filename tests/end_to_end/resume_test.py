@@ -1,0 +1,224 @@
+"""Runs that are stopped and go on: killed at any moment or write, out of disk, out of power; the final file has the
+same bytes as that of a run nobody disturbed.
+"""
+import fcntl
+import os
+import random
+import signal
+import subprocess
+import time
+import unittest
+
+import harness
+import tiny_model
+
+FAULT_LAYER = os.environ.get("FEWBITS_FAULT_LAYER", "build/tests/libfault_layer.so")
+KILLED = -signal.SIGKILL
+WORDS = "the cat sat on a mat and it was all that the end of an hour in town can be for men who hear no one".split()
+
+
+def text(words, seed=1):
+    random_words = random.Random(seed)
+    return " ".join(random_words.choice(WORDS) for _ in range(words))
+
+
+class Resume(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.model = tiny_model.TinyModel(layers=2).write_gguf(self.folder / "tiny.gguf")
+        self.text = self.folder / "text.txt"
+        self.text.write_text(text(2000))
+        self.out = self.folder / "out.gguf"
+        self.copies = self.folder / "copies"
+        self.calibrated = ["--calibrate", self.text, "--samples", "2", "--sample-length", "32"]
+        self.inputs = self.files()
+
+    def command(self, *more, to="Q4_K_M"):
+        return ["quantize", self.model, self.out, "--to", to, *more]
+
+    def undisturbed(self, *more):
+        self.fewbits(*self.command(*more))
+        data = self.out.read_bytes()
+        self.out.unlink()
+        self.assertEqual(self.files(), self.inputs)
+        return data
+
+    def fault(self, kind, number, *more):
+        """A run on a disk that fails at the given time; the result and whether it was struck."""
+        if harness.SANITIZED:
+            self.skipTest("a sanitizer wants to be loaded first")
+        self.copies.mkdir(exist_ok=True)
+        for file in self.copies.iterdir():
+            file.unlink()
+        environment = {"LD_PRELOAD": os.path.abspath(FAULT_LAYER), "FEWBITS_FAULT": f"{kind}:{number}",
+                       "FEWBITS_FAULT_FOLDER": str(self.copies)}
+        return subprocess.run([harness.PROGRAM, *map(str, self.command(*more))], capture_output=True, text=True,
+                              env=os.environ | environment, timeout=harness.SECONDS_AT_MOST)
+
+    def at_every_write(self, kind, codes, *more):
+        whole = self.undisturbed(*more)
+        struck = 0
+        for number in range(1, 1000) if harness.LONG else range(len(more) + 1, 1000, 5):
+            result = self.fault(kind, number, *more)
+            if result.returncode == harness.DONE:
+                break
+            struck += 1
+            self.assertIn(result.returncode, codes, f"{kind}:{number}: {result.stderr}")
+            if self.out.exists():  # renamed, and struck behind that
+                self.assertEqual(self.out.read_bytes(), whole)
+            self.fewbits(*self.command(*more))
+            self.assertEqual(self.out.read_bytes(), whole, f"{kind}:{number}")
+            self.out.unlink()
+            self.assertEqual([name for name in self.files() if name != "copies"], self.inputs)
+        self.assertGreater(struck, 10 if harness.LONG else 2)
+
+    def test_killed_at_every_write(self):
+        self.at_every_write("kill", [KILLED], *self.calibrated)
+
+    def test_power_lost_at_every_write(self):
+        self.at_every_write("power", [KILLED], *self.calibrated)
+
+    def test_disk_full_at_every_write(self):
+        self.at_every_write("full", [harness.THEIR_ERROR], *self.calibrated)
+
+    def test_plain_runs_killed_at_every_write(self):
+        self.at_every_write("kill", [KILLED])
+
+    def test_killed_again_and_again(self):
+        """Each run gets a little further than the one before."""
+        whole = self.undisturbed(*self.calibrated)
+        for number in range(4, 200, 3):
+            if self.fault("kill", number, *self.calibrated).returncode == harness.DONE:
+                break
+        self.assertEqual(self.out.read_bytes(), whole)
+
+    def test_killed_at_random_moments(self):
+        begin = time.monotonic()
+        whole = self.undisturbed(*self.calibrated)
+        needed = time.monotonic() - begin
+        moments = random.Random(5)
+        for _ in range(50 if harness.LONG else 5):
+            process = subprocess.Popen([harness.PROGRAM, *map(str, self.command(*self.calibrated))],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(moments.uniform(0, needed))
+            process.kill()
+            process.wait()
+        self.fewbits(*self.command(*self.calibrated))
+        self.assertEqual(self.out.read_bytes(), whole)
+        self.assertEqual(self.files(), sorted(self.inputs + ["out.gguf"]))
+
+    def lines_of_journal(self):
+        journal = self.folder / ".out.gguf.fewbits-journal"
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    def leave_unfinished(self):
+        for number in range(20, 4, -1):
+            self.fault("kill", number, *self.calibrated)
+            if (self.folder / ".out.gguf.fewbits-journal").exists():
+                return
+        self.fail("no run left a journal")
+
+    def test_what_changed_is_named(self):
+        whole = self.undisturbed(*self.calibrated)
+        self.leave_unfinished()
+        self.refused(*self.command(*self.calibrated, to="Q5_K_M"), says=["to was", "Q4_K_M", "Q5_K_M", "--restart"])
+        self.refused(*self.command(*self.calibrated, "--search", "none"), says=["search", "--restart"])
+        self.text.write_text(text(2000, seed=2))
+        self.refused(*self.command(*self.calibrated), says=["calibration", "--restart"])
+        self.text.write_text(text(2000))
+        data = bytearray(self.model.read_bytes())
+        data[-1] ^= 1
+        self.model.write_bytes(data)
+        self.refused(*self.command(*self.calibrated), says=["tiny.gguf", "--restart"])
+        data[-1] ^= 1
+        self.model.write_bytes(data)
+        self.fewbits(*self.command(*self.calibrated))
+        self.assertEqual(self.out.read_bytes(), whole)
+
+    def test_restart(self):
+        whole = self.undisturbed(*self.calibrated)
+        self.leave_unfinished()
+        self.fewbits(*self.command(*self.calibrated, "--restart"))
+        self.assertEqual(self.out.read_bytes(), whole)
+
+    def test_a_journal_that_is_damaged(self):
+        whole = self.undisturbed(*self.calibrated)
+        self.leave_unfinished()
+        journal = self.folder / ".out.gguf.fewbits-journal"
+        before, partial = journal.read_bytes(), (self.folder / ".out.gguf.fewbits-partial").read_bytes()
+        damage = random.Random(7)
+        for _ in range(200 if harness.LONG else 10):
+            data = bytearray(before)
+            data[damage.randrange(len(data))] ^= 1 << damage.randrange(8)
+            journal.write_bytes(data[:damage.randrange(1, len(data) + 1)] if damage.random() < 0.3 else data)
+            (self.folder / ".out.gguf.fewbits-partial").write_bytes(partial[:damage.randrange(len(partial) + 1)])
+            self.fewbits(*self.command(*self.calibrated))
+            self.assertEqual(self.out.read_bytes(), whole)
+            self.out.unlink()
+
+    def test_a_second_run_into_the_same_output_is_refused(self):
+        with open(self.folder / ".out.gguf.fewbits-journal", "wb") as journal:
+            fcntl.flock(journal, fcntl.LOCK_EX)
+            self.refused(*self.command(), says=["out.gguf", "another run"])
+        self.fewbits(*self.command())
+        self.assertEqual(self.files(), sorted(self.inputs + ["out.gguf"]))
+
+    def test_interrupts_say_how_to_go_on(self):
+        model = tiny_model.TinyModel(hidden=512, ffn=1024, layers=6)
+        self.model = model.write_gguf(self.folder / "tiny.gguf")
+        whole = self.undisturbed(*self.calibrated)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen([harness.PROGRAM, *map(str, self.command(*self.calibrated))],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            before = self.lines_of_journal()
+            while process.poll() is None and self.lines_of_journal() < max(before + 1, 3):
+                time.sleep(0.02)
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=harness.SECONDS_AT_MOST)
+            self.assertIn("the same command goes on", stderr)
+            self.assertEqual(process.returncode, 130)
+        self.fewbits(*self.command(*self.calibrated))
+        self.assertEqual(self.out.read_bytes(), whole)
+
+
+class Budgets(harness.Case):
+    def test_the_same_bytes_for_any_threads_and_memory(self):
+        model = tiny_model.TinyModel(layers=2).write_gguf(self.folder / "tiny.gguf")
+        (self.folder / "text.txt").write_text(text(20000))
+        command = ["quantize", model, self.folder / "out.gguf", "--to", "Q4_K_M", "--calibrate",
+                   self.folder / "text.txt", "--samples", "16", "--sample-length", "512", "--json"]
+        outputs, spilled = set(), set()
+        for options in (["--threads", "1"], ["--threads", "2"], ["--threads", "7"], ["--memory", "40M"],
+                        ["--memory", "1G"]):
+            facts = self.fewbits(*command, *options).facts
+            outputs.add((self.folder / "out.gguf").read_bytes())
+            spilled.add(facts["estimate"]["spilled_bytes"] > 0)
+            if not harness.SANITIZED:
+                self.assertLessEqual(facts["peak_memory_bytes"], facts["estimate"]["memory_limit_bytes"])
+                self.assertLess(abs(facts["estimate"]["memory_bytes"] / facts["peak_memory_bytes"] - 1), 0.25, options)
+                self.assertLess(abs(facts["estimate"]["disk_bytes"] / facts["disk_bytes"] - 1), 0.25, options)
+        self.assertEqual(len(outputs), 1)
+        self.assertEqual(spilled, {False, True})
+
+    def test_too_little_memory_is_refused_before_work(self):
+        model = tiny_model.TinyModel().write_gguf(self.folder / "tiny.gguf")
+        self.refused("quantize", model, self.folder / "out.gguf", "--to", "Q8_0", "--memory", "1M",
+                     says=["memory", "--memory"])
+        self.refused("quantize", model, self.folder / "out.gguf", "--to", "Q8_0", "--memory", "much", says="--memory")
+        self.assertEqual(self.files(), ["tiny.gguf"])
+
+    def test_dry_run_says_what_it_takes(self):
+        model = tiny_model.TinyModel().write_gguf(self.folder / "tiny.gguf")
+        command = ["quantize", model, self.folder / "out.gguf", "--to", "Q8_0"]
+        planned = self.fewbits(*command, "--dry-run", "--json").facts["estimate"]
+        table = self.fewbits(*command, "--dry-run").stdout
+        for word in ("memory", "disk", "time"):
+            self.assertIn(word, table)
+        self.assertEqual(self.files(), ["tiny.gguf"])
+        facts = self.fewbits(*command, "--json").facts
+        self.assertLess(abs(planned["disk_bytes"] / facts["disk_bytes"] - 1), 0.25)
+        self.assertEqual(planned["read_bytes"], 2 * model.stat().st_size)
+
+
+if __name__ == "__main__":
+    harness.main()
