@@ -328,6 +328,7 @@ class QuantizeCommand {
                        .samples = samples_,
                        .calibration = calibration_,
                        .search = search()};
+    request.writes_folder = folder_ != nullptr;
     request.hashes_source = arguments_.certificate;
     request.loads_model = size_.given();
     request.certifies = !arguments_.certify.empty();

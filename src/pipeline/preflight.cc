@@ -111,6 +111,18 @@ double calibration_seconds(const RunRequest& request, ThreadPool& pool) {
   return operations / (blas_speed() * kBlasShare * pool.threads());
 }
 
+int64_t output_bytes(const RunRequest& request) {
+  if (!request.writes_folder) return request.plan.bytes_out;
+  int64_t bytes = 0;
+  for (const PlannedWeight& planned : request.plan.weights) {
+    const Weight& weight = *planned.weight;
+    bytes += planned.emulated != nullptr
+                 ? weight.rows() * row_bytes(*planned.emulated, weight.columns())
+                 : weight.stored_bytes();
+  }
+  return bytes;
+}
+
 /// Weights of both models and the logits of a window.
 int64_t comparing_bytes(const RunRequest& request) {
   constexpr int64_t kWindow = 512;
@@ -132,7 +144,7 @@ RunNeeds run_needs(const RunRequest& request, ThreadPool& pool) {
   RunNeeds needs;
   const int64_t source = request.model.store.file_bytes();
   needs.bytes_read = request.hashes_source ? 2 * source : source;
-  needs.bytes_written = request.plan.bytes_out;
+  needs.bytes_written = output_bytes(request);
   needs.memory_limit = request.memory_limit > 0 ? request.memory_limit : default_memory_limit();
 
   const int64_t before = resident_memory_bytes() + kOverhead + kOverheadPerThread * pool.threads();

@@ -30,6 +30,7 @@ struct RunRequest {
   std::span<const std::vector<Token>> samples = {};  ///< none: not calibrated
   CalibrationOptions calibration = {};
   Search search = Search::kBest;
+  bool writes_folder = false;  ///< the emulated weights as they are rounded, the others as they are
   bool hashes_source = false;
   bool loads_model = false;  ///< all of it at once, to measure what matrices cost
   bool certifies = false;    ///< both models are loaded and compared
