@@ -4,9 +4,12 @@ For every layout and format the folder is written, each weight is decoded from s
 here in numpy, and the result is compared with what --emulate writes: every value must be the same after rounding to
 F16, in every matrix. Then fewbits reads the folder and writes F16: every tensor must have the bytes of --emulate.
 Tiles of FP8, which no other file has, are compared between numpy and what is read back.
+
+Every format with a tiny random model, one of each layout with a model of real size.
 """
 
 import json
+import pathlib
 import shutil
 import struct
 import subprocess
@@ -16,6 +19,9 @@ import numpy as np
 from gguf import GGUFReader
 
 import common
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "end_to_end"))
+import tiny_model  # noqa: E402
 
 TILES = "fp8_e4m3_b128"
 COMPRESSED = ["MXFP4", "fp8_e4m3", "fp8_e4m3_channel", "int2_g32", "int3_channel", "int3_g128_asym", "int4_channel",
@@ -29,6 +35,7 @@ LAYOUTS = {
     "fp8": [TILES],
     "awq": ["int4_channel_asym", "int4_g128", "int4_g128_asym", "int4_g64_asym"],
 }
+WITH_REAL_SIZES = {"compressed-tensors": "int4_g128_asym", "gptq": "int4_g128", "awq": "int4_g128", "fp8": TILES}
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<u4", "I64": "<i8", "I8": "i1", "U8": "u1", "F8_E4M3": "u1"}
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -176,10 +183,15 @@ def check_format(fewbits, source, work, layout, name):
 
 def main():
     args = common.arguments(__doc__)
-    source = common.reference_model(args.work, wide=True)
+    for kind in ("tiny", "wide"):
+        (args.work / f"folders-{kind}").mkdir(exist_ok=True)
+    tiny = tiny_model.TinyModel().write_folder(args.work / "folders-tiny/source")
     for layout, names in LAYOUTS.items():
         for name in names:
-            check_format(args.fewbits, source, args.work, layout, name)
+            check_format(args.fewbits, tiny, args.work / "folders-tiny", layout, name)
+    wide = common.reference_model(args.work, wide=True)
+    for layout, name in WITH_REAL_SIZES.items():
+        check_format(args.fewbits, wide, args.work / "folders-wide", layout, name)
     return 0
 
 
