@@ -70,18 +70,8 @@ class Gathering {
   }
 
   void embed() {
-    const Weight* table = model_.find(Role::kEmbedding);
-    check(table != nullptr);
     const Embedder embedder(model_);
-    for (const auto& sample : samples_) {
-      for (size_t position = 0; position < sample.size(); ++position) {
-        const size_t end = hidden_.size();
-        hidden_.resize(end + static_cast<size_t>(table->columns()));
-        table->read_row(sample[position], hidden_.data() + end);
-        embedder.finish(hidden_.data() + end, static_cast<int64_t>(position));
-      }
-    }
-    table->drop_pages();
+    for (const auto& sample : samples_) embedder.embed(sample, hidden_);
   }
 
   void add(Role site, std::span<const float> input, int64_t tokens, int64_t layer, int64_t sample) {

@@ -23,9 +23,11 @@ NormWeights load_norm(const Model& model, Role gain, Role bias, int64_t layer) {
 
 Embedder::Embedder(const Model& model)
     : config_(model.config),
+      table_(model.find(Role::kEmbedding)),
       positions_(load_values(model, Role::kPositions)),
       type_(load_values(model, Role::kTokenTypes)),
       norm_(load_norm(model, Role::kEmbeddingNorm, Role::kEmbeddingNormBias)) {
+  check(table_ != nullptr && table_->columns() == config_.hidden);
   if (!type_.empty()) type_.resize(static_cast<size_t>(config_.hidden));
 }
 
@@ -34,6 +36,17 @@ void check_position(int64_t position, const ModelConfig& config) {
   throw Error(
       fmt::format("position {} is beyond the {} that the model has learned; use fewer tokens",
                   position, config.context));
+}
+
+void Embedder::embed(std::span<const Token> tokens, std::vector<float>& states) const {
+  const size_t begin = states.size(), width = static_cast<size_t>(config_.hidden);
+  states.resize(begin + tokens.size() * width);
+  for (size_t position = 0; position < tokens.size(); ++position) {
+    float* row = states.data() + begin + position * width;
+    table_->read_row(tokens[position], row);
+    finish(row, static_cast<int64_t>(position));
+  }
+  table_->drop_pages();
 }
 
 void Embedder::finish(float* row, int64_t position) const {

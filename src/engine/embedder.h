@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/layer.h"
@@ -14,11 +15,15 @@ class Embedder {
  public:
   explicit Embedder(const Model& model);
 
+  /// Appends the first hidden states of a sequence from its start, [tokens][hidden size].
+  void embed(std::span<const Token> tokens, std::vector<float>& states) const;
+
   /// In place, [hidden size]. Tokens are of type 0. Throws Error as check_position does.
   void finish(float* row, int64_t position) const;
 
  private:
   const ModelConfig& config_;
+  const Weight* table_;
   std::vector<float> positions_;  ///< [position][hidden size]
   std::vector<float> type_;       ///< [hidden size]
   NormWeights norm_;

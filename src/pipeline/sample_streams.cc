@@ -70,19 +70,12 @@ SampleStreams::SampleStreams(const Model& model, const std::vector<std::vector<T
 }
 
 void SampleStreams::embed() {
-  const Weight* table = model_.find(Role::kEmbedding);
-  check(table != nullptr && table->columns() == config_.hidden);
   const Embedder embedder(model_);
   rounded_ = new_store();
   int64_t begin = 0;
   for (const auto& sample : samples_) {
-    hidden_.resize(sample.size() * at(config_.hidden));
-    for (size_t position = 0; position < sample.size(); ++position) {
-      float* row = hidden_.data() + position * at(config_.hidden);
-      table->read_row(sample[position], row);
-      embedder.finish(row, static_cast<int64_t>(position));
-    }
-    table->drop_pages();
+    hidden_.clear();
+    embedder.embed(sample, hidden_);
     rounded_.write(begin, hidden_);
     begin += std::ssize(hidden_);
   }

@@ -11,7 +11,7 @@
 #include "base/interrupt.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
-#include "pipeline/rounding_error.h"
+#include "pipeline/certificate.h"
 #include "train/adam.h"
 #include "train/block_scales.h"
 #include "train/dense_layer.h"
@@ -57,17 +57,9 @@ struct TunedMatrix {
 };
 
 std::vector<float> embed(const Model& model, const Samples& samples) {
-  const Weight& table = *model.find(Role::kEmbedding);
   const Embedder embedder(model);
   std::vector<float> states;
-  for (const auto* sample : samples) {
-    for (size_t position = 0; position < sample->size(); ++position) {
-      const size_t end = states.size();
-      states.resize(end + static_cast<size_t>(table.columns()));
-      table.read_row((*sample)[position], states.data() + end);
-      embedder.finish(states.data() + end, static_cast<int64_t>(position));
-    }
-  }
+  for (const auto* sample : samples) embedder.embed(*sample, states);
   return states;
 }
 
@@ -343,7 +335,7 @@ QuantizePlan plan_copy(const Model& model) {
   QuantizePlan plan;
   for (const Weight& weight : model.weights) plan.weights.push_back({&weight, &weight.format()});
   plan.metadata = gguf_metadata(model);
-  plan.metadata.erase("fewbits.certificate");
+  plan.metadata.erase(kCertificateKey);
   plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());
   return plan;
 }
