@@ -67,15 +67,19 @@ void encode_chunk(const LayerCache& cache, int64_t head, int64_t chunk, float* r
 
 }  // namespace
 
+float score_scale(const ModelConfig& config) {
+  return static_cast<float>(config.attention_scale != 0
+                                ? config.attention_scale
+                                : 1 / std::sqrt(static_cast<double>(config.head_dim)));
+}
+
 Attention::Attention(const ModelConfig& config, int threads)
     : heads_(config.heads),
       key_dim_(config.head_dim),
       value_dim_(config.head_dim),
       group_(config.heads / config.kv_heads),
       tokens_per_tile_(std::max<int64_t>(1, kQueriesPerTile / group_)),
-      scale_(static_cast<float>(config.attention_scale != 0
-                                    ? config.attention_scale
-                                    : 1 / std::sqrt(static_cast<double>(config.head_dim)))),
+      scale_(score_scale(config)),
       cap_(static_cast<float>(config.attention_cap)),
       causal_(config.design.causal),
       query_stride_(0),

@@ -11,6 +11,9 @@
 
 namespace fewbits {
 
+/// What products of queries and keys are multiplied by.
+float score_scale(const ModelConfig& config);
+
 /// Attention of one layer over its cache. Query heads that share a key/value head are served
 /// together, so that each key and value is read and converted once for all of them. A few tokens
 /// behind a long context are cut over the keys as well (FlashDecoding), at places that depend on

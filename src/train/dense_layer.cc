@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "engine/attention.h"
 #include "engine/embedder.h"
 #include "engine/parallel.h"
 #include "kernels/kernel_table.h"
@@ -36,9 +37,7 @@ AttentionShape shape_of(const ModelConfig& config, const Batch& batch, int64_t w
           .kv_heads = config.kv_heads,
           .head_dim = config.head_dim,
           .window = window,
-          .scale = static_cast<float>(config.attention_scale != 0
-                                          ? config.attention_scale
-                                          : 1 / std::sqrt(static_cast<double>(config.head_dim)))};
+          .scale = score_scale(config)};
 }
 
 }  // namespace
