@@ -8,6 +8,7 @@
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/sample_arguments.h"
 #include "pipeline/quantize.h"
 
 namespace fewbits::cli {
@@ -58,12 +59,7 @@ void add_calibrate(CLI::App& app) {
   verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
   verb->add_option("out", arguments->out, ".gguf file to write")->required();
   verb->add_option("--text", arguments->texts, "Text files that the model reads")->required();
-  verb->add_option("--samples", arguments->samples.count, "Samples of the text")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  verb->add_option("--sample-length", arguments->samples.length, "Tokens in each")
-      ->check(CLI::Range(16, 1 << 16))
-      ->capture_default_str();
+  add_sample_options(*verb, arguments->samples, "Samples of the text");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");

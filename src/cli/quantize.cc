@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/needs.h"
+#include "cli/sample_arguments.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
 #include "files/gguf_split.h"
@@ -295,6 +296,7 @@ class QuantizeCommand {
   void run() {
     look_ahead();
     if (arguments_.dry_run && !size_.given()) return print_plan();
+    if (!arguments_.dry_run) recipe_ = recipe_of(arguments_);
     hash();
     choose();
     if (arguments_.dry_run) return print_plan();
@@ -357,7 +359,7 @@ class QuantizeCommand {
 
   void certify() {
     if (source_.empty()) return;
-    add_certificate(plan_, source_, recipe_of(arguments_), !arguments_.certify.empty());
+    add_certificate(plan_, source_, recipe_, !arguments_.certify.empty());
   }
 
   void choose() {
@@ -378,7 +380,7 @@ class QuantizeCommand {
     }
     Json identity = {{"version", std::string(program_version())},
                      {"source", source},
-                     {"recipe", recipe_of(arguments_)},
+                     {"recipe", recipe_},
                      {"certify", arguments_.certify},
                      {"split", arguments_.split},
                      {"layout", folder_ != nullptr ? std::string(folder_->name) : "gguf"},
@@ -464,6 +466,7 @@ class QuantizeCommand {
   std::vector<std::vector<Token>> samples_;
   CalibrationOptions calibration_;
   std::vector<FileHash> source_;
+  Json recipe_;  ///< texts and adapters hashed in it, once
   std::optional<Journal> journal_;
   RunNeeds needs_;
 };
@@ -524,12 +527,7 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--imatrix", arguments->importance,
                    "Weigh errors by this file of fewbits calibrate or llama-imatrix")
       ->excludes("--calibrate");
-  verb->add_option("--samples", arguments->samples.count, "Calibration samples")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  verb->add_option("--sample-length", arguments->samples.length, "Tokens in each")
-      ->check(CLI::Range(16, 1 << 16))
-      ->capture_default_str();
+  add_sample_options(*verb, arguments->samples, "Calibration samples");
   verb->add_flag("!--no-certificate", arguments->certificate,
                  "Do not write into the file what it was made of and what that cost");
   verb->add_option("--certify", arguments->certify,

@@ -10,6 +10,7 @@
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/sample_arguments.h"
 #include "files/file_hash.h"
 #include "pipeline/certificate.h"
 
@@ -87,12 +88,7 @@ void add_tune(CLI::App& app) {
   verb->add_option("out", arguments->out, ".gguf file to write")->required();
   verb->add_option("--against", arguments->against, "The model it was made from")->required();
   verb->add_option("--text", arguments->texts, "Text files to learn from")->required();
-  verb->add_option("--samples", arguments->samples.count, "Samples of the text")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  verb->add_option("--sample-length", arguments->samples.length, "Tokens in each")
-      ->check(CLI::Range(16, 1 << 16))
-      ->capture_default_str();
+  add_sample_options(*verb, arguments->samples, "Samples of the text");
   verb->add_option("--epochs", arguments->options.epochs, "Times that each sample is read")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

@@ -1,0 +1,14 @@
+#include "cli/sample_arguments.h"
+
+namespace fewbits::cli {
+
+void add_sample_options(CLI::App& verb, SampleOptions& options, const std::string& description) {
+  verb.add_option("--samples", options.count, description)
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb.add_option("--sample-length", options.length, "Tokens in each")
+      ->check(CLI::Range(16, 1 << 16))
+      ->capture_default_str();
+}
+
+}  // namespace fewbits::cli
