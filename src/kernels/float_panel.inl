@@ -11,9 +11,12 @@ inline F load_values(const float* in) {
 inline F load_values(const uint16_t* halves) {
   return load_half(halves);
 }
+inline F load_values(const BFloat* bfloats) {
+  return load_bfloat(&bfloats->bits);
+}
 
-/// FloatPanelTask whose panels may be IEEE halves, and lie among other columns: value k + 1 of the
-/// 16 rows stands row_stride behind value k.
+/// PanelTask whose panels may lie among other columns: value k + 1 of the 16 rows stands row_stride
+/// behind value k.
 template <class Value>
 struct Panels {
   const float* inputs;
@@ -95,8 +98,9 @@ void multiply_panels(Panels<Value> rest) {
   }
 }
 
-void float_panel(const FloatPanelTask& task) {
-  multiply_panels<float>({.inputs = task.inputs,
+template <class Value>
+void contiguous_panel(const PanelTask<Value>& task) {
+  multiply_panels<Value>({.inputs = task.inputs,
                           .input_stride = task.input_stride,
                           .tokens = task.tokens,
                           .panel = task.panel,

@@ -1,3 +1,6 @@
+#include <bit>
+
+#include "base/half.h"
 #include "kernels/test_support.h"
 
 namespace fewbits {
@@ -51,9 +54,9 @@ TEST_P(FloatPanel, ResultsDoNotDependOnOtherTokens) {
   const auto inputs = normal_values(kTokens * kDepth, 1);
   const auto weights = normal_values(2 * kDepth * kGroupRows, 2);
   std::vector<float> together(kTokens * 2 * kGroupRows), alone(together.size());
-  FloatPanelTask task{inputs.data(),       kDepth, kTokens, weights.data(),
-                      kDepth * kGroupRows, 2,      kDepth,  together.data(),
-                      2 * kGroupRows,      false};
+  PanelTask<float> task{inputs.data(),       kDepth, kTokens, weights.data(),
+                        kDepth * kGroupRows, 2,      kDepth,  together.data(),
+                        2 * kGroupRows,      false};
   GetParam()->float_panel(task);
   task.tokens = 1;
   for (int64_t t = 0; t < kTokens; ++t) {
@@ -62,6 +65,29 @@ TEST_P(FloatPanel, ResultsDoNotDependOnOtherTokens) {
     GetParam()->float_panel(task);
   }
   EXPECT_EQ(together, alone);
+}
+
+TEST_P(FloatPanel, PanelsOfHalvesAndBfloatsGiveTheResultsOfTheirFloats) {
+  constexpr int64_t kDepth = 33, kTokens = 5, kPanels = 3;
+  const KernelTable& table = *GetParam();
+  const auto inputs = normal_values(kTokens * kDepth, 1);
+  std::vector<uint16_t> halves, bfloats;
+  for (float value : normal_values(kPanels * kDepth * kGroupRows, 2)) {
+    halves.push_back(half_from_float(value));
+    bfloats.push_back(static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
+  }
+  const auto run = [&](auto kernel, const auto* panel) {
+    std::vector<float> out(kTokens * kPanels * kGroupRows);
+    kernel({inputs.data(), kDepth, kTokens, panel, kDepth * kGroupRows, kPanels, kDepth, out.data(),
+            kPanels * kGroupRows, false});
+    return out;
+  };
+  std::vector<float> floats(halves.size());
+  table.halves_to_floats(halves.data(), std::ssize(halves), floats.data());
+  EXPECT_EQ(run(table.half_panel, halves.data()), run(table.float_panel, floats.data()));
+  table.bfloats_to_floats(bfloats.data(), std::ssize(bfloats), floats.data());
+  EXPECT_EQ(run(table.bfloat_panel, reinterpret_cast<const BFloat*>(bfloats.data())),
+            run(table.float_panel, floats.data()));
 }
 
 }  // namespace

@@ -75,13 +75,20 @@ struct NormTask {
   float* out;
 };
 
+/// The upper half of a float.
+struct BFloat {
+  uint16_t bits;
+};
+
 /// out[t][16 p + r] (+)= sum over k of inputs[t][k] * panel p [k][r], for the 16 rows of each
-/// panel, k in rising order.
-struct FloatPanelTask {
+/// panel, k in rising order. Value: float, uint16_t (IEEE halves) or BFloat, with the same results
+/// for the same numbers.
+template <class Value>
+struct PanelTask {
   const float* inputs;
   int64_t input_stride;
   int64_t tokens;
-  const float* panel;  ///< [depth][16]
+  const Value* panel;  ///< [depth][16]
   int64_t panel_stride;
   int64_t panels;
   int64_t depth;
@@ -151,7 +158,9 @@ struct KernelTable {
                         const KvStrips& out);
 
   // What matmul.cc is made of; nobody else calls these.
-  void (*float_panel)(const FloatPanelTask& task);
+  void (*float_panel)(const PanelTask<float>& task);
+  void (*half_panel)(const PanelTask<uint16_t>& task);
+  void (*bfloat_panel)(const PanelTask<BFloat>& task);
   void (*quantize_inputs)(const float* in, int64_t columns, const BlockInputs& out);
   struct BlockKernels {
     void (*dot)(const BlockDotTask& task);

@@ -20,6 +20,9 @@ constexpr int64_t kFloatPanelBytes = kFloatDepth * kGroupRows * static_cast<int6
 /// for long.
 constexpr int64_t kTaskBytes = 32768;
 
+/// Up to so many tokens pass through a panel in one tile, which may as well convert its halves.
+constexpr int64_t kFewTokens = 6;
+
 /// Groups that are multiplied together.
 constexpr int64_t kPair = 2;
 constexpr int64_t kPairRows = kPair * kGroupRows;
@@ -63,28 +66,55 @@ void convert_panel(GroupLayout layout, const std::byte* group, int64_t begin, in
   convert(reinterpret_cast<const uint16_t*>(group) + begin * kGroupRows, count * kGroupRows, panel);
 }
 
-void multiply_floats(const Work& work, const Pair& pair) {
+/// Columns [begin, begin + depth) of the inputs times those of the panels.
+template <class Value>
+PanelTask<Value> panel_task(const Work& work, const Pair& pair, int64_t begin, int64_t depth,
+                            const Value* panels, int64_t panel_stride) {
+  return {.inputs = work.input.values + begin,
+          .input_stride = work.matrix.columns(),
+          .tokens = work.input.tokens,
+          .panel = panels,
+          .panel_stride = panel_stride,
+          .panels = pair.count,
+          .depth = depth,
+          .out = pair.out,
+          .out_stride = pair.stride,
+          .accumulate = begin > 0};
+}
+
+/// The groups as they lie.
+template <class Value>
+void multiply_in_place(const Work& work, const Pair& pair,
+                       void (*kernel)(const PanelTask<Value>& task)) {
   const int64_t columns = work.matrix.columns();
-  const bool in_place = work.matrix.layout.kind == GroupLayout::Kind::kF32;
+  for (int64_t begin = 0; begin < columns; begin += kFloatDepth) {
+    const auto* first = reinterpret_cast<const Value*>(pair.groups[0]) + begin * kGroupRows;
+    kernel(panel_task(work, pair, begin, std::min(kFloatDepth, columns - begin), first,
+                      columns * kGroupRows));
+  }
+}
+
+/// Halves become floats once for all tiles of tokens.
+void multiply_converted(const Work& work, const Pair& pair) {
+  const int64_t columns = work.matrix.columns();
   auto* panels = reinterpret_cast<float*>(work.panel);
   for (int64_t begin = 0; begin < columns; begin += kFloatDepth) {
     const int64_t depth = std::min(kFloatDepth, columns - begin);
-    for (int64_t i = 0; i < pair.count && !in_place; ++i) {
+    for (int64_t i = 0; i < pair.count; ++i) {
       convert_panel(work.matrix.layout, pair.groups[i], begin, depth,
                     panels + i * depth * kGroupRows);
     }
-    const float* first = reinterpret_cast<const float*>(pair.groups[0]) + begin * kGroupRows;
-    kernels().float_panel({.inputs = work.input.values + begin,
-                           .input_stride = columns,
-                           .tokens = work.input.tokens,
-                           .panel = in_place ? first : panels,
-                           .panel_stride = (in_place ? columns : depth) * kGroupRows,
-                           .panels = pair.count,
-                           .depth = depth,
-                           .out = pair.out,
-                           .out_stride = pair.stride,
-                           .accumulate = begin > 0});
+    kernels().float_panel(panel_task<float>(work, pair, begin, depth, panels, depth * kGroupRows));
   }
+}
+
+void multiply_floats(const Work& work, const Pair& pair) {
+  using Kind = GroupLayout::Kind;
+  const Kind kind = work.matrix.layout.kind;
+  if (kind == Kind::kF32) return multiply_in_place(work, pair, kernels().float_panel);
+  if (work.input.tokens > kFewTokens) return multiply_converted(work, pair);
+  if (kind == Kind::kF16) return multiply_in_place(work, pair, kernels().half_panel);
+  return multiply_in_place(work, pair, kernels().bfloat_panel);
 }
 
 void multiply_blocks(const Work& work, const Pair& pair) {
