@@ -32,6 +32,7 @@ int usable_processors() {
 ThreadPool::ThreadPool(int threads) {
   check(threads >= 0);
   if (threads == 0) threads = usable_processors();
+  shares_ = std::vector<Share>(static_cast<size_t>(threads));
   for (int thread = 1; thread < threads; ++thread) {
     workers_.emplace_back([this, thread] { work(thread); });
   }
@@ -48,9 +49,8 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run(int64_t count, const std::function<void(int64_t, int)>& task) {
   if (count <= 0) return;
-  count_ = count;
   task_ = &task;
-  next_.store(0, std::memory_order_relaxed);
+  share_out(count);
   if (count > 1 && !workers_.empty()) {
     working_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
     {
@@ -91,18 +91,39 @@ void ThreadPool::work(int thread) {
   }
 }
 
+void ThreadPool::share_out(int64_t count) {
+  const auto threads = std::ssize(shares_);
+  int64_t begin = 0;
+  for (int64_t i = 0; i < threads; ++i) {
+    Share& share = shares_[static_cast<size_t>(i)];
+    share.next.store(begin, std::memory_order_relaxed);
+    begin += count / threads + (i < count % threads ? 1 : 0);
+    share.end = begin;
+  }
+}
+
 void ThreadPool::take_tasks(int thread) {
+  const size_t threads = shares_.size();
+  for (size_t i = 0; i < threads; ++i)
+    take_tasks_of(shares_[(static_cast<size_t>(thread) + i) % threads], thread);
+}
+
+void ThreadPool::take_tasks_of(Share& share, int thread) {
   while (true) {
-    const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
-    if (i >= count_) return;
+    const int64_t i = share.next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= share.end) return;
     try {
       (*task_)(i, thread);
     } catch (...) {
       const std::lock_guard lock(mutex_);
       if (!error_) error_ = std::current_exception();
-      next_.store(count_, std::memory_order_relaxed);
+      skip_the_rest();
     }
   }
+}
+
+void ThreadPool::skip_the_rest() {
+  for (Share& share : shares_) share.next.store(share.end, std::memory_order_relaxed);
 }
 
 }  // namespace fewbits

@@ -11,13 +11,14 @@
 
 namespace fewbits {
 
-/// A fixed crew of threads that share out numbered tasks by taking the next number, the calling
-/// thread among them.
+/// A fixed crew of threads that share out numbered tasks, the calling thread among them.
 ///
-/// Which thread runs a task is chance; results must not depend on it. So split work by its size
-/// alone, never by `threads()`, and let each task write its own place: then every thread count
-/// gives the same bits. One `run` at a time; not reentrant. Idle workers spin for a moment (decode
-/// wakes them hundreds of times a token) and then sleep.
+/// Each thread begins with a run of numbers of its own, in rising order, and then helps the others
+/// with theirs: neighbouring tasks read neighbouring memory, and a processor fetches one long
+/// stretch faster than every other piece of it. Which thread runs a task is chance; results must
+/// not depend on it. So split work by its size alone, never by `threads()`, and let each task write
+/// its own place: then every thread count gives the same bits. One `run` at a time; not reentrant.
+/// Idle workers spin for a moment (decode wakes them hundreds of times a token) and then sleep.
 class ThreadPool {
  public:
   /// `threads` >= 1 counts the caller. 0 means one for each processor this process may use.
@@ -34,8 +35,17 @@ class ThreadPool {
   void run(int64_t count, const std::function<void(int64_t task, int thread)>& task);
 
  private:
+  /// The tasks [next, end) of one thread, on a cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
+  void share_out(int64_t count);
   void work(int thread);
   void take_tasks(int thread);
+  void take_tasks_of(Share& share, int thread);
+  void skip_the_rest();
 
   std::vector<std::jthread> workers_;
   std::mutex mutex_;
@@ -43,8 +53,7 @@ class ThreadPool {
   std::atomic<uint64_t> generation_{0};
   std::atomic<int> working_{0};
   std::atomic<bool> stop_{false};
-  std::atomic<int64_t> next_{0};
-  int64_t count_ = 0;
+  std::vector<Share> shares_;  ///< [threads]
   const std::function<void(int64_t, int)>* task_ = nullptr;
   std::exception_ptr error_;
 };
