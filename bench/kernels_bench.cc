@@ -79,6 +79,32 @@ void measure_decode(const Format& format, const Options& options, const MachineL
              bytes / seconds * 1e-9, 100 * bytes / seconds / limits.read_bytes);
 }
 
+/// A few tokens times weights from memory, as a batch of sequences decodes: the limit is the sum of
+/// neither part alone, so both shares are printed.
+void measure_batch(const Format& format, const Options& options, const MachineLimits& limits,
+                   ThreadPool& pool) {
+  constexpr int64_t kTokens = 8;
+  const auto matrices = make_matrices(format, options, int64_t{1} << 29, pool);
+  const auto inputs = normal_values(kTokens * options.columns);
+  std::vector<float> out(static_cast<size_t>(kTokens * options.rows));
+  Activations activations;
+  const double seconds = best_seconds([&] {
+    for (const PackedMatrix& matrix : matrices) {
+      activations.assign(inputs.data(), kTokens, options.columns);
+      const MatrixProduct product{&matrix, out.data(), options.rows};
+      multiply({&product, 1}, activations, pool);
+    }
+  });
+  const auto count = static_cast<double>(std::ssize(matrices));
+  const double bytes = count * static_cast<double>(matrices[0].bytes());
+  const double rate =
+      2.0 * count * static_cast<double>(options.rows * options.columns * kTokens) / seconds;
+  const double limit = format.is_float() ? limits.float_operations : limits.int8_operations;
+  fmt::print("{:7} batch of {} {:7.2f} GB/s {:5.1f} % of read bandwidth, {:7.1f} GOP/s {:5.1f} %\n",
+             format.name, kTokens, bytes / seconds * 1e-9,
+             100 * bytes / seconds / limits.read_bytes, rate * 1e-9, 100 * rate / limit);
+}
+
 void measure_prefill(const Format& format, const Options& options, const MachineLimits& limits,
                      ThreadPool& pool) {
   const auto matrices = make_matrices(format, options, 1, pool);
@@ -169,6 +195,7 @@ void run(const Options& options) {
   if (options.formats.empty()) chosen.assign(formats().begin(), formats().end());
   for (const Format* format : chosen) {
     measure_decode(*format, options, limits, pool);
+    measure_batch(*format, options, limits, pool);
     measure_prefill(*format, options, limits, pool);
   }
   for (int64_t keys : {512, 4096, 16384}) measure_attention(keys, 1, limits, pool);

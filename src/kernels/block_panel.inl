@@ -169,6 +169,16 @@ template <class Kind, int kTokens, int kVectors>
   }
 }
 
+template <int kPanels>
+[[gnu::always_inline]] inline void ask_for(const Ahead& ahead, int64_t block) {
+  if (ahead.bytes == nullptr) return;
+  constexpr int64_t kLine = 64;
+  for (int p = 0; p < kPanels; ++p) {
+    const uint8_t* first = ahead.bytes + p * ahead.stride + block * ahead.per_block;
+    for (int64_t i = 0; i < ahead.per_block; i += kLine) __builtin_prefetch(first + i);
+  }
+}
+
 template <class Kind, int kTokens, int kPanels>
 void block_tile(const BlockPanelTask& task) {
   constexpr int kVectors = kPanels * kRowVectors;
@@ -179,6 +189,7 @@ void block_tile(const BlockPanelTask& task) {
       results[t][v] = task.accumulate ? load(out + v * kLanes) : broadcast(0);
   }
   for (int64_t block = 0; block < task.blocks; ++block) {
+    ask_for<kPanels>(task.ahead, block);
     add_tile_sub_block<Kind>(task, block, 0, results);
     if constexpr (Kind::sub_blocks == 2) add_tile_sub_block<Kind>(task, block, 1, results);
   }
@@ -188,24 +199,29 @@ void block_tile(const BlockPanelTask& task) {
   }
 }
 
+/// One tile of `tokens` tokens, at most kTokens.
 template <class Kind, int kTokens, int kPanels>
-void block_tail(const BlockPanelTask& task) {
+void block_tile_of(const BlockPanelTask& task, int64_t tokens) {
   if constexpr (kTokens > 0) {
-    if (task.tokens == kTokens) return block_tile<Kind, kTokens, kPanels>(task);
-    block_tail<Kind, kTokens - 1, kPanels>(task);
+    if (tokens == kTokens) return block_tile<Kind, kTokens, kPanels>(task);
+    block_tile_of<Kind, kTokens - 1, kPanels>(task, tokens);
   }
 }
 
-/// All tokens times kPanels panels.
+/// All tokens times kPanels panels. The last two tiles share what is left: a tile of one or two
+/// tokens waits for its own sums.
 template <class Kind, int kPanels>
 void block_tokens(BlockPanelTask task) {
-  constexpr int kTokens = kBlockTile.tokens;
-  for (; task.tokens >= kTokens; task.tokens -= kTokens) {
-    block_tile<Kind, kTokens, kPanels>(task);
-    task.inputs = inputs_of_token(task.inputs, kTokens, task.columns);
-    task.out += kTokens * task.out_stride;
+  constexpr int64_t kMost = kBlockTile.tokens;
+  while (task.tokens > 0) {
+    const int64_t left = task.tokens;
+    const int64_t tokens = left >= 2 * kMost ? kMost : left > kMost ? (left + 1) / 2 : left;
+    block_tile_of<Kind, kBlockTile.tokens, kPanels>(task, tokens);
+    task.inputs = inputs_of_token(task.inputs, tokens, task.columns);
+    task.out += tokens * task.out_stride;
+    task.tokens -= tokens;
+    task.ahead.bytes = nullptr;
   }
-  block_tail<Kind, kTokens - 1, kPanels>(task);
 }
 
 template <class Kind>
@@ -219,6 +235,7 @@ void block_product(const BlockPanelTask& task) {
     rest.panels -= done;
     rest.panel += done;
     rest.out += done * kGroupRows;
+    if (rest.ahead.bytes != nullptr) rest.ahead.bytes += done * rest.ahead.stride;
   }
 }
 

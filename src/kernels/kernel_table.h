@@ -105,6 +105,13 @@ struct BlockDotTask {
   float* out;  ///< [16]
 };
 
+/// Memory that will be read next: asked for while there is other work to do.
+struct Ahead {
+  const uint8_t* bytes;  ///< of the first panel; null: nothing
+  int64_t stride;        ///< to those of the next panel
+  int64_t per_block;     ///< how many to ask for with each block
+};
+
 /// out[t][16 p + r] (+)= the sum over the blocks of panel p, in rising order.
 struct BlockPanelTask {
   const CodePanel* panel;
@@ -116,6 +123,7 @@ struct BlockPanelTask {
   float* out;
   int64_t out_stride;
   bool accumulate;
+  Ahead ahead = {};
 };
 
 struct KernelTable {

@@ -117,6 +117,15 @@ void multiply_floats(const Work& work, const Pair& pair) {
   return multiply_in_place(work, pair, kernels().bfloat_panel);
 }
 
+/// What follows the blocks before `end` of a pair: its next panel or the next pair's first one.
+Ahead ahead_of(const PackedMatrix::Impl& matrix, const Pair& pair, int64_t end) {
+  if (matrix.packed.size() == 0) return {};  // groups are made in the same scratch each time
+  const int64_t size = matrix.group_size();
+  const bool in_pair = end < matrix.columns();
+  const int64_t offset = in_pair ? size * end / matrix.columns() : kPair * size;
+  return {as_bytes(pair.groups[0]) + offset, size, size * kBlockValues / matrix.columns()};
+}
+
 void multiply_blocks(const Work& work, const Pair& pair) {
   const int64_t columns = work.matrix.columns();
   const KernelTable::BlockKernels& kernel = kernels().blocks[work.matrix.layout.block_layout];
@@ -134,7 +143,8 @@ void multiply_blocks(const Work& work, const Pair& pair) {
                      .tokens = work.input.tokens,
                      .out = pair.out,
                      .out_stride = pair.stride,
-                     .accumulate = begin > 0});
+                     .accumulate = begin > 0,
+                     .ahead = ahead_of(work.matrix, pair, begin + kPanelValues)});
   }
 }
 
