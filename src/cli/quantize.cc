@@ -217,39 +217,9 @@ const Layout* settle_layout(QuantizeArguments& arguments) {
   return &layout;
 }
 
-/// A file that is gone when this is.
-struct PassingFile {
-  std::filesystem::path path;
-  ~PassingFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-  }
-};
-
-/// Writes the file whole under another name, and from there in parts.
-QuantizeResult quantize_in_parts(const QuantizeArguments& arguments, const Model& model,
-                                 const QuantizePlan& plan, const QuantizeRun& run,
-                                 ThreadPool& pool) {
-  const int64_t most = parse_bytes("--split", arguments.split);
-  const std::filesystem::path out = arguments.out;
-  const PassingFile whole{out.parent_path() / fmt::format(".{}.whole.gguf", out.stem().string())};
-  const QuantizeResult result = run_quantize(model, plan, run, whole.path, pool);
-  Progress progress("split");
-  int64_t done = 0;
-  const int64_t files = split_gguf(whole.path, out, most, [&](int64_t more) {
-    throw_if_interrupted();
-    progress.update(done += more, result.bytes_out, "");
-  });
-  progress.finish();
-  if (!arguments.json)
-    print(fmt::format("{} is the first of {} files\n", split_name(out, 0, files).string(), files));
-  return result;
-}
-
 FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& layout) {
   FolderTarget target{.path = arguments.out, .layout = &layout};
   target.certificate = arguments.certificate;
-  target.verify = arguments.verify;
   if (!arguments.split.empty()) target.shard_bytes = parse_bytes("--split", arguments.split);
   return target;
 }
@@ -386,6 +356,7 @@ class QuantizeCommand {
                      {"layout", folder_ != nullptr ? std::string(folder_->name) : "gguf"},
                      {"formats", plan_json(plan_)}};
     journal_->identify(identity, arguments_.restart);
+    if (journal_->records().empty()) remove_left_beside(arguments_.out);
     stop_within_a_second(
         "fewbits: interrupted; what is done is kept: the same command goes on there, with "
         "--restart "
@@ -430,17 +401,27 @@ class QuantizeCommand {
         calibrated->restore_layer(layer, bytes);
       };
     }
-    // What is emulated is not in the file as it was rounded.
-    if (arguments_.options.emulate.empty() || !calibrated) run.journal = &*journal_;
+    run.journal = &*journal_;
+    run.verify = arguments_.verify;
+    std::optional<Progress> reading_back;
+    run.read_back = [&](int64_t done, int64_t total, const std::string& tensor) {
+      if (!reading_back) {
+        progress.finish();
+        reading_back.emplace("reading back", Progress::Unit::kBytes);
+      }
+      reading_back->update(done, total, tensor);
+      if (done == total) reading_back->finish();
+    };
     if (folder_ != nullptr) {
       return write_model_folder(model_, plan_, run, folder_target(arguments_, *folder_), pool_);
     }
-    return arguments_.split.empty() ? run_quantize(model_, plan_, run, arguments_.out, pool_)
-                                    : quantize_in_parts(arguments_, model_, plan_, run, pool_);
+    if (!arguments_.split.empty()) run.file_bytes = parse_bytes("--split", arguments_.split);
+    return run_quantize(model_, plan_, run, arguments_.out, pool_);
   }
 
   void report(const QuantizeResult& result) const {
-    const RunFacts facts{clock_.seconds(), peak_memory_bytes(), result.bytes_out + needs_.spilled};
+    const RunFacts facts{clock_.seconds(), peak_memory_bytes(),
+                         result.bytes_out + result.bytes_aside + needs_.spilled};
     if (arguments_.json) {
       Json json = to_json(result);
       json["seconds"] = facts.seconds;
@@ -448,6 +429,10 @@ class QuantizeCommand {
       json["disk_bytes"] = facts.disk;
       json["estimate"] = needs_json(needs_);
       return print_json(json);
+    }
+    if (result.files > 1) {
+      print(fmt::format("{} is the first of {} files\n",
+                        split_name(arguments_.out, 0, result.files).string(), result.files));
     }
     print(fmt::format("{}: {} -> {} ({:.2f} bits per weight), relative error {:.2e}\n{}",
                       arguments_.out, human_bytes(result.bytes_in), human_bytes(result.bytes_out),

@@ -54,6 +54,9 @@ class GgufWriter {
   /// Where the bytes of a tensor begin; of the number of tensors: where the file ends.
   int64_t offset(size_t tensor) const;
 
+  int64_t bytes(size_t tensor) const;
+  int64_t file_bytes() const { return offset(tensors_.size()); }
+
   /// With Lifetime::kResumed: whether the bytes of the first `tensors` are all there.
   bool holds(size_t tensors) const { return file_.size() >= offset(tensors); }
 
@@ -64,6 +67,10 @@ class GgufWriter {
   /// Everything appended is on the disk when this returns. What a run that stops leaves behind
   /// then can be resumed.
   void sync() { file_.sync(); }
+  /// What lies there, see OutputFile.
+  void read(int64_t offset, std::span<std::byte> out) const { file_.read(offset, out); }
+  /// Reads back everything before the first tensor. Throws Error where it is not as it was written.
+  void verify_header();
   void keep() { file_.keep(); }
 
   /// The next bytes of the tensor that is being written; tensors come in the planned order.

@@ -47,55 +47,44 @@ void erase_split_keys(Metadata& metadata) {
   for (const char* key : {kNumber, kCount, kTensors}) metadata.erase(key);
 }
 
-Metadata part_metadata(const TensorStore& store, int64_t index, int64_t count) {
+/// The last entry stays the last where it is a string: that may be replaced later.
+Metadata part_metadata(const Metadata& whole, int64_t index, int64_t count, int64_t tensors) {
   Metadata metadata;
+  Metadata::Entry last;
   if (index == 0) {
-    metadata = store.metadata();
-  } else if (const MetadataValue* alignment = store.metadata().find("general.alignment")) {
+    metadata = whole;
+    if (!whole.entries().empty() && whole.entries().back().value.type == ValueType::kString) {
+      last = whole.entries().back();
+      metadata.erase(last.key);
+    }
+  } else if (const MetadataValue* alignment = whole.find("general.alignment")) {
     metadata.set("general.alignment", *alignment);
   }
   metadata.set(kNumber, {ValueType::kUint16, index});
   metadata.set(kCount, {ValueType::kUint16, count});
-  metadata.set(kTensors, {ValueType::kInt32, std::ssize(store.tensors())});
+  metadata.set(kTensors, {ValueType::kInt32, tensors});
+  if (!last.key.empty()) metadata.set(last.key, last.value);
   return metadata;
 }
 
-using Part = std::vector<const StoredTensor*>;
-
-std::vector<Part> parts_of(const TensorStore& store, int64_t file_bytes) {
-  std::vector<Part> parts(1);
+/// Where each file's tensors end.
+std::vector<size_t> ends_of_parts(const Metadata& metadata,
+                                  const std::vector<PlannedTensor>& tensors, int64_t file_bytes) {
+  if (file_bytes == 0) return {tensors.size()};
+  std::vector<size_t> ends;
+  size_t begin = 0;
   // The first file has the metadata, which is not split.
-  int64_t bytes = gguf_file_bytes(store.metadata(), {});
-  for (const StoredTensor& tensor : store.tensors()) {
-    const int64_t more = std::ssize(tensor.view.bytes);
-    if (!parts.back().empty() && bytes + more > file_bytes) {
-      parts.emplace_back();
+  int64_t bytes = gguf_file_bytes(metadata, {});
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const int64_t more = tensor_bytes(*tensors[i].format, tensors[i].shape).value_or(INT64_MAX / 2);
+    if (i > begin && bytes + more > file_bytes) {
+      ends.push_back(begin = i);
       bytes = 0;
     }
-    parts.back().push_back(&tensor);
     bytes += more;
   }
-  return parts;
-}
-
-std::unique_ptr<GgufWriter> write_part(const Part& part, const Metadata& metadata,
-                                       const fs::path& path,
-                                       const std::function<void(int64_t)>& on_bytes) {
-  std::vector<PlannedTensor> planned;
-  for (const StoredTensor* tensor : part)
-    planned.push_back({tensor->name, tensor->view.format, tensor->view.shape});
-  auto writer = std::make_unique<GgufWriter>(path, metadata, std::move(planned));
-  for (const StoredTensor* tensor : part) {
-    constexpr size_t kWindow = size_t{8} << 20;
-    for (auto rest = tensor->view.bytes; !rest.empty();) {
-      const auto window = rest.first(std::min(rest.size(), kWindow));
-      rest = rest.subspan(window.size());
-      writer->append(window);
-      tensor->file->drop(window);
-      on_bytes(std::ssize(window));
-    }
-  }
-  return writer;
+  ends.push_back(tensors.size());
+  return ends;
 }
 
 }  // namespace
@@ -144,23 +133,109 @@ TensorStore open_split_gguf(const fs::path& path, int64_t count) {
   });
 }
 
-int64_t split_gguf(const fs::path& source, const fs::path& whole, int64_t file_bytes,
-                   const std::function<void(int64_t)>& on_bytes) {
-  const TensorStore store = open_gguf(source);
-  const std::vector<Part> parts = parts_of(store, file_bytes);
-  const int64_t count = std::ssize(parts);
+SplitGgufWriter::SplitGgufWriter(const fs::path& whole, const Metadata& metadata,
+                                 const std::vector<PlannedTensor>& tensors,
+                                 const SplitOptions& options)
+    : whole_(whole) {
+  const std::vector<size_t> ends = ends_of_parts(metadata, tensors, options.file_bytes);
+  const int64_t count = std::ssize(ends);
   if (count > kMostFiles) {
     throw Error(fmt::format("{}: {} files of {} bytes; at most {} are possible", whole.string(),
-                            count, file_bytes, kMostFiles));
+                            count, options.file_bytes, kMostFiles));
   }
-  // All are written before one gets its name: what fails leaves nothing.
-  std::vector<std::unique_ptr<GgufWriter>> writers;
+  size_t begin = 0;
   for (int64_t i = 0; i < count; ++i) {
-    writers.push_back(write_part(parts[static_cast<size_t>(i)], part_metadata(store, i, count),
-                                 split_name(whole, i, count), on_bytes));
+    const size_t end = ends[static_cast<size_t>(i)];
+    const std::vector<PlannedTensor> inside(tensors.begin() + static_cast<int64_t>(begin),
+                                            tensors.begin() + static_cast<int64_t>(end));
+    const bool is_whole = options.file_bytes == 0;
+    parts_.push_back(
+        {begin, end,
+         std::make_unique<GgufWriter>(
+             is_whole ? whole : split_name(whole, i, count),
+             is_whole ? metadata : part_metadata(metadata, i, count, std::ssize(tensors)), inside,
+             options.lifetime)});
+    begin = end;
   }
-  for (auto writer = writers.rbegin(); writer != writers.rend(); ++writer) (*writer)->commit();
-  return count;
+}
+
+const SplitGgufWriter::Part& SplitGgufWriter::part_of(size_t tensor) const {
+  const auto part = std::ranges::upper_bound(parts_, tensor, {}, &Part::end);
+  check(part != parts_.end());
+  return *part;
+}
+
+int64_t SplitGgufWriter::file_bytes() const {
+  int64_t bytes = 0;
+  for (const Part& part : parts_) bytes += part.writer->file_bytes();
+  return bytes;
+}
+
+int64_t SplitGgufWriter::bytes(size_t tensor) const {
+  const Part& part = part_of(tensor);
+  return part.writer->bytes(tensor - part.begin);
+}
+
+void SplitGgufWriter::read(size_t tensor, int64_t offset, std::span<std::byte> out) const {
+  const Part& part = part_of(tensor);
+  part.writer->read(part.writer->offset(tensor - part.begin) + offset, out);
+}
+
+bool SplitGgufWriter::holds(size_t tensors) const {
+  return std::ranges::all_of(parts_, [&](const Part& part) {
+    const size_t inside = part.inside(tensors);
+    return inside == 0 || part.writer->holds(inside);
+  });
+}
+
+void SplitGgufWriter::resume(size_t tensors) {
+  for (const Part& part : parts_) part.writer->resume(part.inside(tensors));
+}
+
+void SplitGgufWriter::append(size_t tensor, std::span<const std::byte> bytes) {
+  part_of(tensor).writer->append(bytes);
+}
+
+void SplitGgufWriter::sync() {
+  for (const Part& part : parts_) part.writer->sync();
+}
+
+void SplitGgufWriter::keep() {
+  for (const Part& part : parts_) part.writer->keep();
+}
+
+void SplitGgufWriter::replace_last_string(std::string_view value) {
+  parts_.front().writer->replace_last_string(value);
+}
+
+void SplitGgufWriter::verify_headers() {
+  for (const Part& part : parts_) part.writer->verify_header();
+}
+
+void SplitGgufWriter::commit() {
+  for (auto part = parts_.rbegin(); part != parts_.rend(); ++part) part->writer->commit();
+}
+
+/// One file is opened as it is; several must be called as they say they are.
+SplitGgufWriter::Readable::Readable(const SplitGgufWriter& writer)
+    : path_(writer.parts_.front().writer->temporary()) {
+  if (writer.files() == 1) return;
+  folder_ = beside_output(writer.whole_, "parts");  // known to left_beside
+  std::error_code error;
+  fs::remove_all(folder_, error);  // of a run that was killed
+  fs::create_directory(folder_, error);
+  for (int64_t i = 0; i < writer.files() && !error; ++i) {
+    const fs::path part = writer.parts_[static_cast<size_t>(i)].writer->temporary();
+    const fs::path name = split_name(writer.whole_.filename(), i, writer.files());
+    fs::create_symlink(fs::absolute(part), folder_ / name, error);
+  }
+  if (error) throw DiskError(fmt::format("{}: {}", folder_.string(), error.message()));
+  path_ = folder_ / split_name(writer.whole_.filename(), 0, writer.files());
+}
+
+SplitGgufWriter::Readable::~Readable() {
+  std::error_code ignored;
+  if (!folder_.empty()) fs::remove_all(folder_, ignored);
 }
 
 }  // namespace fewbits

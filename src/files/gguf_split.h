@@ -1,7 +1,7 @@
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,10 +30,60 @@ TensorStore open_split_gguf(const std::filesystem::path& path, int64_t count);
 /// Name of file `index` (from 0) of `count` where the whole would be called `whole`.
 std::filesystem::path split_name(const std::filesystem::path& whole, int64_t index, int64_t count);
 
-/// Writes a whole GGUF once more in files of at most `file_bytes` (more only where one tensor is
-/// larger), which get their names one after the other, the first last. Returns their number.
-/// `on_bytes` is told how many bytes more are done.
-int64_t split_gguf(const std::filesystem::path& source, const std::filesystem::path& whole,
-                   int64_t file_bytes, const std::function<void(int64_t)>& on_bytes);
+struct SplitOptions {
+  int64_t file_bytes =
+      0;  ///< at most, but for a larger tensor; 0: one file, under the whole's name
+  OutputFile::Lifetime lifetime = OutputFile::Lifetime::kProcess;
+};
+
+/// Writes a GGUF in one file or several, each as GgufWriter does: the calls are its, but that a
+/// tensor is named. None has its name before `commit`, which gives them one after the other, the
+/// first last.
+class SplitGgufWriter {
+ public:
+  /// Throws Error as GgufWriter does, and where there would be more files than there can be.
+  SplitGgufWriter(const std::filesystem::path& whole, const Metadata& metadata,
+                  const std::vector<PlannedTensor>& tensors, const SplitOptions& options = {});
+
+  int64_t files() const { return std::ssize(parts_); }
+  int64_t file_bytes() const;
+
+  int64_t bytes(size_t tensor) const;
+  void read(size_t tensor, int64_t offset, std::span<std::byte> out) const;
+  bool holds(size_t tensors) const;
+  void resume(size_t tensors);
+  void append(size_t tensor, std::span<const std::byte> bytes);
+  void sync();
+  void keep();
+  /// Of the metadata, which the first file has.
+  void replace_last_string(std::string_view value);
+  void verify_headers();
+  void commit();
+
+  /// Names under which the files can be opened before `commit`, while this lives.
+  class Readable {
+   public:
+    explicit Readable(const SplitGgufWriter& writer);
+    ~Readable();
+    Readable(const Readable&) = delete;
+    Readable& operator=(const Readable&) = delete;
+    const std::filesystem::path& path() const { return path_; }
+
+   private:
+    std::filesystem::path folder_, path_;
+  };
+
+ private:
+  struct Part {
+    size_t begin, end;  ///< tensors
+    std::unique_ptr<GgufWriter> writer;
+
+    size_t inside(size_t tensors) const { return std::clamp(tensors, begin, end) - begin; }
+  };
+  const Part& part_of(size_t tensor) const;
+
+  std::filesystem::path whole_;
+  std::vector<Part> parts_;
+};
 
 }  // namespace fewbits

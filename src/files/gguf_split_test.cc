@@ -9,28 +9,44 @@ namespace fewbits {
 namespace {
 
 constexpr int64_t kTensors = 5;
+constexpr int64_t kTwoTensors = 128;
 
 /// Five tensors of 64 bytes: 0, 1, 2, .. in each value.
-void write_whole(const std::filesystem::path& path) {
+template <class Write>
+void write_to(const std::filesystem::path& path, const SplitOptions& options, Write&& write) {
   Metadata metadata;
   metadata.set_string("general.architecture", "llama");
   std::vector<PlannedTensor> planned;
   for (int64_t i = 0; i < kTensors; ++i)
     planned.push_back({fmt::format("t{}", i), &format_named("F32"), {2, 8}});
-  GgufWriter writer(path, metadata, planned);
-  for (int64_t i = 0; i < kTensors; ++i) {
+  SplitGgufWriter writer(path, metadata, planned, options);
+  write(writer);
+}
+
+void append(SplitGgufWriter& writer, size_t begin, size_t end) {
+  for (size_t i = begin; i < end; ++i) {
     const std::vector<float> values(16, static_cast<float>(i));
-    writer.append(std::as_bytes(std::span(values)));
+    writer.append(i, std::as_bytes(std::span(values)));
   }
-  writer.commit();
+}
+
+int64_t write_all(const std::filesystem::path& path, const SplitOptions& options) {
+  int64_t files = 0;
+  write_to(path, options, [&](SplitGgufWriter& writer) {
+    if (options.lifetime == OutputFile::Lifetime::kResumed) writer.resume(0);
+    append(writer, 0, kTensors);
+    writer.verify_headers();
+    writer.commit();
+    files = writer.files();
+  });
+  return files;
 }
 
 class GgufSplit : public testing::Test {
  protected:
   GgufSplit() {
-    write_whole(folder_ / "whole.gguf");
-    constexpr int64_t kTwoTensors = 128;
-    count_ = split_gguf(folder_ / "whole.gguf", folder_ / "m.gguf", kTwoTensors, [](int64_t) {});
+    write_all(folder_ / "whole.gguf", {});
+    count_ = write_all(folder_ / "m.gguf", {.file_bytes = kTwoTensors});
   }
   std::filesystem::path part(int64_t index) const {
     return split_name(folder_ / "m.gguf", index, count_);
@@ -53,6 +69,30 @@ TEST_F(GgufSplit, AnyPartOpensTheWhole) {
       float value = -1;
       decode(*tensor.view.format, tensor.view.row(1).data(), 1, &value);
       EXPECT_EQ(value, static_cast<float>(t));
+    }
+  }
+}
+
+TEST_F(GgufSplit, GoesOnBehindAnyTensor) {
+  const SplitOptions resumed{.file_bytes = kTwoTensors, .lifetime = OutputFile::Lifetime::kResumed};
+  for (size_t stopped = 0; stopped <= kTensors; ++stopped) {
+    const auto path = folder_ / "r.gguf";
+    write_to(path, resumed, [&](SplitGgufWriter& writer) {
+      writer.resume(0);
+      append(writer, 0, stopped);
+      writer.keep();
+    });
+    write_to(path, resumed, [&](SplitGgufWriter& writer) {
+      ASSERT_TRUE(writer.holds(stopped));
+      EXPECT_EQ(writer.holds(kTensors), stopped == kTensors);
+      writer.resume(stopped);
+      append(writer, stopped, kTensors);
+      const SplitGgufWriter::Readable readable(writer);
+      EXPECT_EQ(std::ssize(open_gguf(readable.path()).tensors()), kTensors);
+      writer.commit();
+    });
+    for (int64_t i = 0; i < count_; ++i) {
+      EXPECT_EQ(read_file(split_name(path, i, count_)), read_file(part(i)));
     }
   }
 }

@@ -194,6 +194,14 @@ int64_t GgufWriter::offset(size_t tensor) const {
   return offset;
 }
 
+int64_t GgufWriter::bytes(size_t tensor) const {
+  return planned_bytes(tensors_[tensor]);
+}
+
+void GgufWriter::verify_header() {
+  file_.verify_begin(header_);
+}
+
 void GgufWriter::resume(size_t tensors) {
   const auto header = std::as_bytes(std::span(header_));
   if (tensors == 0) {
@@ -218,7 +226,9 @@ void GgufWriter::append(std::span<const std::byte> bytes) {
 
 void GgufWriter::replace_last_string(std::string_view value) {
   check(std::ssize(value) == last_string_);
-  file_.overwrite(metadata_end_ - last_string_, std::as_bytes(std::span(value)));
+  const int64_t begin = metadata_end_ - last_string_;
+  header_.replace(static_cast<size_t>(begin), value.size(), value);
+  file_.overwrite(begin, std::as_bytes(std::span(value)));
 }
 
 void GgufWriter::commit() {

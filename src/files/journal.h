@@ -12,7 +12,7 @@
 // What a long run has finished, so that it can go on where it was killed. One file beside the
 // output, .NAME.fewbits-journal, text, only ever appended to:
 //
-//     CHECKSUM {"fewbits_journal": 1, "identity": {...}}
+//     CHECKSUM {"fewbits_journal": 2, "identity": {...}}
 //     CHECKSUM {...}                                        one line for each finished part
 //
 // CHECKSUM is the first 16 hexadecimal digits of the SHA-256 of the rest of its line. A line counts
@@ -22,7 +22,7 @@
 // The file is locked while its run lives: a second run into the same output is refused.
 namespace fewbits {
 
-inline constexpr int64_t kJournalSchema = 1;
+inline constexpr int64_t kJournalSchema = 2;
 
 /// The lines that count.
 struct JournalText {

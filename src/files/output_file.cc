@@ -32,6 +32,19 @@ constexpr int64_t kWindowBytes = int64_t{8} << 20;
 // surely leaves room.
 constexpr size_t kLongestStem = 180;
 
+constexpr std::string_view kMark = ".fewbits-";
+constexpr std::string_view kPartial = "partial", kParts = "parts";
+constexpr std::string_view kAside = ".rounded";  // pipeline/weights_run.cc
+
+/// "-00001-of-00003.gguf"
+bool is_part(std::string_view end) {
+  constexpr std::string_view kPattern = "-00000-of-00000.gguf";
+  return end.size() == kPattern.size() &&
+         std::equal(end.begin(), end.end(), kPattern.begin(), [](char c, char pattern) {
+           return pattern == '0' ? c >= '0' && c <= '9' : c == pattern;
+         });
+}
+
 [[noreturn]] void fail(const fs::path& path, std::string_view what) {
   throw Error(fmt::format("{}: {}", path.string(), what));
 }
@@ -157,7 +170,7 @@ int make_temporary(const fs::path& path, fs::path& temporary) {
   for (int attempt = 0; attempt < 100; ++attempt) {
     temporary = path.parent_path() / fmt::format("{}{}-{:08x}.tmp", temporary_prefix(path),
                                                  ::getpid(), static_cast<uint32_t>(random()));
-    const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    const int file = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file >= 0 && lock_fresh(file)) return file;
     if (file < 0 && errno != EEXIST) {
       fail(path, fmt::format("no file can be made in {}: {}", path.parent_path().string(),
@@ -202,7 +215,7 @@ OutputFile::OutputFile(const fs::path& path, int64_t expected_bytes, Lifetime li
   remove_abandoned(path_);
   limit_ = file_size_limit();
   if (lifetime == Lifetime::kResumed) {
-    temporary_ = beside_output(path_, "partial");
+    temporary_ = beside_output(path_, kPartial);
     file_ = open_partial(temporary_, size_);
     flushed_ = dropped_ = size_;
   }
@@ -264,19 +277,50 @@ void OutputFile::truncate(int64_t size) {
 void OutputFile::sync() {
   check(file_ >= 0);
   if (::fdatasync(file_) != 0) fail_writing(errno);
+  drop_pages();
+}
+
+void OutputFile::read(int64_t offset, std::span<std::byte> out) const {
+  check(file_ >= 0 && offset >= 0);
+  while (!out.empty()) {
+    const ssize_t count = ::pread(file_, out.data(), out.size(), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      throw DiskError(fmt::format("{}: cannot be read back at byte {}: {}; is the disk sound?",
+                                  path_.string(), offset,
+                                  count < 0 ? error_text(errno) : "the file ends there"));
+    }
+    offset += count;
+    out = out.subspan(static_cast<size_t>(count));
+  }
 }
 
 void OutputFile::commit() {
   check(file_ >= 0);
   if (::fsync(file_) != 0) fail_writing(errno);
-  ::posix_fadvise(file_, 0, 0,
-                  POSIX_FADV_DONTNEED);  // all clean now; a length of 0 is the whole file
+  drop_pages();
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     fail(path_,
          fmt::format("the finished file could not be given its name: {}", error_text(errno)));
   }
   ::close(std::exchange(file_, -1));
   sync_folder(path_);
+}
+
+void OutputFile::verify_begin(std::string_view bytes) {
+  sync();
+  std::string found(bytes.size(), '\0');
+  read(0, std::as_writable_bytes(std::span(found)));
+  if (found == bytes) return;
+  fail(path_,
+       "its header reads back as something else than was written, so nothing is kept; is the disk "
+       "sound?");
+}
+
+/// All of them, where they are clean.
+void OutputFile::drop_pages() const {
+  constexpr off_t kToTheEnd = 0;
+  ::posix_fadvise(file_, 0, kToTheEnd, POSIX_FADV_DONTNEED);
 }
 
 void OutputFile::write_some(std::span<const std::byte> bytes) {
@@ -319,10 +363,42 @@ void OutputFile::fail_writing(int error) const {
       fmt::format("{}: {} after {} bytes; {}", path_.string(), error_text(error), size_, advice));
 }
 
+void rename_folder(const fs::path& from, const fs::path& to) {
+  sync_folder(from / "inside");
+  if (::rename(from.c_str(), to.c_str()) != 0) fail(to, error_text(errno));
+  sync_folder(to);
+}
+
 fs::path beside_output(const fs::path& path, std::string_view kind) {
   const fs::path target = resolved(path);
   return target.parent_path() /
          fmt::format(".{}.fewbits-{}", target.filename().string().substr(0, kLongestStem), kind);
+}
+
+std::vector<fs::path> left_beside(const fs::path& path) {
+  const fs::path target = resolved(path);
+  const std::string name = target.filename().string(), stem = target.stem().string();
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(target.parent_path(), error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string entry = it->path().filename().string();
+    std::string_view beside = entry;
+    if (!beside.starts_with('.')) continue;
+    beside.remove_prefix(1);
+    const size_t mark = beside.rfind(kMark);
+    if (mark == std::string_view::npos) continue;
+    const std::string_view of = beside.substr(0, mark), kind = beside.substr(mark + kMark.size());
+    const bool ours = of == name || of == name + std::string(kAside) ||
+                      (of.starts_with(stem) && is_part(of.substr(stem.size())));
+    if (ours && (kind == kPartial || kind == kParts)) found.push_back(it->path());
+  }
+  return found;
+}
+
+void remove_left_beside(const fs::path& path) {
+  std::error_code ignored;
+  for (const fs::path& left : left_beside(path)) fs::remove_all(left, ignored);
 }
 
 bool same_file(const fs::path& a, const fs::path& b) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace fewbits {
 
@@ -46,8 +47,16 @@ class OutputFile {
   /// Cuts to the first `size` bytes. REQUIRES: size <= size().
   void truncate(int64_t size);
 
-  /// Everything appended is on the disk when this returns.
+  /// Everything appended is on the disk when this returns, and the system's copy of it in memory is
+  /// given back.
   void sync();
+
+  /// Bytes [offset, offset + out.size()) as they lie in the file; after sync() the disk is asked.
+  /// Throws DiskError where they cannot be read.
+  void read(int64_t offset, std::span<std::byte> out) const;
+
+  /// Throws Error where the file does not begin with `bytes`, read back from the disk.
+  void verify_begin(std::string_view bytes);
 
   /// Without a commit, the temporary stays for the next run.
   void keep() { keep_ = true; }
@@ -61,6 +70,7 @@ class OutputFile {
  private:
   void write_some(std::span<const std::byte> bytes);
   void flush_behind();
+  void drop_pages() const;
   void flush(int64_t begin, int64_t end, unsigned flags);
   [[noreturn]] void fail_writing(int error) const;
 
@@ -74,8 +84,16 @@ class OutputFile {
   bool keep_ = false;
 };
 
+/// Gives a folder its name, durably. Throws Error where that cannot be.
+void rename_folder(const std::filesystem::path& from, const std::filesystem::path& to);
+
 /// ".NAME.fewbits-KIND" beside a file that is written, links followed; long names are cut.
 std::filesystem::path beside_output(const std::filesystem::path& path, std::string_view kind);
+
+/// What runs into this output that were killed have left beside it: files and folders that go on or
+/// are in the way, of the output as a whole and of the files it is split into.
+std::vector<std::filesystem::path> left_beside(const std::filesystem::path& path);
+void remove_left_beside(const std::filesystem::path& path);
 
 /// Whether two names lead to the same existing file.
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);

@@ -46,11 +46,22 @@ int64_t data_bytes(const std::vector<SafetensorsEntry>& entries) {
 }  // namespace
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
-                                     const std::vector<SafetensorsEntry>& entries)
-    : file_(path, data_bytes(entries)) {
-  const std::string header = header_of(path, entries);
-  bytes_ = std::ssize(header) + data_bytes(entries);
-  file_.append(std::as_bytes(std::span(header)));
+                                     const std::vector<SafetensorsEntry>& entries,
+                                     OutputFile::Lifetime lifetime)
+    : header_(header_of(path, entries)),
+      bytes_(std::ssize(header_) + data_bytes(entries)),
+      file_(path, bytes_, lifetime) {
+  if (lifetime == OutputFile::Lifetime::kProcess) resume(0);
+}
+
+void SafetensorsWriter::resume(int64_t bytes) {
+  if (bytes > 0) return file_.truncate(std::ssize(header_) + bytes);
+  file_.truncate(0);
+  file_.append(std::as_bytes(std::span(header_)));
+}
+
+void SafetensorsWriter::verify_header() {
+  file_.verify_begin(header_);
 }
 
 void SafetensorsWriter::commit() {

@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kBandValues = int64_t{1} << 22;
 constexpr int64_t kTaskValues = int64_t{1} << 15;
+constexpr int64_t kCopiedBytes = int64_t{1} << 20;
 constexpr std::string_view kWeightSuffix = ".weight";
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
@@ -76,16 +77,17 @@ std::vector<int64_t> gguf_row_of_stored(const Weight& weight) {
 /// Rounds the rows of one weight, in the order in which they are stored.
 class RowRounder {
  public:
-  RowRounder(const PlannedWeight& planned, const QuantizeRun& run, ThreadPool& pool)
+  RowRounder(const PlannedWeight& planned, const RoundedWeight& rounded, const QuantizeRun& run,
+             ThreadPool& pool)
       : weight_(*planned.weight),
         format_(*planned.emulated),
         outer_(tensor_outer(format_, weight_, pool)),
         search_(run.search),
-        pool_(pool) {
+        pool_(pool),
+        rounded_(rounded.bytes) {
     if (run.encoder && tile_rows(format_) > 1) {
       throw Error(fmt::format("{}: tiles are not calibrated; leave --calibrate out", format_.name));
     }
-    if (run.encoder) rounded_ = run.encoder(planned).bytes;
     if (!rounded_.empty()) place_ = gguf_row_of_stored(weight_);
   }
 
@@ -175,10 +177,15 @@ std::string module_of(const StoredTensor& tensor) {
   return name;
 }
 
-FolderWeights::FolderWeights(const Model& model, const QuantizePlan& plan,
-                             const FolderTarget& target, std::filesystem::path folder)
-    : model_(model), plan_(plan), layout_(*target.layout), folder_(std::move(folder)) {
-  plan_shards(target.shard_bytes);
+FolderWeights::FolderWeights(const Parts& parts, std::filesystem::path folder)
+    : model_(parts.model),
+      plan_(parts.plan),
+      run_(parts.run),
+      pool_(parts.pool),
+      layout_(*parts.target.layout),
+      folder_(std::move(folder)) {
+  plan_shards(parts.target.shard_bytes);
+  open_shards();
 }
 
 FolderWeights::~FolderWeights() = default;
@@ -207,20 +214,29 @@ std::vector<SafetensorsEntry> FolderWeights::entries_of(const PlannedWeight& pla
 }
 
 void FolderWeights::plan_shards(int64_t shard_bytes) {
-  int64_t bytes = 0;
   shards_.emplace_back();
-  for (size_t i = 0; i < plan_.weights.size(); ++i) {
-    std::vector<SafetensorsEntry> entries = entries_of(plan_.weights[i]);
+  for (const PlannedWeight& planned : plan_.weights) {
+    std::vector<SafetensorsEntry> entries = entries_of(planned);
     int64_t more = 0;
     for (const SafetensorsEntry& entry : entries) more += entry.bytes;
-    if (bytes > 0 && bytes + more > shard_bytes) {
+    if (shards_.back().bytes > 0 && shards_.back().bytes + more > shard_bytes) {
       shards_.emplace_back();
-      bytes = 0;
     }
-    bytes += more;
     Shard& shard = shards_.back();
+    places_.push_back({shards_.size() - 1, shard.bytes, more});
+    shard.bytes += more;
     std::move(entries.begin(), entries.end(), std::back_inserter(shard.entries));
-    shard.end = i + 1;
+  }
+}
+
+/// A run that stopped behind finish() left files that have their names already.
+void FolderWeights::open_shards() {
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    const std::filesystem::path name = folder_ / shard_name(i);
+    std::error_code ignored;
+    std::filesystem::rename(name, beside_output(name, "partial"), ignored);
+    shards_[i].writer = std::make_unique<SafetensorsWriter>(name, shards_[i].entries,
+                                                            OutputFile::Lifetime::kResumed);
   }
 }
 
@@ -229,51 +245,84 @@ std::string FolderWeights::shard_name(size_t index) const {
   return fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, shards_.size());
 }
 
-void FolderWeights::open_next_shard() {
-  if (writer_ != nullptr) {
-    writer_->commit();
-    ++shard_;
+int64_t FolderWeights::bytes_in(size_t shard, size_t weights) const {
+  int64_t bytes = 0;
+  for (size_t i = 0; i < weights; ++i) {
+    if (places_[i].shard == shard) bytes = places_[i].offset + places_[i].bytes;
   }
-  writer_ =
-      std::make_unique<SafetensorsWriter>(folder_ / shard_name(shard_), shards_[shard_].entries);
-  file_bytes_ += writer_->file_bytes();
+  return bytes;
 }
 
-void FolderWeights::append(std::span<const std::byte> bytes) {
-  writer_->append(bytes);
-  hash_.update(bytes);
+void FolderWeights::read(size_t weight, int64_t offset, std::span<std::byte> out) const {
+  const Place& place = places_[weight];
+  shards_[place.shard].writer->read(place.offset + offset, out);
 }
 
-RoundingError FolderWeights::write(const QuantizeRun& run, ThreadPool& pool) {
-  check(next_ < plan_.weights.size());
-  if (writer_ == nullptr || next_ == shards_[shard_].end) open_next_shard();
-  const PlannedWeight& planned = plan_.weights[next_++];
-  sums_.push_back(0);
-  return planned.emulated ? round(planned, run, pool) : copy(*planned.weight);
+bool FolderWeights::holds(size_t weights) const {
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    if (!shards_[i].writer->holds(bytes_in(i, weights))) return false;
+  }
+  return true;
 }
 
-RoundingError FolderWeights::copy(const Weight& weight) {
-  RoundingError all;
+void FolderWeights::resume(std::span<const WrittenWeight> weights) {
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    shards_[i].writer->resume(bytes_in(i, weights.size()));
+  }
+}
+
+void FolderWeights::sync() {
+  for (Shard& shard : shards_) shard.writer->sync();
+}
+
+void FolderWeights::keep() {
+  for (Shard& shard : shards_) shard.writer->keep();
+  kept_ = true;
+}
+
+int64_t FolderWeights::file_bytes() const {
+  int64_t bytes = 0;
+  for (const Shard& shard : shards_) bytes += shard.writer->file_bytes();
+  return bytes;
+}
+
+WrittenWeight FolderWeights::write(size_t weight, const RoundedWeight& rounded,
+                                   const Pieces& pieces) {
+  const PlannedWeight& planned = plan_.weights[weight];
+  SafetensorsWriter& writer = *shards_[places_[weight].shard].writer;
+  const Pieces append = [&](std::span<const std::byte> bytes) {
+    writer.append(bytes);
+    pieces(bytes);
+  };
+  return planned.emulated ? round(planned, rounded, append) : copy(*planned.weight, append);
+}
+
+WrittenWeight FolderWeights::copy(const Weight& weight, const Pieces& append) {
+  WrittenWeight all;
   for (const StoredTensor* tensor : stored(model_, weight)) {
-    std::vector<std::byte> scratch;
+    std::vector<std::byte> scratch, band;
     std::vector<float> values(static_cast<size_t>(tensor->view.columns()));
-    uint64_t sum = 0;
     for (int64_t row = 0; row < tensor->view.rows(); ++row) {
-      append(tensor->row(row, scratch));
+      const auto bytes = tensor->row(row, scratch);
+      band.insert(band.end(), bytes.begin(), bytes.end());
+      if (std::ssize(band) >= kCopiedBytes || row + 1 == tensor->view.rows()) {
+        throw_if_interrupted();
+        append(band);
+        band.clear();
+      }
       read_stored_row(*tensor, row, values, scratch);
-      all.add(rounding_error(values, values));
-      sum += value_sum(row, values);
+      all.error.add(rounding_error(values, values));
+      all.value_sum += value_sum(row, values);
     }
-    sums_.back() += sum;
     tensor->drop_pages();
   }
   return all;
 }
 
-RoundingError FolderWeights::round(const PlannedWeight& planned, const QuantizeRun& run,
-                                   ThreadPool& pool) {
+WrittenWeight FolderWeights::round(const PlannedWeight& planned, const RoundedWeight& rounded,
+                                   const Pieces& append) {
   const Weight& weight = *planned.weight;
-  RowRounder rounder(planned, run, pool);
+  RowRounder rounder(planned, rounded, run_, pool_);
   const auto tensor = tensor_of(planned);
   const int64_t band =
       round_up(std::max<int64_t>(1, kBandValues / weight.columns()), tile_rows(*planned.emulated));
@@ -284,14 +333,14 @@ RoundingError FolderWeights::round(const PlannedWeight& planned, const QuantizeR
   }
   append(tensor->rest());
   weight.drop_pages();
-  sums_.back() = rounder.sum();
-  return rounder.total();
+  return {rounder.total(), rounder.sum()};
 }
 
 void FolderWeights::finish() {
-  check(next_ == plan_.weights.size());
-  writer_->commit();
-  writer_.reset();
+  for (Shard& shard : shards_) {
+    if (run_.verify) shard.writer->verify_header();
+    shard.writer->commit();
+  }
   if (shards_.size() == 1) return;
   Json map = Json::object();
   int64_t bytes = 0;
@@ -308,8 +357,8 @@ void FolderWeights::finish() {
   file.commit();
 }
 
-void FolderWeights::verify(const std::filesystem::path& folder, ThreadPool& pool) const {
-  const Model model = open_model(folder);
+void FolderWeights::verify(std::span<const WrittenWeight> weights) const {
+  const Model model = open_model(folder_);
   for (size_t i = 0; i < plan_.weights.size(); ++i) {
     throw_if_interrupted();
     const Weight& weight = *plan_.weights[i].weight;
@@ -318,15 +367,15 @@ void FolderWeights::verify(const std::filesystem::path& folder, ThreadPool& pool
     uint64_t sum = 0;
     if (found != model.weights.end()) {
       for (const StoredTensor* tensor : stored(model, *found)) {
-        sum += value_sum(*tensor, pool);
+        sum += value_sum(*tensor, pool_);
         tensor->drop_pages();
       }
     }
-    if (found == model.weights.end() || sum != sums_[i]) {
+    if (found == model.weights.end() || sum != weights[i].value_sum) {
       throw Error(
           fmt::format("{}: '{}' reads back as something else than was written; is the disk "
                       "sound?",
-                      folder.string(), weight.gguf_name));
+                      folder_.string(), weight.gguf_name));
     }
   }
 }

@@ -3,14 +3,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "base/json.h"
-#include "base/sha256.h"
 #include "files/layouts/layout.h"
 #include "pipeline/quantize.h"
-#include "pipeline/rounding_error.h"
+#include "pipeline/weights_run.h"
 
 // The weights of a model folder: one safetensors file, or shards of it with their index.
 namespace fewbits {
@@ -20,59 +19,77 @@ struct FolderTarget {
   const Layout* layout;
   int64_t shard_bytes = 5'000'000'000;  ///< Hugging Face's own limit
   bool certificate = true;              ///< writes fewbits.json
-  bool verify = true;                   ///< reads back what was written before it gets its name
 };
 
 /// The module of a tensor: its name without ".weight". Throws Error where it has another name.
 std::string module_of(const StoredTensor& tensor);
 
-class FolderWeights {
+class FolderWeights : public WeightOutput {
  public:
+  struct Parts {
+    const Model& model;
+    const QuantizePlan& plan;
+    const QuantizeRun& run;
+    const FolderTarget& target;
+    ThreadPool& pool;
+  };
+
   /// Decides what goes into which file: a weight stays whole, and a file of several has at most
   /// `shard_bytes` of them. Throws Error where the layout has no place for a weight.
-  FolderWeights(const Model& model, const QuantizePlan& plan, const FolderTarget& target,
-                std::filesystem::path folder);
-  ~FolderWeights();
+  FolderWeights(const Parts& parts, std::filesystem::path folder);
+  ~FolderWeights() override;
 
-  /// The next weight of the plan: rounded, or as it is stored. Its sums of squares.
-  RoundingError write(const QuantizeRun& run, ThreadPool& pool);
+  int64_t bytes(size_t weight) const override { return places_[weight].bytes; }
+  void read(size_t weight, int64_t offset, std::span<std::byte> out) const override;
+  bool holds(size_t weights) const override;
+  void resume(std::span<const WrittenWeight> weights) override;
+  /// Rounded, or as it is stored.
+  WrittenWeight write(size_t weight, const RoundedWeight& rounded, const Pieces& pieces) override;
+  void sync() override;
+  void keep() override;
+  bool kept() const { return kept_; }
 
-  /// Closes the last file and writes the index of several. REQUIRES: all weights are written.
+  /// Gives the files their names and writes the index of several. REQUIRES: all weights are
+  /// written.
   void finish();
 
-  int64_t file_bytes() const { return file_bytes_; }
-  /// Of the bytes of all tensors, one after another.
-  std::string data_sha256() { return hash_.finish(); }
+  int64_t file_bytes() const;
 
   /// Opens the folder as a model and compares each value with what was written. Throws Error where
   /// one is another.
-  void verify(const std::filesystem::path& folder, ThreadPool& pool) const;
+  void verify(std::span<const WrittenWeight> weights) const;
 
  private:
+  struct Place {
+    size_t shard;
+    int64_t offset, bytes;
+  };
   struct Shard {
     std::vector<SafetensorsEntry> entries;
-    size_t end = 0;  ///< the weight behind its last
+    int64_t bytes = 0;
+    std::unique_ptr<SafetensorsWriter> writer = {};
   };
 
   void plan_shards(int64_t shard_bytes);
+  void open_shards();
+  /// Of the first weights, in this shard.
+  int64_t bytes_in(size_t shard, size_t weights) const;
   std::vector<SafetensorsEntry> entries_of(const PlannedWeight& planned) const;
   std::unique_ptr<LayoutTensor> tensor_of(const PlannedWeight& planned) const;
   std::string shard_name(size_t index) const;
-  void open_next_shard();
-  void append(std::span<const std::byte> bytes);
-  RoundingError copy(const Weight& weight);
-  RoundingError round(const PlannedWeight& planned, const QuantizeRun& run, ThreadPool& pool);
+  WrittenWeight copy(const Weight& weight, const Pieces& append);
+  WrittenWeight round(const PlannedWeight& planned, const RoundedWeight& rounded,
+                      const Pieces& append);
 
   const Model& model_;
   const QuantizePlan& plan_;
+  const QuantizeRun& run_;
+  ThreadPool& pool_;
   const Layout& layout_;
   std::filesystem::path folder_;
   std::vector<Shard> shards_;
-  size_t shard_ = 0, next_ = 0;
-  std::unique_ptr<SafetensorsWriter> writer_;
-  int64_t file_bytes_ = 0;
-  Sha256 hash_;
-  std::vector<uint64_t> sums_;  ///< of the values of each weight, see value_sum
+  std::vector<Place> places_;  ///< of the weights
+  bool kept_ = false;
 };
 
 }  // namespace fewbits

@@ -9,6 +9,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/mapped_file.h"
 #include "base/text.h"
 #include "base/version.h"
 #include "files/file_hash.h"
@@ -66,14 +67,26 @@ std::vector<std::string> ignored_modules(const QuantizePlan& plan) {
   return modules;
 }
 
-/// A folder that is removed unless it gets its name.
+/// Bytes of a file that appears whole; with `verify` they are read back.
+void write_bytes(const fs::path& path, std::span<const std::byte> bytes, bool verify) {
+  OutputFile file(path, std::ssize(bytes));
+  file.append(bytes);
+  file.commit();
+  if (!verify) return;
+  const MappedFile found = MappedFile::open(path);
+  if (std::ranges::equal(found.bytes(), bytes)) return;
+  throw Error(fmt::format("{}: reads back as something else than was written; is the disk sound?",
+                          path.string()));
+}
+
+/// A folder that is removed unless it gets its name or is kept.
 class NewFolder {
  public:
-  explicit NewFolder(const fs::path& out)
-      : out_(out),
-        temporary_(out.parent_path() / fmt::format(".{}.fewbits.tmp", out.filename().string())) {
+  /// With `goes_on` as an earlier run left it.
+  NewFolder(const fs::path& out, bool goes_on, bool verify)
+      : out_(out), temporary_(beside_output(out, "partial")), verify_(verify) {
     std::error_code error;
-    fs::remove_all(temporary_, error);  // of a run that was killed
+    if (!goes_on) fs::remove_all(temporary_, error);
     fs::create_directory(temporary_, error);
     if (error) {
       throw Error(fmt::format("{}: cannot be created: {}", temporary_.string(), error.message()));
@@ -87,23 +100,26 @@ class NewFolder {
   NewFolder& operator=(const NewFolder&) = delete;
 
   const fs::path& path() const { return temporary_; }
-  fs::path operator/(std::string_view name) const { return temporary_ / name; }
 
   void write_text(std::string_view name, const std::string& text) const {
-    OutputFile file(temporary_ / name, std::ssize(text));
-    file.append(std::as_bytes(std::span(text)));
-    file.commit();
+    write_bytes(temporary_ / name, std::as_bytes(std::span(text)), verify_);
   }
 
+  void copy(const fs::path& source) const {
+    const MappedFile file = MappedFile::open(source);
+    write_bytes(temporary_ / source.filename(), file.bytes(), verify_);
+  }
+
+  void keep() { done_ = true; }
+
   void commit() {
-    std::error_code error;
-    fs::rename(temporary_, out_, error);
-    if (error) throw Error(fmt::format("{}: {}", out_.string(), error.message()));
+    rename_folder(temporary_, out_);
     done_ = true;
   }
 
  private:
   fs::path out_, temporary_;
+  bool verify_;
   bool done_ = false;
 };
 
@@ -142,35 +158,28 @@ void write_card(const Model& model, const FolderTarget& target, const Format& fo
 /// With the hashes of all files but itself.
 void write_certificate(Json certificate, const NewFolder& folder) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder.path())) files.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(folder.path())) {
+    const std::string name = entry.path().filename().string();
+    // Not what a run that was killed left here: its own text, and unfinished ones.
+    if (name != kCertificateFile && !name.starts_with('.')) files.push_back(entry.path());
+  }
   std::sort(files.begin(), files.end());
   certificate["files"] = to_json(hash_files(files, [](int64_t) { throw_if_interrupted(); }));
   folder.write_text(kCertificateFile, certificate.dump(2) + "\n");
 }
 
-QuantizeResult write_weights(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
-                             FolderWeights& weights, ThreadPool& pool) {
-  QuantizeResult result;
-  result.bytes_in = model.store.file_bytes();
-  RoundingError all;
-  int64_t values = 0, done = 0;
-  for (const PlannedWeight& planned : plan.weights) {
-    const Weight& weight = *planned.weight;
-    const Format& format = planned.emulated ? *planned.emulated : weight.format();
-    values += weight.values();
-    done += weight.stored_bytes();
-    if (run.progress) run.progress(done, result.bytes_in, weight.gguf_name);
-    const RoundingError sums = weights.write(run, pool);
-    all.add(sums);
-    result.tensors.push_back({weight.gguf_name, &format,
-                              weight.rows() * row_bytes(format, weight.columns()),
-                              sums.relative()});
+QuantizeResult result_of_folder(const Model& model, const QuantizePlan& plan,
+                                const std::vector<WrittenWeight>& written, int64_t bytes) {
+  QuantizeResult result = result_of(model, plan, written);
+  for (size_t i = 0; i < plan.weights.size(); ++i) {
+    const Weight& weight = *plan.weights[i].weight;
+    const Format* emulated = plan.weights[i].emulated;
+    result.tensors[i].format = emulated != nullptr ? emulated : &weight.format();
+    result.tensors[i].bytes =
+        weight.rows() * row_bytes(*result.tensors[i].format, weight.columns());
   }
-  weights.finish();
-  result.bytes_out = weights.file_bytes();
-  result.bits_per_weight =
-      8.0 * static_cast<double>(result.bytes_out) / static_cast<double>(values);
-  result.relative_error = all.relative();
+  result.bytes_out = bytes;
+  result.bits_per_weight = bits_per_weight(bytes, plan);
   return result;
 }
 
@@ -195,22 +204,35 @@ QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
   check_folder_output(model.path, target.path);
   const Layout& layout = *target.layout;
   const Format& format = format_of(plan, layout);
-  NewFolder folder(fs::absolute(target.path).lexically_normal());
-  FolderWeights weights(model, plan, target, folder.path());
-  QuantizeResult result = write_weights(model, plan, run, weights, pool);
-  write_config(model, plan, layout, folder);
-  for (const char* name : kTakenOver) {
-    std::error_code error;
-    if (fs::exists(model.path / name, error)) fs::copy_file(model.path / name, folder / name);
+  const bool goes_on = run.journal != nullptr && !run.journal->records().empty();
+  NewFolder folder(fs::absolute(target.path).lexically_normal(), goes_on, run.verify);
+  FolderWeights output({model, plan, run, target, pool}, folder.path());
+  WeightsRun weights(plan, run, target.path, output);
+  QuantizeResult result;
+  const auto complete = [&] {
+    output.finish();
+    result = result_of_folder(model, plan, weights.written(), output.file_bytes());
+    result.bytes_aside = weights.bytes_aside();
+    write_config(model, plan, layout, folder);
+    for (const char* name : kTakenOver) {
+      std::error_code error;
+      if (fs::exists(model.path / name, error)) folder.copy(model.path / name);
+    }
+    write_card(model, target, format, result, folder);
+    if (run.verify) output.verify(weights.written());
+    if (target.certificate) {
+      Json certificate = completed_certificate(plan, result, weights.data_sha256());
+      if (run.measure) certificate["measured"] = run.measure(folder.path());
+      write_certificate(std::move(certificate), folder);
+    }
+    folder.commit();
+  };
+  try {
+    weights.finish(complete);
+  } catch (...) {
+    if (output.kept()) folder.keep();
+    throw;
   }
-  write_card(model, target, format, result, folder);
-  if (target.verify) weights.verify(folder.path(), pool);
-  if (target.certificate) {
-    Json certificate = completed_certificate(plan, result, weights.data_sha256());
-    if (run.measure) certificate["measured"] = run.measure(folder.path());
-    write_certificate(std::move(certificate), folder);
-  }
-  folder.commit();
   return result;
 }
 

@@ -123,6 +123,36 @@ int64_t output_bytes(const RunRequest& request) {
   return bytes;
 }
 
+/// What a calibrated run rounded and its output holds as something else (weights_run.h).
+int64_t bytes_aside(const RunRequest& request) {
+  int64_t bytes = 0;
+  if (request.samples.empty()) return 0;
+  for (const PlannedWeight& planned : request.plan.weights) {
+    const Weight& weight = *planned.weight;
+    if (planned.emulated == nullptr || weight.layer < 0) continue;
+    bytes += weight.rows() * row_bytes(*planned.emulated, weight.columns());
+  }
+  return bytes;
+}
+
+/// What an earlier run left of this output is taken over or replaced.
+int64_t bytes_left_beside(const fs::path& out) {
+  int64_t bytes = 0;
+  const auto add = [&](const fs::path& file) {
+    std::error_code none;
+    const auto size = fs::file_size(file, none);
+    if (!none) bytes += static_cast<int64_t>(size);
+  };
+  for (const fs::path& left : left_beside(out)) {
+    std::error_code none;
+    if (!fs::is_directory(left, none)) add(left);
+    for (fs::directory_iterator it(left, none), end; !none && it != end; it.increment(none)) {
+      add(it->path());
+    }
+  }
+  return bytes;
+}
+
 /// Weights of both models and the logits of a window.
 int64_t comparing_bytes(const RunRequest& request) {
   constexpr int64_t kWindow = 512;
@@ -160,12 +190,9 @@ RunNeeds run_needs(const RunRequest& request, ThreadPool& pool) {
     needs.spilled = std::exchange(calibration.states, 0);
   }
   needs.memory = std::max(before + working + calibration.states, peak_memory_bytes());
-  needs.disk = needs.bytes_written + needs.spilled + kJournal;
+  needs.disk = needs.bytes_written + bytes_aside(request) + needs.spilled + kJournal;
   needs.disk_free = disk_free_at(request.out);
-  // What an earlier run left of this output is taken over or replaced.
-  std::error_code none;
-  const auto partial = fs::file_size(beside_output(request.out, "partial"), none);
-  if (!none && needs.disk_free != INT64_MAX) needs.disk_free += static_cast<int64_t>(partial);
+  if (needs.disk_free != INT64_MAX) needs.disk_free += bytes_left_beside(request.out);
   needs.seconds = encoding_seconds(request, pool) + calibration_seconds(request, pool) +
                   static_cast<double>(needs.bytes_read + needs.bytes_written) / kReadBytesPerSecond;
   return needs;

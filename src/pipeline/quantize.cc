@@ -8,15 +8,14 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
-#include "base/mapped_file.h"
-#include "base/sha256.h"
 #include "base/text.h"
-#include "base/timing.h"
 #include "base/version.h"
+#include "files/gguf_split.h"
 #include "pipeline/certificate.h"
 #include "pipeline/mix.h"
 #include "pipeline/rounding_error.h"
 #include "pipeline/tensor_encoder.h"
+#include "pipeline/weights_run.h"
 
 namespace fewbits {
 namespace {
@@ -152,210 +151,63 @@ double rounded(double value) {
   return std::stod(fmt::format("{:.3e}", value));
 }
 
-/// A run from the header to the rename, with what an earlier run of the same has done taken over.
-class GgufRun {
+/// A GGUF, whole or in several files.
+class GgufOutput : public WeightOutput {
  public:
-  struct Parts {
-    const Model& model;
-    const QuantizePlan& plan;
-    const QuantizeRun& run;
-    ThreadPool& pool;
-  };
+  GgufOutput(const QuantizePlan& plan, const QuantizeRun& run, const std::filesystem::path& out,
+             ThreadPool& pool)
+      : plan_(plan),
+        run_(run),
+        pool_(pool),
+        writer_(out, plan.metadata, plan.tensors(),
+                {.file_bytes = run.file_bytes,
+                 .lifetime = run.journal != nullptr ? OutputFile::Lifetime::kResumed
+                                                    : OutputFile::Lifetime::kProcess}) {}
 
-  GgufRun(const Parts& parts, const std::filesystem::path& out)
-      : model_(parts.model),
-        plan_(parts.plan),
-        run_(parts.run),
-        pool_(parts.pool),
-        writer_(out, plan_.metadata, plan_.tensors(),
-                run_.journal != nullptr ? OutputFile::Lifetime::kResumed
-                                        : OutputFile::Lifetime::kProcess) {
-    result_.bytes_in = model_.store.file_bytes();
-    result_.bytes_out = plan_.bytes_out;
+  int64_t bytes(size_t weight) const override { return writer_.bytes(weight); }
+  void read(size_t weight, int64_t offset, std::span<std::byte> out) const override {
+    writer_.read(weight, offset, out);
   }
+  bool holds(size_t weights) const override { return writer_.holds(weights); }
+  void resume(std::span<const WrittenWeight> weights) override { writer_.resume(weights.size()); }
+  void sync() override { writer_.sync(); }
+  void keep() override { writer_.keep(); }
 
-  QuantizeResult finish() {
-    try {
-      if (run_.journal != nullptr) resume();
-      for (size_t i = done(); i < plan_.weights.size(); ++i) {
-        write(plan_.weights[i]);
-        if (ends_layer(i)) checkpoint();
-      }
-      complete();
-    } catch (const Interrupted& error) {
-      throw Interrupted(kept(error.what()));
-    } catch (const DiskError& error) {
-      throw DiskError(kept(error.what()));
+  WrittenWeight write(size_t weight, const RoundedWeight& rounded, const Pieces& pieces) override {
+    const int64_t rows = plan_.weights[weight].weight->rows();
+    TensorEncoder encoder(plan_.weights[weight], rounded, run_, pool_);
+    for (int64_t row = 0; row < rows; row += encoder.rows_per_band()) {
+      throw_if_interrupted();
+      const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), rows - row));
+      writer_.append(weight, band);
+      pieces(band);
     }
-    return std::move(result_);
+    return {encoder.total()};
   }
+
+  SplitGgufWriter& writer() { return writer_; }
 
  private:
-  size_t done() const { return sums_.size(); }
-
-  bool ends_layer(size_t i) const {
-    return i + 1 == plan_.weights.size() ||
-           plan_.weights[i].weight->layer != plan_.weights[i + 1].weight->layer;
-  }
-
-  void add(const PlannedWeight& planned, const RoundingError& sum) {
-    const Weight& weight = *planned.weight;
-    const int64_t bytes = weight.rows() * row_bytes(*planned.format, weight.columns());
-    bytes_done_ += bytes;
-    sums_.push_back(sum);
-    result_.tensors.push_back({weight.gguf_name, &planned.rounded_format(), bytes, sum.relative()});
-  }
-
-  void tell(int64_t bytes, const Weight& weight) const {
-    if (run_.progress) run_.progress(bytes, plan_.bytes_out, weight.gguf_name);
-  }
-
-  void write(const PlannedWeight& planned) {
-    const Weight& weight = *planned.weight;
-    const auto rounded = run_.encoder ? run_.encoder(planned) : RoundedWeight();
-    TensorEncoder encoder(planned, rounded, run_, pool_);
-    int64_t bytes = bytes_done_;
-    for (int64_t row = 0; row < weight.rows(); row += encoder.rows_per_band()) {
-      throw_if_interrupted();
-      const auto band = encoder.encode(row, std::min(encoder.rows_per_band(), weight.rows() - row));
-      writer_.append(band);
-      hash_.update(band);
-      tell(bytes += std::ssize(band), weight);
-    }
-    add(planned, encoder.total());
-  }
-
-  /// What is done now is done, whatever happens. Layers that cost much are always worth a line of
-  /// the journal; of others there is one now and then.
-  void checkpoint() {
-    constexpr double kSecondsBetween = 0.5;
-    if (run_.journal == nullptr) return;
-    if (!run_.encoder && seconds_now() - last_checkpoint_ < kSecondsBetween) return;
-    writer_.sync();
-    Json record = {{"tensors", done()}, {"sha256", hash_.so_far()}, {"errors", Json::array()}};
-    for (size_t i = journaled_; i < done(); ++i) {
-      record["errors"].push_back({sums_[i].error, sums_[i].square});
-    }
-    run_.journal->append(record);
-    journaled_ = done();
-    last_checkpoint_ = seconds_now();
-  }
-
-  /// Takes over what the journal says and the file holds.
-  void resume() {
-    size_t records = 0;
-    const MappedFile file = MappedFile::open(writer_.temporary());
-    for (const Json& record : run_.journal->records()) {
-      if (!take_over(record, file)) break;
-      ++records;
-    }
-    run_.journal->truncate(records);
-    journaled_ = done();
-    if (run_.restore) restore_layers(file);
-    writer_.resume(done());
-  }
-
-  /// False where the record is none of ours or the bytes are not there as it says.
-  bool take_over(const Json& record, const MappedFile& file) {
-    const auto& weights = plan_.weights;
-    const int64_t count = json_integer_or(record, "tensors", 0, "journal");
-    if (count <= std::ssize(sums_) || count > std::ssize(weights)) return false;
-    const auto end = static_cast<size_t>(count);
-    const std::vector<RoundingError> sums = sums_of(record);
-    if (sums.size() != end - done() || !writer_.holds(end)) return false;
-    Sha256 hash(hash_);
-    for (size_t i = done(); i < end; ++i) {
-      const auto bytes = bytes_of(i, file);
-      hash.update(bytes);
-      file.drop(bytes);
-    }
-    if (json_string_or(record, "sha256", "", "journal") != hash.so_far()) return false;
-    hash_ = std::move(hash);
-    for (const RoundingError& sum : sums) add(weights[done()], sum);
-    return true;
-  }
-
-  static std::vector<RoundingError> sums_of(const Json& record) {
-    std::vector<RoundingError> sums;
-    const auto errors = record.find("errors");
-    if (errors == record.end() || !errors->is_array()) return sums;
-    for (const Json& pair : *errors) {
-      if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number() || !pair[1].is_number()) {
-        return {};
-      }
-      sums.push_back({pair[0].get<double>(), pair[1].get<double>()});
-    }
-    return sums;
-  }
-
-  std::span<const std::byte> bytes_of(size_t tensor, const MappedFile& file) const {
-    const PlannedWeight& planned = plan_.weights[tensor];
-    const int64_t size =
-        planned.weight->rows() * row_bytes(*planned.format, planned.weight->columns());
-    return file.bytes().subspan(static_cast<size_t>(writer_.offset(tensor)),
-                                static_cast<size_t>(size));
-  }
-
-  void restore_layers(const MappedFile& file) {
-    const RoundedBytes bytes = [&](const Weight& weight) {
-      size_t tensor = 0;
-      while (plan_.weights[tensor].weight != &weight) ++tensor;
-      return bytes_of(tensor, file);
-    };
-    for (size_t i = 0; i < done(); ++i) {
-      const Weight& weight = *plan_.weights[i].weight;
-      if (weight.layer < 0 || !ends_layer(i)) continue;
-      throw_if_interrupted();
-      tell(writer_.offset(i), weight);
-      run_.restore(weight.layer, bytes);
-      file.drop(file.bytes());
-    }
-  }
-
-  void complete() {
-    int64_t values = 0;
-    RoundingError all;
-    for (size_t i = 0; i < done(); ++i) {
-      values += plan_.weights[i].weight->values();
-      all.add(sums_[i]);
-    }
-    result_.bits_per_weight =
-        8.0 * static_cast<double>(result_.bytes_out) / static_cast<double>(values);
-    result_.relative_error = all.relative();
-    if (!plan_.certificate.is_null()) {
-      Json certificate = completed_certificate(plan_, result_, hash_.finish());
-      if (run_.measure) certificate["measured"] = run_.measure(writer_.temporary());
-      writer_.replace_last_string(
-          padded(certificate, plan_.metadata.string(kCertificateKey)->size()));
-    }
-    writer_.commit();
-  }
-
-  /// Keeps what can be gone on from, and says so behind `message`.
-  std::string kept(std::string_view message) {
-    if (run_.journal == nullptr || run_.journal->records().empty()) {
-      return fmt::format("{}; nothing was kept", message);
-    }
-    writer_.keep();
-    run_.journal->keep();
-    return fmt::format(
-        "{}; {} of {} tensors are done and kept: the same command goes on there, "
-        "with --restart it begins anew",
-        message, journaled_, plan_.weights.size());
-  }
-
-  const Model& model_;
   const QuantizePlan& plan_;
   const QuantizeRun& run_;
   ThreadPool& pool_;
-  GgufWriter writer_;
-  Sha256 hash_;  ///< of the tensors' bytes
-  std::vector<RoundingError> sums_;
-  int64_t bytes_done_ = 0;
-  size_t journaled_ = 0;
-  double last_checkpoint_ = 0;
-  QuantizeResult result_;
+  SplitGgufWriter writer_;
 };
+
+/// Last the certificate, then the name.
+void finish_gguf(const QuantizePlan& plan, const QuantizeRun& run, std::string data_hash,
+                 const QuantizeResult& result, SplitGgufWriter& writer) {
+  if (!plan.certificate.is_null()) {
+    Json certificate = completed_certificate(plan, result, std::move(data_hash));
+    if (run.measure) {
+      const SplitGgufWriter::Readable file(writer);
+      certificate["measured"] = run.measure(file.path());
+    }
+    writer.replace_last_string(padded(certificate, plan.metadata.string(kCertificateKey)->size()));
+  }
+  if (run.verify) writer.verify_headers();
+  writer.commit();
+}
 
 }  // namespace
 
@@ -365,6 +217,30 @@ std::vector<PlannedTensor> QuantizePlan::tensors() const {
     tensors.push_back({planned.weight->gguf_name, planned.format, planned.weight->shape});
   }
   return tensors;
+}
+
+double bits_per_weight(int64_t bytes, const QuantizePlan& plan) {
+  int64_t values = 0;
+  for (const PlannedWeight& planned : plan.weights) values += planned.weight->values();
+  return 8.0 * static_cast<double>(bytes) / static_cast<double>(values);
+}
+
+QuantizeResult result_of(const Model& model, const QuantizePlan& plan,
+                         const std::vector<WrittenWeight>& written) {
+  check(written.size() == plan.weights.size());
+  QuantizeResult result;
+  result.bytes_in = model.store.file_bytes();
+  RoundingError all;
+  for (size_t i = 0; i < written.size(); ++i) {
+    const Weight& weight = *plan.weights[i].weight;
+    const Format& format = plan.weights[i].rounded_format();
+    all.add(written[i].error);
+    result.tensors.push_back({weight.gguf_name, &format,
+                              weight.rows() * row_bytes(*plan.weights[i].format, weight.columns()),
+                              written[i].error.relative()});
+  }
+  result.relative_error = all.relative();
+  return result;
 }
 
 QuantizePlan plan_quantize(const Model& model, const QuantizeOptions& options) {
@@ -441,7 +317,18 @@ void check_output(const std::filesystem::path& model, const std::filesystem::pat
 QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
                             const std::filesystem::path& out, ThreadPool& pool) {
   check_output(model.path, out);
-  return GgufRun({model, plan, run, pool}, out).finish();
+  GgufOutput output(plan, run, out, pool);
+  WeightsRun weights(plan, run, out, output);
+  QuantizeResult result;
+  weights.finish([&] {
+    result = result_of(model, plan, weights.written());
+    result.bytes_aside = weights.bytes_aside();
+    result.files = output.writer().files();
+    result.bytes_out = output.writer().file_bytes();
+    result.bits_per_weight = bits_per_weight(result.bytes_out, plan);
+    finish_gguf(plan, run, weights.data_sha256(), result, output.writer());
+  });
+  return result;
 }
 
 }  // namespace fewbits

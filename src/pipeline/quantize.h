@@ -66,6 +66,8 @@ struct QuantizeResult {
   double bits_per_weight = 0;  ///< every byte of the file, over the values of all tensors
   double relative_error = 0;   ///< of all weights together
   std::vector<TensorError> tensors;
+  int64_t files = 1;
+  int64_t bytes_aside = 0;  ///< lay beside the output until it was whole
 };
 
 /// Decides every tensor's format and finds what cannot work before any work is done.
@@ -111,6 +113,10 @@ struct QuantizeRun {
   Journal* journal = nullptr;
   /// Told of each layer that an earlier run finished, before `encoder` is asked.
   std::function<void(int64_t layer, const RoundedBytes& bytes)> restore = {};
+  /// Everything is read back from the disk before the output gets its name.
+  bool verify = true;
+  QuantizeProgress read_back = {};
+  int64_t file_bytes = 0;  ///< a GGUF becomes several of at most so many bytes; 0: one
 };
 
 inline constexpr size_t kMostMeasuredBytes = 4096;
@@ -124,9 +130,10 @@ void check_output(const std::filesystem::path& model, const std::filesystem::pat
 int64_t encoding_memory(const QuantizePlan& plan, int threads);
 
 /// Throws Error where a weight is NaN, infinite or too large for its format (tensor, row and column
-/// named). The file appears under its name only when it is whole. With a journal, what is done
-/// stays where the run is interrupted (Interrupted) or the disk fails (DiskError), and what these
-/// say is how to go on; after other errors nothing stays.
+/// named), or where the file reads back as something else than was written. It appears under its
+/// name only when it is whole. With a journal, what is done stays where the run is interrupted
+/// (Interrupted) or the disk fails (DiskError), and what these say is how to go on; after other
+/// errors nothing stays.
 QuantizeResult run_quantize(const Model& model, const QuantizePlan& plan, const QuantizeRun& run,
                             const std::filesystem::path& out, ThreadPool& pool);
 

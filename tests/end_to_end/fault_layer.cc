@@ -4,6 +4,7 @@
 //
 //   FEWBITS_FAULT=kill:N    the process dies, half of that write done
 //   FEWBITS_FAULT=full:N    that write and all later ones find the disk full
+//   FEWBITS_FAULT=rot:N     one bit of that write is another on the disk, and nobody is told
 //   FEWBITS_FAULT=power:N   the process dies, and of every such file only what was synced is left
 //   FEWBITS_FAULT_FOLDER    where copies of synced files are kept (power)
 #include <dlfcn.h>
@@ -19,6 +20,7 @@
 #include <filesystem>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -113,6 +115,17 @@ bool last_write(int file) {
   return fault().kind == 'k' && fault().seen == fault().at && !watched(file).empty();
 }
 
+std::vector<char> rotten(const void* bytes, size_t size) {
+  std::vector<char> copy(static_cast<const char*>(bytes), static_cast<const char*>(bytes) + size);
+  copy[size / 2] ^= 1;
+  return copy;
+}
+
+/// Whether this is the write to be written wrong.
+bool rots(int file, size_t size) {
+  return fault().kind == 'r' && size > 0 && fault().seen == fault().at && !watched(file).empty();
+}
+
 int synced(int file, int result) {
   const std::string path = watched(file);
   if (fault().kind != 'p' || path.empty() || result != 0) return result;
@@ -127,6 +140,7 @@ extern "C" {
 
 ssize_t write(int file, const void* bytes, size_t size) {
   if (fails(file)) return errno = ENOSPC, -1;
+  if (rots(file, size)) return write_next(file, rotten(bytes, size).data(), size);
   if (!last_write(file)) return write_next(file, bytes, size);
   write_next(file, bytes, size / 2);
   die();
@@ -134,6 +148,7 @@ ssize_t write(int file, const void* bytes, size_t size) {
 
 ssize_t pwrite(int file, const void* bytes, size_t size, off_t offset) {
   if (fails(file)) return errno = ENOSPC, -1;
+  if (rots(file, size)) return write_at(file, rotten(bytes, size).data(), size, offset);
   if (!last_write(file)) return write_at(file, bytes, size, offset);
   write_at(file, bytes, size / 2, offset);
   die();

@@ -311,7 +311,7 @@ class Mutated(harness.Case):
 
     def mutated_runs(self, folder, name, *command):
         original = (folder / name).read_bytes()
-        for number in range(self.COUNT // 6):
+        for number in range(-(-self.COUNT // 6)):
             with self.subTest(f"{name} {number}"):
                 (folder / name).write_bytes(self.mutate(original, random.Random(f"{name} {number}")))
                 self.answers(*command)

@@ -4,6 +4,7 @@ same bytes as that of a run nobody disturbed.
 import fcntl
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -29,19 +30,37 @@ class Resume(harness.Case):
         self.text = self.folder / "text.txt"
         self.text.write_text(text(2000))
         self.out = self.folder / "out.gguf"
+        self.to = ["--to", "Q4_K_M"]
         self.copies = self.folder / "copies"
         self.calibrated = ["--calibrate", self.text, "--samples", "2", "--sample-length", "32"]
         self.inputs = self.files()
 
-    def command(self, *more, to="Q4_K_M"):
-        return ["quantize", self.model, self.out, "--to", to, *more]
+    def command(self, *more, to=None):
+        method = self.to if to is None else ["--to", to]
+        return ["quantize", self.model, self.out, *method, *more]
+
+    def written(self):
+        """What can be seen of outputs, by name."""
+        seen = [path for path in self.folder.rglob("*") if path.is_file() and
+                not any(part.startswith(".") for part in path.relative_to(self.folder).parts)]
+        names = {str(path.relative_to(self.folder)): path for path in seen}
+        return {name: path.read_bytes() for name, path in names.items()
+                if name.split("/")[0] not in [*self.inputs, "copies"]}
+
+    def remove_written(self):
+        for name in {name.split("/")[0] for name in self.written()}:
+            path = self.folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.assertEqual([name for name in self.files() if name != "copies"], self.inputs)
+
+    def undisturbed_files(self, *more):
+        self.fewbits(*self.command(*more))
+        files = self.written()
+        self.remove_written()
+        return files
 
     def undisturbed(self, *more):
-        self.fewbits(*self.command(*more))
-        data = self.out.read_bytes()
-        self.out.unlink()
-        self.assertEqual(self.files(), self.inputs)
-        return data
+        return self.undisturbed_files(*more)["out.gguf"]
 
     def fault(self, kind, number, *more):
         """A run on a disk that fails at the given time; the result and whether it was struck."""
@@ -55,21 +74,22 @@ class Resume(harness.Case):
         return subprocess.run([harness.PROGRAM, *map(str, self.command(*more))], capture_output=True, text=True,
                               env=os.environ | environment, timeout=harness.SECONDS_AT_MOST)
 
-    def at_every_write(self, kind, codes, *more):
-        whole = self.undisturbed(*more)
+    def at_every_write(self, kind, codes, *more, step=5):
+        whole = self.undisturbed_files(*more)
         struck = 0
-        for number in range(1, 1000) if harness.LONG else range(len(more) + 1, 1000, 5):
+        for number in range(1, 1000) if harness.LONG else range(len(more) + 1, 1000, step):
             result = self.fault(kind, number, *more)
             if result.returncode == harness.DONE:
                 break
             struck += 1
             self.assertIn(result.returncode, codes, f"{kind}:{number}: {result.stderr}")
-            if self.out.exists():  # renamed, and struck behind that
-                self.assertEqual(self.out.read_bytes(), whole)
+            seen = self.written()  # renamed, and struck behind that
+            self.assertEqual(seen, {name: whole[name] for name in seen})
+            if self.out.is_dir():
+                shutil.rmtree(self.out)  # what is whole is never replaced
             self.fewbits(*self.command(*more))
-            self.assertEqual(self.out.read_bytes(), whole, f"{kind}:{number}")
-            self.out.unlink()
-            self.assertEqual([name for name in self.files() if name != "copies"], self.inputs)
+            self.assertEqual(self.written(), whole, f"{kind}:{number}")
+            self.remove_written()
         self.assertGreater(struck, 10 if harness.LONG else 2)
 
     def test_killed_at_every_write(self):
@@ -83,6 +103,73 @@ class Resume(harness.Case):
 
     def test_plain_runs_killed_at_every_write(self):
         self.at_every_write("kill", [KILLED])
+
+    def use_folder(self):
+        self.model = tiny_model.TinyModel(layers=2).write_folder(self.folder / "model")
+        self.out = self.folder / "out"
+        self.to = ["--to", "int4_g128", "--split", "300K"]
+        self.inputs = self.files()
+
+    def test_folders_killed_at_every_write(self):
+        self.use_folder()
+        self.at_every_write("kill", [KILLED], *self.calibrated, step=11)
+
+    def test_folders_and_power_lost(self):
+        self.use_folder()
+        self.at_every_write("power", [KILLED], *self.calibrated, step=11)
+
+    def test_plain_folders_and_full_disks(self):
+        self.use_folder()
+        self.at_every_write("full", [harness.THEIR_ERROR], step=11)
+
+    def test_emulating_runs_killed_at_every_write(self):
+        self.to = ["--emulate", "int4_g128"]
+        self.at_every_write("kill", [KILLED], *self.calibrated, step=7)
+
+    def test_split_files_killed_at_every_write(self):
+        self.to = ["--to", "Q4_K_M", "--split", "300K"]
+        self.at_every_write("kill", [KILLED], *self.calibrated, step=7)
+
+    def test_other_splits_leave_nothing_behind(self):
+        self.to = ["--to", "Q8_0", "--split", "300K"]
+        self.fault("kill", 20)
+        self.assertNotEqual(self.files(), self.inputs)
+        self.fewbits(*self.command("--restart", to="Q4_0"))
+        self.remove_written()
+
+    def test_what_the_disk_holds_is_read_back(self):
+        """A bit that turns in any write is found, or does not count."""
+        for to in (["--to", "Q4_K_M", "--split", "300K"], None):
+            if to is None:
+                self.use_folder()
+            else:
+                self.to = to
+            whole = self.undisturbed_files(*self.calibrated)
+            found = 0
+            for number in range(1, 1000, 1 if harness.LONG else 5):
+                result = self.fault("rot", number, *self.calibrated)
+                if result.returncode == harness.DONE:
+                    self.assertEqual(self.written(), whole)
+                    if number > 70:
+                        break
+                else:
+                    found += 1
+                    self.assertEqual(result.returncode, harness.THEIR_ERROR)
+                    self.assertRegex(result.stderr, "fewbits: .* reads back as something else [^\n]*\n$")
+                    self.assertEqual(self.written(), {})
+                self.remove_written()
+            self.assertGreater(found, 1)
+
+    def test_reading_back_can_be_left_out(self):
+        whole = self.undisturbed()
+        for number in range(1, 100):
+            result = self.fault("rot", number, "--no-verify")
+            self.assertEqual(result.returncode, harness.DONE, result.stderr)
+            data = self.out.read_bytes()
+            self.out.unlink()
+            if data != whole:
+                return
+        self.fail("no write of the output was struck")
 
     def test_killed_again_and_again(self):
         """Each run gets a little further than the one before."""
