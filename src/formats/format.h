@@ -95,6 +95,8 @@ struct Format {
   /// False where several bit patterns stand for one block: unpack then undoes pack, but not the
   /// reverse.
   bool one_pattern = true;
+  /// True where so few bits are no use without importance weights; as stock llama.cpp has it.
+  bool needs_importance = false;
 
   /// Outer parameters of a row (Sharing::kRow) under the same error as fit_blocks.
   void (*fit_row)(const float* values, const float* weights, int64_t columns,

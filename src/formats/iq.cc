@@ -4,6 +4,7 @@
 #include "base/half.h"
 #include "formats/bit_planes.h"
 #include "formats/format.h"
+#include "formats/iq_encode.h"
 #include "formats/iq_grids.h"
 
 // GGUF's formats whose codes are vectors: 8 (IQ3: 4) consecutive values are one entry of a code
@@ -167,7 +168,8 @@ void decode_blocks(const std::byte* bytes, int64_t count, float* out) {
 }
 
 template <auto decode_block, int kBytes>
-constexpr Format vectors(std::string_view name, int32_t gguf_type) {
+constexpr Format vectors(std::string_view name, int32_t gguf_type, double gaussian_error,
+                         decltype(Format::encode_vectors) encode) {
   return {
       .name = name,
       .gguf_type = gguf_type,
@@ -175,8 +177,10 @@ constexpr Format vectors(std::string_view name, int32_t gguf_type) {
       .block_bytes = kBytes,
       .sub_block_values = kValues,
       .levels = {},
-      .gaussian_error = 0,
+      .gaussian_error = gaussian_error,
+      .needs_importance = name != "IQ3_S",
       .decode_floats = decode_blocks<decode_block, kBytes>,
+      .encode_vectors = encode,
   };
 }
 
@@ -190,12 +194,14 @@ extern const Format iq2_xxs;
 extern const Format iq3_s;
 extern const Format iq3_xxs;
 
-constinit const Format iq1_m = vectors<decode_iq1_m, 56>("IQ1_M", 29);
-constinit const Format iq1_s = vectors<decode_iq1_s, 50>("IQ1_S", 19);
-constinit const Format iq2_s = vectors<decode_iq2_s, 82>("IQ2_S", 22);
-constinit const Format iq2_xs = vectors<decode_iq2_xs, 74>("IQ2_XS", 17);
-constinit const Format iq2_xxs = vectors<decode_iq2_xxs, 66>("IQ2_XXS", 16);
-constinit const Format iq3_s = vectors<decode_iq3_s, 110>("IQ3_S", 21);
-constinit const Format iq3_xxs = vectors<decode_iq3_xxs, 98>("IQ3_XXS", 18);
+constinit const Format iq1_m = vectors<decode_iq1_m, 56>("IQ1_M", 29, 1.701e-1, encode_iq1_m);
+constinit const Format iq1_s = vectors<decode_iq1_s, 50>("IQ1_S", 19, 1.974e-1, encode_iq1_s);
+constinit const Format iq2_s = vectors<decode_iq2_s, 82>("IQ2_S", 22, 5.740e-2, encode_iq2_s);
+constinit const Format iq2_xs = vectors<decode_iq2_xs, 74>("IQ2_XS", 17, 8.120e-2, encode_iq2_xs);
+constinit const Format iq2_xxs =
+    vectors<decode_iq2_xxs, 66>("IQ2_XXS", 16, 1.072e-1, encode_iq2_xxs);
+constinit const Format iq3_s = vectors<decode_iq3_s, 110>("IQ3_S", 21, 1.740e-2, encode_iq3_s);
+constinit const Format iq3_xxs =
+    vectors<decode_iq3_xxs, 98>("IQ3_XXS", 18, 3.190e-2, encode_iq3_xxs);
 
 }  // namespace fewbits::iq
