@@ -459,6 +459,7 @@ class QuantizeCommand {
 void quantize(QuantizeArguments& arguments) {
   return_freed_memory();
   split_tensor_formats(arguments);
+  arguments.options.weighted = !arguments.importance.empty() || arguments.calibrated();
   QuantizeCommand(arguments).run();
 }
 

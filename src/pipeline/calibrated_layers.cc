@@ -108,7 +108,7 @@ const Format* CalibratedLayers::rounded_format(const Weight& weight) const {
   const Format* format = formats_.at(&weight);
   if (!weight.is_matrix()) return nullptr;
   if (format->is_float()) return options_.scale_floats ? format : nullptr;
-  if (!format->has_levels()) return nullptr;
+  if (!format->can_encode()) return nullptr;
   return format == &weight.format() ? nullptr : format;  // run_quantize keeps such bytes
 }
 
@@ -321,7 +321,7 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
     } else {
       std::vector<float> wanted = values;
       if (!target.correction.empty()) aim_at_outputs(weight, first, target, wanted);
-      gptq({format, target.hessian, options_.gptq, &outer}, wanted.data(), rows, out);
+      round(format, target, outer, wanted, out);
     }
     std::vector<float> decoded(values.size());
     decode_rows(format, out, rows, columns, decoded.data());
@@ -340,6 +340,19 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
   if (options_.progress) {
     options_.progress(weight, encoded.square > 0 ? encoded.error / encoded.square : 0);
   }
+}
+
+/// Vector codes round whole rows: their errors cannot be handed on column by column.
+void CalibratedLayers::round(const Format& format, const Target& target, const Outer& outer,
+                             const std::vector<float>& values, std::byte* out) const {
+  const int64_t columns = target.hessian.columns, rows = std::ssize(values) / columns;
+  if (format.has_levels()) {
+    gptq({format, target.hessian, options_.gptq, &outer}, values.data(), rows, out);
+    return;
+  }
+  std::vector<float> importance(at(columns));
+  for (int64_t j = 0; j < columns; ++j) importance[at(j)] = target.hessian.diagonal(j);
+  encode_rows(format, values.data(), rows, columns, importance.data(), Search::kBest, out);
 }
 
 /// What all rows share, where the format has such parameters.

@@ -84,6 +84,8 @@ class CalibratedLayers {
   std::vector<float> scale_norm(SiteMoments& moments, LayerWeights& weights);
   void encode_site(Role site, const LayerWeights& original, LayerWeights& weights);
   void encode_weight(const Weight& weight, const Target& target);
+  void round(const Format& format, const Target& target, const Outer& outer,
+             const std::vector<float>& values, std::byte* out) const;
   Outer outer_of_tensor(const Weight& weight, const Target& target) const;
   std::vector<float> scaled_rows(const Weight& weight, int64_t first, int64_t rows,
                                  const Target& target) const;

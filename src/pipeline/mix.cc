@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -17,8 +18,64 @@ using enum Role;
 constexpr int64_t kLayersOf70B = 80;
 constexpr int64_t kExpertsOfMixtral = 8;
 
-const std::vector<Mix>& table() {
-  static const std::vector<Mix> mixes = {
+// Where the others have hardly any bits, values and the first matrices of the MLP keep more.
+std::vector<MixRule> rules_of_iq2_xs() {
+  return {{kEmbedding, kAlways, "Q2_K"},
+          {kValue, kGroupedOrExperts, "Q4_K"},
+          {kValue, kAlways, "Q2_K"},
+          {kDown, kFirstEighth, "Q2_K"}};
+}
+
+std::vector<MixRule> rules_of_iq1() {
+  std::vector<MixRule> rules = rules_of_iq2_xs();
+  rules.push_back({kAttentionOutput, kAlways, "IQ2_XXS"});
+  return rules;
+}
+
+std::vector<MixRule> rules_of_iq2_s() {
+  return {{kEmbedding, kAlways, "IQ3_S"},
+          {kValue, kGroupedOrExperts, "Q4_K"},
+          {kValue, kAlways, "IQ3_S"},
+          {kDown, kFirstEighth, "IQ3_S"},
+          {kAttentionOutput, kAlways, "IQ3_S"}};
+}
+
+std::vector<Mix> mixes_of_vectors() {
+  return {
+      {"IQ1_M", 31, "IQ1_M", rules_of_iq1()},
+      {"IQ1_S", 24, "IQ1_S", rules_of_iq1()},
+      {"IQ2_M", 29, "IQ2_S", rules_of_iq2_s()},
+      {"IQ2_S", 28, "IQ2_XS", rules_of_iq2_s()},
+      {"IQ2_XS", 20, "IQ2_XS", rules_of_iq2_xs()},
+      {"IQ2_XXS", 19, "IQ2_XXS", rules_of_iq2_xs()},
+      {"IQ3_M",
+       27,
+       "IQ3_S",
+       {{kValue, kAlways, "Q4_K"},
+        {kDown, kFirstEighth, "Q4_K"},
+        {kAttentionOutput, kAlways, "Q4_K"}}},
+      {"IQ3_S", 26, "IQ3_S", {{kValue, kGroupedQueries, "Q4_K"}}},
+      {"IQ3_XS",
+       22,
+       "IQ3_S",
+       {{kValue, kGroupedQueries, "Q4_K"},
+        {kQuery, kAlways, "IQ3_XXS"},
+        {kKey, kAlways, "IQ3_XXS"},
+        {kGate, kMiddle, "IQ3_XXS"},
+        {kUp, kMiddle, "IQ3_XXS"}}},
+      {"IQ3_XXS",
+       23,
+       "IQ3_XXS",
+       {{kEmbedding, kAlways, "IQ3_S"},
+        {kValue, kGroupedQueries, "Q4_K"},
+        {kQuery, kAlways, "IQ2_S"},
+        {kKey, kAlways, "IQ2_S"},
+        {kAttentionOutput, kAlways, "IQ3_S"}}},
+  };
+}
+
+std::vector<Mix> mixes_of_scalars() {
+  return {
       {"BF16", 32, "BF16", {}},
       {"F16", 1, "F16", {}},
       {"F32", 0, "F32", {}},
@@ -65,12 +122,22 @@ const std::vector<Mix>& table() {
       {"TQ1_0", 36, "TQ1_0", {{kEmbedding, kAlways, "Q4_K"}}},
       {"TQ2_0", 37, "TQ2_0", {{kEmbedding, kAlways, "Q4_K"}}},
   };
+}
+
+const std::vector<Mix>& table() {
+  static const std::vector<Mix> mixes = [] {
+    std::vector<Mix> all = mixes_of_scalars();
+    std::ranges::copy(mixes_of_vectors(), std::back_inserter(all));
+    std::ranges::sort(all, {}, &Mix::name);
+    return all;
+  }();
   return mixes;
 }
 
 bool applies(When when, int64_t layer, const MixContext& context) {
   const int64_t layers = context.config->layers;
   const bool first_eighth = layer < layers / 8;
+  const bool grouped = context.config->heads >= 4 * context.config->kv_heads;
   switch (when) {
     case kAlways:
       return true;
@@ -86,10 +153,14 @@ bool applies(When when, int64_t layer, const MixContext& context) {
       return first_eighth && !context.weighted;
     case kFirstEighthWeighted:
       return first_eighth && context.weighted;
+    case kMiddle:
+      return !first_eighth && layer < 7 * layers / 8;
     case kSensitive:
       return first_eighth || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
     case kGroupedQueries:
-      return context.config->heads >= 4 * context.config->kv_heads;
+      return grouped;
+    case kGroupedOrExperts:
+      return grouped || context.config->experts >= 4;
   }
   check(false);
   return false;
@@ -117,18 +188,26 @@ Role counted_as(Role role) {
   }
 }
 
+/// The mixes of about two bits and fewer.
+bool is_tiny(const Mix& mix) {
+  return mix.name.starts_with("IQ1") || mix.name.starts_with("IQ2");
+}
+
 /// Beside eight experts the matrices of attention are small: they get more bits.
 const Format* format_beside_experts(const Mix& mix, Role role) {
-  constexpr std::array kMoreForOutput = {"IQ4_NL", "IQ4_XS", "Q2_K",  "Q3_K_M",
-                                         "Q3_K_S", "Q4_K_M", "Q4_K_S"};
-  if (role == kKey || role == kValue) return &format_named("Q8_0");
+  constexpr std::array kMoreForOutput = {"IQ3_M", "IQ3_S",  "IQ3_XS", "IQ3_XXS", "IQ4_NL", "IQ4_XS",
+                                         "Q2_K",  "Q3_K_M", "Q3_K_S", "Q4_K_M",  "Q4_K_S"};
+  if (role == kKey || role == kValue) return &format_named(is_tiny(mix) ? "Q4_K" : "Q8_0");
   if (role != kAttentionOutput) return nullptr;
-  const bool more = std::ranges::find(kMoreForOutput, mix.name) != kMoreForOutput.end();
+  const bool more =
+      std::ranges::find(kMoreForOutput, mix.name) != kMoreForOutput.end() || is_tiny(mix);
   return &format_named(more ? "Q5_K" : mix.base);
 }
 
-const Format& output_format(const Format& base, int64_t columns) {
+const Format& output_format(const Mix& mix, int64_t columns) {
+  const Format& base = format_named(mix.base);
   if (columns % base.block_values != 0) return format_named("Q8_0");
+  if (is_tiny(mix) || mix.name == "IQ3_XXS") return format_named("Q5_K");
   return base.name == "Q8_0" ? base : format_named("Q6_K");
 }
 
@@ -154,7 +233,7 @@ const Format& mix_format(const Mix& mix, Role role, int64_t layer, int64_t colum
   const Format& base = format_named(mix.base);
   if (base.is_float()) return base;
   const bool tied = context.config->tied_embeddings;
-  if (role == kOutput || (role == kEmbedding && tied)) return output_format(base, columns);
+  if (role == kOutput || (role == kEmbedding && tied)) return output_format(mix, columns);
   role = counted_as(role);
   if (context.config->experts == kExpertsOfMixtral) {
     if (const Format* format = format_beside_experts(mix, role)) return *format;
@@ -166,7 +245,8 @@ const Format& mix_format(const Mix& mix, Role role, int64_t layer, int64_t colum
       break;
     }
   }
-  const bool small_value = role == kValue && context.config->layers == kLayersOf70B;
+  const bool small_value =
+      role == kValue && !is_tiny(mix) && context.config->layers == kLayersOf70B;
   if (small_value && (format->name == "Q3_K" || format->name == "Q4_K")) {
     return format_named("Q5_K");
   }
@@ -174,8 +254,7 @@ const Format& mix_format(const Mix& mix, Role role, int64_t layer, int64_t colum
 }
 
 const Format& format_for_columns(const Format& wanted, int64_t columns) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 8> fallbacks = {{
-      {"IQ4_XS", "IQ4_NL"},
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 7> fallbacks = {{
       {"Q2_K", "Q4_0"},
       {"Q3_K", "Q4_0"},
       {"Q4_K", "Q5_0"},
@@ -185,6 +264,8 @@ const Format& format_for_columns(const Format& wanted, int64_t columns) {
       {"TQ2_0", "Q4_0"},
   }};
   if (columns % wanted.block_values == 0) return wanted;
+  if (wanted.name.starts_with("IQ") && columns % format_named("IQ4_NL").block_values == 0)
+    return format_named("IQ4_NL");
   for (const auto& [large, small] : fallbacks) {
     const Format& format = format_named(small);
     if (wanted.name == large && columns % format.block_values == 0) return format;

@@ -23,8 +23,10 @@ enum class When {
   kFirstEighth,            ///< layer < layers / 8
   kFirstEighthUnweighted,  ///< the same, only where no importance weights are given
   kFirstEighthWeighted,    ///< the same, only where they are
+  kMiddle,                 ///< all but the first and the last eighth
   kSensitive,              ///< first and last eighth, and every third layer between
   kGroupedQueries,         ///< at least four query heads share a key/value head
+  kGroupedOrExperts,       ///< the same, or there are at least four experts
 };
 
 struct MixRule {

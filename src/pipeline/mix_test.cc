@@ -53,6 +53,18 @@ TEST(Mix, Q4KMGivesSensitiveLayersMoreBits) {
   EXPECT_EQ(layers_with("Q4_K_M", Role::kQuery, "Q4_K", config).size(), 16u);
 }
 
+TEST(Mix, ValuesKeepMoreBitsWhereOthersHaveTwo) {
+  EXPECT_EQ(layers_with("IQ2_XS", Role::kValue, "Q2_K", config_of(8, 9, 3)).size(), 8u);
+  EXPECT_EQ(layers_with("IQ2_XS", Role::kValue, "Q4_K", config_of(8, 32, 8)).size(), 8u);
+  EXPECT_EQ(layers_with("IQ2_XS", Role::kDown, "Q2_K", config_of(16, 9, 3)).size(), 2u);
+  EXPECT_EQ(layers_with("IQ2_S", Role::kAttentionOutput, "IQ3_S", config_of(8, 9, 3)).size(), 8u);
+  EXPECT_EQ(layers_with("IQ3_XS", Role::kUp, "IQ3_XXS", config_of(16, 9, 3)).size(), 12u);
+  const ModelConfig config = config_of(8, 9, 3);
+  EXPECT_EQ(mix_format(mix_named("IQ1_S"), Role::kOutput, -1, 4096, {.config = &config}).name,
+            "Q5_K");
+  EXPECT_EQ(format_for_columns(format_named("IQ2_XS"), 576).name, "IQ4_NL");
+}
+
 TEST(Mix, GroupedQueriesRaiseTheValueMatrixOfQ2K) {
   EXPECT_EQ(layers_with("Q2_K", Role::kValue, "Q4_K", config_of(8, 32, 8)).size(), 8u);
   EXPECT_EQ(layers_with("Q2_K", Role::kValue, "Q3_K", config_of(8, 9, 3)).size(), 8u);

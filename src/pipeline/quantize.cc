@@ -80,6 +80,12 @@ class FormatChoice {
           fmt::format("{}: rows of {} are no whole blocks of {} ({} values): {} instead",
                       weight.gguf_name, columns, wanted.name, wanted.block_values, fitting.name));
     }
+    if (fitting.needs_importance && weight.layer >= 0 && !options_.weighted) {
+      throw Error(
+          fmt::format("{}: {} needs to know which columns matter: give --imatrix FILE (from "
+                      "fewbits calibrate or llama-imatrix) or --calibrate TEXT",
+                      weight.gguf_name, fitting.name));
+    }
     return fitting;
   }
 

