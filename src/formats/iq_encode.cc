@@ -68,7 +68,6 @@ struct Iq1 {
   static constexpr int kSteps = 8;
   static constexpr float kUnit = 1;
   static constexpr std::array<float, 3> kLevel = {-1, 0, 1};
-  static constexpr bool kEvenSigns = false;
   static constexpr std::array kStarts = {1.0f};
   static constexpr int kRounds = 1;
 };
