@@ -69,8 +69,8 @@ class GgufWriter {
   void sync() { file_.sync(); }
   /// What lies there, see OutputFile.
   void read(int64_t offset, std::span<std::byte> out) const { file_.read(offset, out); }
-  /// Reads back everything before the first tensor. Throws Error where it is not as it was written.
-  void verify_header();
+  /// Reads back all but the tensors' bytes. Throws Error where it is not as it was written.
+  void verify_rest();
   void keep() { file_.keep(); }
 
   /// The next bytes of the tensor that is being written; tensors come in the planned order.

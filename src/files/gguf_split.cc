@@ -208,8 +208,8 @@ void SplitGgufWriter::replace_last_string(std::string_view value) {
   parts_.front().writer->replace_last_string(value);
 }
 
-void SplitGgufWriter::verify_headers() {
-  for (const Part& part : parts_) part.writer->verify_header();
+void SplitGgufWriter::verify_rest() {
+  for (const Part& part : parts_) part.writer->verify_rest();
 }
 
 void SplitGgufWriter::commit() {

@@ -57,7 +57,7 @@ class SplitGgufWriter {
   void keep();
   /// Of the metadata, which the first file has.
   void replace_last_string(std::string_view value);
-  void verify_headers();
+  void verify_rest();
   void commit();
 
   /// Names under which the files can be opened before `commit`, while this lives.

@@ -35,7 +35,7 @@ int64_t write_all(const std::filesystem::path& path, const SplitOptions& options
   write_to(path, options, [&](SplitGgufWriter& writer) {
     if (options.lifetime == OutputFile::Lifetime::kResumed) writer.resume(0);
     append(writer, 0, kTensors);
-    writer.verify_headers();
+    writer.verify_rest();
     writer.commit();
     files = writer.files();
   });

@@ -198,8 +198,18 @@ int64_t GgufWriter::bytes(size_t tensor) const {
   return planned_bytes(tensors_[tensor]);
 }
 
-void GgufWriter::verify_header() {
+void GgufWriter::verify_rest() {
   file_.verify_begin(header_);
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const int64_t end = offset(i) + planned_bytes(tensors_[i]);
+    std::vector<std::byte> padding(static_cast<size_t>(round_up(end, alignment_) - end));
+    file_.read(end, padding);
+    if (std::ranges::all_of(padding, [](std::byte byte) { return byte == std::byte{0}; })) continue;
+    throw Error(
+        fmt::format("{}: the padding behind {} reads back as something else than was written, so "
+                    "nothing is kept; is the disk sound?",
+                    file_.path().string(), quote_name(tensors_[i].name)));
+  }
 }
 
 void GgufWriter::resume(size_t tensors) {

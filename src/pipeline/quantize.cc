@@ -211,7 +211,7 @@ void finish_gguf(const QuantizePlan& plan, const QuantizeRun& run, std::string d
     }
     writer.replace_last_string(padded(certificate, plan.metadata.string(kCertificateKey)->size()));
   }
-  if (run.verify) writer.verify_headers();
+  if (run.verify) writer.verify_rest();
   writer.commit();
 }
 
