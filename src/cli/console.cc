@@ -58,6 +58,10 @@ Progress::Progress(std::string what, Unit unit)
   next_ = terminal_ ? kSecondsBetweenBars : kSecondsBetweenLines;
 }
 
+Progress::Progress(std::string what, int64_t layers) : Progress(std::move(what), Unit::kLayers) {
+  layers_ = layers;
+}
+
 Progress::~Progress() {
   finish();
 }
@@ -81,8 +85,15 @@ std::string Progress::facts(double done, double fraction) const {
   const std::string left =
       fraction > 0 && rate > 0 ? human_seconds((done / fraction - done) / rate) : "?";
   std::string text = fmt::format("{:3.0f} %, ", 100 * fraction);
-  if (unit_ == Unit::kBytes && rate > 0) text += human_bytes(static_cast<int64_t>(rate)) + "/s, ";
+  if (rate > 0) text += rate_text(rate, done / fraction);
   return text + fmt::format("{} left, {} of memory", left, human_bytes(resident_memory_bytes()));
+}
+
+std::string Progress::rate_text(double rate, double total) const {
+  constexpr double kMinute = 60;
+  if (unit_ == Unit::kBytes) return human_bytes(static_cast<int64_t>(rate)) + "/s, ";
+  if (unit_ != Unit::kLayers) return "";
+  return fmt::format("{:.1f} layers/min, ", rate / total * static_cast<double>(layers_) * kMinute);
 }
 
 void Progress::draw(double done, double fraction, std::string_view detail) const {

@@ -34,13 +34,15 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// A bar with time left and memory in use on a terminal, for bytes with their rate; elsewhere a
-/// plain line every ten seconds.
+/// A bar with time left and memory in use on a terminal, for bytes and layers with their rate;
+/// elsewhere a plain line every ten seconds.
 class Progress {
  public:
-  enum class Unit { kAny, kBytes };
+  enum class Unit { kAny, kBytes, kLayers };
 
   explicit Progress(std::string what, Unit unit = Unit::kAny);
+  /// What is counted is work of any kind; the rate is told in layers.
+  Progress(std::string what, int64_t layers);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -55,9 +57,11 @@ class Progress {
   void draw(double done, double fraction, std::string_view detail) const;
 
   std::string facts(double done, double fraction) const;
+  std::string rate_text(double rate, double total) const;
 
   std::string what_;
   Unit unit_;
+  int64_t layers_ = 0;
   Stopwatch clock_;
   bool terminal_;
   double next_ = 0;    ///< when to print again, in seconds

@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/needs.h"
+#include "cli/quantize_bar.h"
 #include "cli/sample_arguments.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
@@ -374,18 +375,19 @@ class QuantizeCommand {
   }
 
   QuantizeResult write() {
-    Progress progress("quantize", Progress::Unit::kBytes);
+    QuantizeBar progress(plan_, arguments_.calibrated());
     QuantizeRun run;
     run.search = search();
-    int64_t bytes = 0;
     run.progress = [&](int64_t done, int64_t total, const std::string& tensor) {
-      progress.update(bytes = done, total, tensor);
+      progress.bytes(done, total, tensor);
+    };
+    run.read_back = [&](int64_t done, int64_t total, const std::string& tensor) {
+      progress.read_back(done, total, tensor);
     };
     calibration_.progress = [&](const Weight& weight, double error) {
-      progress.update(
-          bytes, plan_.bytes_out,
-          error < 0 ? weight.gguf_name : fmt::format("{} error {:.1e}", weight.gguf_name, error));
+      progress.matrix(weight, error);
     };
+    calibration_.streams.waiting = [&] { progress.wait(); };
     if (importance_) run.importance = &*importance_;
     if (!arguments_.certify.empty()) {
       run.measure = [&](const std::filesystem::path& file) {
@@ -398,20 +400,12 @@ class QuantizeCommand {
       calibrated.emplace(model_, plan_, std::move(samples_), calibration_, pool_);
       run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
       run.restore = [&](int64_t layer, const RoundedBytes& bytes) {
+        progress.restored(layer);
         calibrated->restore_layer(layer, bytes);
       };
     }
     run.journal = &*journal_;
     run.verify = arguments_.verify;
-    std::optional<Progress> reading_back;
-    run.read_back = [&](int64_t done, int64_t total, const std::string& tensor) {
-      if (!reading_back) {
-        progress.finish();
-        reading_back.emplace("reading back", Progress::Unit::kBytes);
-      }
-      reading_back->update(done, total, tensor);
-      if (done == total) reading_back->finish();
-    };
     if (folder_ != nullptr) {
       return write_model_folder(model_, plan_, run, folder_target(arguments_, *folder_), pool_);
     }

@@ -116,6 +116,7 @@ void SampleStreams::begin_sample(const StateStore& states, int64_t sample) {
 
 void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* observer) {
   throw_if_interrupted();
+  if (options_.waiting) options_.waiting();
   LayerContext context{config_, rope_, buffers_, pool_, observer};
   cache_.truncate(0);
   forward_layer(weights, hidden_, cache_.layer(0), context);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -34,6 +35,7 @@ struct StreamOptions {
   bool weigh_by_residual = false;  ///< tokens by 1 / mean square of the hidden state added to
   /// Hidden states lie in files there, not in memory.
   std::optional<std::filesystem::path> spill = {};
+  std::function<void()> waiting = {};  ///< called for each sample on its way through a layer
 };
 
 /// How many numbers SampleStreams keeps for each one of the samples' hidden states. `reference`:
