@@ -108,7 +108,7 @@ class Resume(harness.Case):
         self.model = tiny_model.TinyModel(layers=2).write_folder(self.folder / "model")
         self.out = self.folder / "out"
         self.to = ["--to", "int4_g128", "--split", "300K"]
-        self.inputs = self.files()
+        self.inputs = [name for name in self.files() if name != "copies"]
 
     def test_folders_killed_at_every_write(self):
         self.use_folder()
@@ -150,14 +150,14 @@ class Resume(harness.Case):
                 result = self.fault("rot", number, *self.calibrated)
                 if result.returncode == harness.DONE:
                     self.assertEqual(self.written(), whole)
-                    if number > 70:
-                        break
                 else:
                     found += 1
                     self.assertEqual(result.returncode, harness.THEIR_ERROR)
                     self.assertRegex(result.stderr, "fewbits: .* reads back as something else [^\n]*\n$")
                     self.assertEqual(self.written(), {})
                 self.remove_written()
+                if number > 70 and result.returncode == harness.DONE:
+                    break
             self.assertGreater(found, 1)
 
     def test_reading_back_can_be_left_out(self):
