@@ -35,7 +35,11 @@ int64_t QuantizeBar::work_of(int64_t layer) const {
 }
 
 void QuantizeBar::bytes(int64_t done, int64_t total, const std::string& tensor) {
-  if (all_ > 0) return wait();
+  if (all_ > 0) {
+    if (!bar_) bar_.emplace("quantize", layers_);
+    if (done_ == 0 || done_ == all_) detail_ = tensor;  // before and behind the layers
+    return wait();
+  }
   if (!bar_) bar_.emplace("quantize", Progress::Unit::kBytes);
   bar_->update(done, total, tensor);
 }
@@ -56,7 +60,7 @@ void QuantizeBar::matrix(const Weight& weight, double error) {
 }
 
 void QuantizeBar::restored(int64_t layer) {
-  if (!bar_) bar_.emplace("taking up", layers_);
+  if (!restoring_) bar_.emplace("taking up", layers_);
   restoring_ = true;
   done_ += work_of(layer);
   detail_ = fmt::format("layer {} of {} was done", layer + 1, layers_);

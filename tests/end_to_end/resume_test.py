@@ -2,6 +2,8 @@
 same bytes as that of a run nobody disturbed.
 """
 import fcntl
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -15,6 +17,7 @@ import tiny_model
 
 FAULT_LAYER = os.environ.get("FEWBITS_FAULT_LAYER", "build/tests/libfault_layer.so")
 KILLED = -signal.SIGKILL
+STOPS_IN_SECONDS = 5 if not harness.SANITIZED else 30  # one, and what a busy machine adds
 WORDS = "the cat sat on a mat and it was all that the end of an hour in town can be for men who hear no one".split()
 
 
@@ -220,6 +223,44 @@ class Resume(harness.Case):
         data[-1] ^= 1
         self.model.write_bytes(data)
         self.fewbits(*self.command(*self.calibrated))
+        self.assertEqual(self.out.read_bytes(), whole)
+
+    def test_another_version_does_not_go_on(self):
+        self.leave_unfinished()
+        journal = self.folder / ".out.gguf.fewbits-journal"
+        first, rest = journal.read_bytes().split(b"\n", 1)
+        for key, value, says in (("version", "0.0.1", "version was"), (None, 99, "another version")):
+            line = json.loads(first[17:])
+            if key is None:
+                line["fewbits_journal"] = value
+            else:
+                line["identity"][key] = value
+            text = json.dumps(line)
+            journal.write_text(f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n" + rest.decode())
+            self.refused(*self.command(*self.calibrated), says=[says])
+
+    def test_ctrl_c_in_every_phase(self):
+        """Hashing, calibrating, rounding, measuring: wherever it comes, the run stops soon and says what stays."""
+        model = tiny_model.TinyModel(hidden=512, ffn=1024, layers=4)
+        self.model = model.write_gguf(self.folder / "tiny.gguf")
+        options = [*self.calibrated, "--certify", self.text]
+        begin = time.monotonic()
+        whole = self.undisturbed(*options)
+        needed = time.monotonic() - begin
+        moments = 20 if harness.LONG else 6
+        for moment in range(moments):
+            process = subprocess.Popen([harness.PROGRAM, *map(str, self.command(*options, "--restart"))],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            time.sleep(0.05 + needed * moment / moments)
+            process.send_signal(signal.SIGINT)
+            sent = time.monotonic()
+            _, stderr = process.communicate(timeout=harness.SECONDS_AT_MOST)
+            self.assertLess(time.monotonic() - sent, STOPS_IN_SECONDS)
+            self.assertIn(process.returncode, (harness.DONE, 130, -signal.SIGINT))  # the last: before main
+            if process.returncode == 130:
+                self.assertRegex(stderr, "fewbits: interrupted(; |\n)")
+            self.out.unlink(missing_ok=True)
+        self.fewbits(*self.command(*options))
         self.assertEqual(self.out.read_bytes(), whole)
 
     def test_restart(self):
