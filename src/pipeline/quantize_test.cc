@@ -158,6 +158,7 @@ TEST(Quantize, RefusesWhatCannotWork) {
 TEST(Quantize, WhatNeedsImportanceIsRefusedWithoutStatistics) {
   TinyCheckpoint checkpoint;
   for (const char* size : {"hidden_size", "intermediate_size"}) checkpoint.config[size] = 256;
+  checkpoint.config["num_attention_heads"] = 4;
   checkpoint.fill();
   const Model model = open_model(checkpoint.write());
   const std::string error = error_of([&] { plan_quantize(model, {.to = "IQ2_XS"}); });
