@@ -17,9 +17,14 @@ constexpr int kValues = 64;
 constexpr int kGroups = kValues / kGroup;
 static_assert(kGroups == kLanes);
 
-float scale_of(uint8_t code) {
+/// Signs mean nothing, and what is no number is 0.
+int8_t known_scale(uint8_t code) {
   const uint8_t magnitude = code & 0x7f;
-  return magnitude > kHighestScale ? 0.0f : 0.5f * small_floats::E4M3::kLevels[magnitude];
+  return static_cast<int8_t>(magnitude > kHighestScale ? 0 : magnitude);
+}
+
+float scale_of(int8_t code) {
+  return 0.5f * small_floats::E4M3::kLevels[static_cast<size_t>(code)];
 }
 
 void fit(const float* values, const float* weights, int64_t blocks, BlockParameters* parameters) {
@@ -33,8 +38,7 @@ void fit(const float* values, const float* weights, int64_t blocks, BlockParamet
 }
 
 void grids(const BlockParameters& parameters, Grid* grids) {
-  for (size_t g = 0; g < kGroups; ++g)
-    grids[g] = {scale_of(static_cast<uint8_t>(parameters.sub_scale[g])), kNoOffset};
+  for (size_t g = 0; g < kGroups; ++g) grids[g] = {scale_of(parameters.sub_scale[g]), kNoOffset};
 }
 
 void snap(const Grid* wanted, BlockParameters& parameters) {
@@ -47,7 +51,8 @@ void pack(const BlockParameters& parameters, const uint8_t* codes, std::byte* bl
 }
 
 void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes) {
-  for (size_t g = 0; g < kGroups; ++g) parameters.sub_scale[g] = std::to_integer<int8_t>(block[g]);
+  for (size_t g = 0; g < kGroups; ++g)
+    parameters.sub_scale[g] = known_scale(std::to_integer<uint8_t>(block[g]));
   unpack_plane<4, 8>(block + kGroups, kValues, 0, codes);
 }
 
@@ -63,6 +68,7 @@ constinit const Format format = {
     .gaussian_error = 6.61e-3,
     .bounds = kDoubledE2M1Bounds,
     .ascending = kDoubledE2M1Ascending,
+    .one_pattern = false,
     .fit_blocks = fit,
     .grids = grids,
     .snap = snap,

@@ -2,8 +2,11 @@
 // BlockLayout.
 
 /// GGUF's table of IQ4_NL and IQ4_XS plus 128.
-constexpr uint8_t kTableCodes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                     129, 141, 153, 166, 181, 197, 217, 241};
+constexpr uint8_t kIq4Codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                   129, 141, 153, 166, 181, 197, 217, 241};
+
+/// The values of FP4 (E2M1), doubled, plus 16.
+constexpr uint8_t kE2M1Codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 /// The layout's sizes as constants: its member functions, called in earnest, would be weak symbols.
 struct Strides {
@@ -44,7 +47,8 @@ B quad_operand(const uint8_t* planes, int vector) {
     codes = codes | plane_quad<layout.high_bits, kQuad, layout.low_bits>(low + layout.low_bits *
                                                                                    kQuadBytes);
   }
-  if constexpr (layout.table) codes = look_up(codes, kTableCodes);
+  if constexpr (layout.table == CodeTable::kIq4) codes = look_up(codes, kIq4Codes);
+  if constexpr (layout.table == CodeTable::kE2M1) codes = look_up(codes, kE2M1Codes);
   constexpr int bits = layout.code_bits();
   return operand<bits>(codes);
 }
@@ -54,6 +58,22 @@ struct BlockScales {
   F minimum[2];  // likewise, where the layout has one
 };
 
+/// With e = 0 for subnormals: (8 + mantissa) * 2^(e - 10), or mantissa * 2^-9.
+inline F load_e4m3(const uint8_t* doubled) {
+  const F exponent = load_high_nibbles(doubled), mantissa = load_low_nibbles(doubled);
+  const F leading = minimum(exponent, broadcast(1)) * broadcast(16);
+  return (mantissa + leading) * power_of_two(maximum(exponent, broadcast(1)) - broadcast(11));
+}
+
+template <int kLayout>
+F super_scale(const uint8_t* header, int row) {
+  constexpr SuperScale kind = kBlockLayouts[kLayout].super_scale;
+  const auto* scales = reinterpret_cast<const uint16_t*>(header) + row;
+  if constexpr (kind == SuperScale::kHalf) return load_half(scales);
+  if constexpr (kind == SuperScale::kPower) return load_bfloat(scales);
+  return broadcast(0.5f);
+}
+
 /// What multiplies the codes of kLanes rows, and what is added for each unit of input. `header` is
 /// the super-block's, `parameters` the block's.
 template <int kLayout>
@@ -61,7 +81,7 @@ BlockScales block_scales(const uint8_t* header, const uint8_t* parameters, int v
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
   const int row = vector * kLanes;
   BlockScales result;
-  const F scale = load_half(reinterpret_cast<const uint16_t*>(header) + row);
+  const F scale = super_scale<kLayout>(header, row);
   F minimum = broadcast(0);
   if constexpr (layout.minimum)
     minimum = load_half(reinterpret_cast<const uint16_t*>(header) + 16 + row);
@@ -75,6 +95,8 @@ BlockScales block_scales(const uint8_t* header, const uint8_t* parameters, int v
     } else if constexpr (layout.sub_scale == SubScale::kUnsigned) {
       result.scale[s] = scale * load_unsigned(parameters + 32 * s + row);
       result.minimum[s] = minimum * load_unsigned(parameters + 32 * s + 16 + row);
+    } else if constexpr (layout.sub_scale == SubScale::kE4M3) {
+      result.scale[s] = scale * load_e4m3(parameters + 16 * s + row);
     } else {
       result.scale[s] = scale * load_low_nibbles(parameters + 16 * s + row);
       result.minimum[s] = minimum * load_high_nibbles(parameters + 16 * s + row);

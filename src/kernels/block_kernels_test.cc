@@ -75,7 +75,9 @@ struct Group {
     BlockParameters parameters;
     std::array<uint8_t, kMaxBlockValues> codes;
     format.unpack(block, parameters, codes.data());
-    parameters.scale = half_from_float(0.01f * static_cast<float>(row - 5));
+    parameters.scale = layout.super_scale == SuperScale::kPower
+                           ? static_cast<uint16_t>(121 + row % 8)
+                           : half_from_float(0.01f * static_cast<float>(row - 5));
     if (parameters.minimum != 0) parameters.minimum = half_from_float(0.3f);
     format.pack(parameters, codes.data(), block);
   }

@@ -15,8 +15,9 @@
 // One 32-byte load, a shift and a mask give the same quad of 8 rows; one broadcast quad of inputs
 // multiplies them all. A code of 5 or 6 bits has a second plane with its upper bits.
 //
-//     super-block:  [ 16 halves: scale of each row ][ 16 halves: minimum, where there is one ]
-//     blocks... block:        [ sub-block parameters of the 16 rows ][ low plane ][ high plane ]
+//     super-block:  [ 16 halves: scale of each row ][ 16 halves: minimum ]      where there are
+//     such blocks... block:        [ sub-block parameters of the 16 rows ][ low plane ][ high plane
+//     ]
 //
 //     weight = scale * sub_scale * (code - 2^zero_shift) + minimum * sub_minimum
 namespace fewbits {
@@ -30,6 +31,21 @@ enum class SubScale : uint8_t {
   kSigned,    ///< int8 scale
   kUnsigned,  ///< uint8 scales of the rows, then their uint8 minimums
   kNibbles,   ///< [ minimum | scale ] in one byte
+  kE4M3,      ///< an E4M3 without a sign, doubled: [ exponent | mantissa * 2 ] in one byte
+};
+
+/// What multiplies a whole super-block.
+enum class SuperScale : uint8_t {
+  kHalf,
+  kPower,        ///< a power of two, stored as bfloat: halves have too few of them
+  kHalfOfLevel,  ///< nothing is stored: the levels of FP4 are twice its values
+};
+
+/// What codes of four bits are looked up in.
+enum class CodeTable : uint8_t {
+  kNone,
+  kIq4,   ///< level + 128, and zero_shift is 7
+  kE2M1,  ///< level + 16, and zero_shift is 4
 };
 
 constexpr int kNoZero = -1;  ///< zero_shift where the level is the code itself
@@ -39,15 +55,22 @@ struct BlockLayout {
   int low_bits;
   int high_bits = 0;
   int zero_shift = kNoZero;
-  bool table = false;  ///< codes are looked up: level + 128, and zero_shift is 7
+  CodeTable table = CodeTable::kNone;
+  SuperScale super_scale = SuperScale::kHalf;
   SubScale sub_scale = SubScale::kNone;
   int sub_blocks = 1;  ///< in a block of 32
   bool minimum = false;
   int super_blocks = 1;  ///< blocks of 32 that share a scale
 
   /// Bits of the codes that are multiplied.
-  constexpr int code_bits() const { return table ? 8 : low_bits + high_bits; }
-  constexpr int super_header_bytes() const { return kHalfBytes * (minimum ? 2 : 1); }
+  constexpr int code_bits() const {
+    if (table == CodeTable::kNone) return low_bits + high_bits;
+    return table == CodeTable::kIq4 ? 8 : 5;
+  }
+  constexpr int super_header_bytes() const {
+    if (super_scale == SuperScale::kHalfOfLevel) return 0;
+    return kHalfBytes * (minimum ? 2 : 1);
+  }
   constexpr int parameter_bytes() const {
     if (sub_scale == SubScale::kNone) return 0;
     return 16 * sub_blocks * (sub_scale == SubScale::kUnsigned ? 2 : 1);
@@ -61,13 +84,31 @@ struct BlockLayout {
 };
 
 constexpr BlockLayout kBlockLayouts[] = {
-    {.format = "IQ4_NL", .low_bits = 4, .zero_shift = 7, .table = true},
+    {.format = "int4_g128", .low_bits = 4, .zero_shift = 3, .super_blocks = 4},
+    {.format = "int4_g32", .low_bits = 4, .zero_shift = 3},
+    {.format = "int4_g64", .low_bits = 4, .zero_shift = 3, .super_blocks = 2},
+    {.format = "int8_g128", .low_bits = 8, .zero_shift = 7, .super_blocks = 4},
+    {.format = "int8_g32", .low_bits = 8, .zero_shift = 7},
+    {.format = "IQ4_NL", .low_bits = 4, .zero_shift = 7, .table = CodeTable::kIq4},
     {.format = "IQ4_XS",
      .low_bits = 4,
      .zero_shift = 7,
-     .table = true,
+     .table = CodeTable::kIq4,
      .sub_scale = SubScale::kSigned,
      .super_blocks = 8},
+    {.format = "MXFP4",
+     .low_bits = 4,
+     .zero_shift = 4,
+     .table = CodeTable::kE2M1,
+     .super_scale = SuperScale::kPower},
+    {.format = "NVFP4",
+     .low_bits = 4,
+     .zero_shift = 4,
+     .table = CodeTable::kE2M1,
+     .super_scale = SuperScale::kHalfOfLevel,
+     .sub_scale = SubScale::kE4M3,
+     .sub_blocks = 2,
+     .super_blocks = 2},
     {.format = "Q2_K",
      .low_bits = 2,
      .sub_scale = SubScale::kNibbles,
@@ -104,6 +145,8 @@ constexpr BlockLayout kBlockLayouts[] = {
      .sub_blocks = 2,
      .super_blocks = 8},
     {.format = "Q8_0", .low_bits = 8, .zero_shift = 7},
+    {.format = "TQ1_0", .low_bits = 2, .zero_shift = 0, .super_blocks = 8},
+    {.format = "TQ2_0", .low_bits = 2, .zero_shift = 0, .super_blocks = 8},
 };
 constexpr int kBlockLayoutCount =
     static_cast<int>(sizeof(kBlockLayouts) / sizeof(kBlockLayouts[0]));

@@ -57,6 +57,15 @@ uint16_t flip_minimum(const BlockLayout& layout, uint16_t minimum) {
   return layout.sub_scale == SubScale::kNone ? minimum : minimum ^ kSignBit;
 }
 
+/// 2^(exponent - 128) as a bfloat, the two smallest of them subnormal.
+uint16_t bfloat_of_power(uint16_t exponent) {
+  return static_cast<uint16_t>(exponent < 2 ? 0x20 << exponent : (exponent - 1) << 7);
+}
+
+uint16_t exponent_of(uint16_t bfloat) {
+  return static_cast<uint16_t>(bfloat < 0x80 ? bfloat >> 6 : (bfloat >> 7) + 1);
+}
+
 /// Calls visit(sub-block of the format's block, where its scale is kept, where its minimum is kept)
 /// for each sub-block of a block of 32; both places are the same where they share a byte.
 template <class Byte, class Visit>
@@ -79,7 +88,8 @@ void pack_parameters(const BlockLayout& layout, const BlockParameters& in, size_
                      *scale = static_cast<uint8_t>(in.sub_scale[sub] | in.sub_minimum[sub] << 4);
                      return;
                    }
-                   *scale = static_cast<uint8_t>(in.sub_scale[sub]);
+                   const bool doubled = layout.sub_scale == SubScale::kE4M3;
+                   *scale = static_cast<uint8_t>(in.sub_scale[sub] * (doubled ? 2 : 1));
                    if (layout.minimum) *minimum = in.sub_minimum[sub];
                  });
 }
@@ -90,7 +100,9 @@ void unpack_parameters(const BlockLayout& layout, const uint8_t* parameters, siz
   for_parameters(layout, first_sub, row, parameters,
                  [&](size_t sub, const uint8_t* scale, const uint8_t* minimum) {
                    const bool nibbles = layout.sub_scale == SubScale::kNibbles;
-                   out.sub_scale[sub] = static_cast<int8_t>(nibbles ? *scale & 15 : *scale);
+                   const bool doubled = layout.sub_scale == SubScale::kE4M3;
+                   const int whole = doubled ? *scale / 2 : *scale;
+                   out.sub_scale[sub] = static_cast<int8_t>(nibbles ? *scale & 15 : whole);
                    if (layout.minimum)
                      out.sub_minimum[sub] =
                          static_cast<uint8_t>(nibbles ? *minimum >> 4 : *minimum);
@@ -107,6 +119,24 @@ uint16_t take_half(const uint8_t* list, int64_t row) {
   return half;
 }
 
+void pack_header(const BlockLayout& layout, const BlockParameters& in, int64_t row,
+                 uint8_t* header) {
+  if (layout.super_scale == SuperScale::kHalfOfLevel) return;
+  const bool power = layout.super_scale == SuperScale::kPower;
+  put_half(power ? bfloat_of_power(in.scale) : in.scale, row, header);
+  if (layout.minimum)
+    put_half(flip_minimum(layout, in.minimum), row, header + BlockLayout::kHalfBytes);
+}
+
+void unpack_header(const BlockLayout& layout, const uint8_t* header, int64_t row,
+                   BlockParameters& out) {
+  if (layout.super_scale == SuperScale::kHalfOfLevel) return;
+  const uint16_t scale = take_half(header, row);
+  out.scale = layout.super_scale == SuperScale::kPower ? exponent_of(scale) : scale;
+  if (layout.minimum)
+    out.minimum = flip_minimum(layout, take_half(header + BlockLayout::kHalfBytes, row));
+}
+
 }  // namespace
 
 void pack_block_row(const BlockLayout& layout, const Format& format, const std::byte* in,
@@ -116,9 +146,7 @@ void pack_block_row(const BlockLayout& layout, const Format& format, const std::
   BlockParameters parameters;
   for (int64_t done = 0; done < columns; done += format.block_values, in += format.block_bytes) {
     format.unpack(in, parameters, codes.data());
-    put_half(parameters.scale, row, group);
-    if (layout.minimum)
-      put_half(flip_minimum(layout, parameters.minimum), row, group + BlockLayout::kHalfBytes);
+    pack_header(layout, parameters, row, group);
     uint8_t* block = group + layout.super_header_bytes();
     for (int b = 0; b < layout.super_blocks; ++b, block += layout.block_bytes()) {
       pack_parameters(layout, parameters, static_cast<size_t>(b * layout.sub_blocks), row, block);
@@ -137,9 +165,7 @@ void unpack_block_row(const BlockLayout& layout, const Format& format, const uin
   for (int64_t done = 0; done < columns; done += format.block_values, out += format.block_bytes) {
     Codes codes{};
     BlockParameters parameters;
-    parameters.scale = take_half(group, row);
-    if (layout.minimum)
-      parameters.minimum = flip_minimum(layout, take_half(group + BlockLayout::kHalfBytes, row));
+    unpack_header(layout, group, row, parameters);
     const uint8_t* block = group + layout.super_header_bytes();
     for (int b = 0; b < layout.super_blocks; ++b, block += layout.block_bytes()) {
       unpack_parameters(layout, block, static_cast<size_t>(b * layout.sub_blocks), row, parameters);
