@@ -88,6 +88,7 @@ std::vector<Mix> mixes_of_scalars() {
        "IQ4_XS",
        {{kValue, kGroupedQueries, "Q5_K"}, {kDown, kFirstEighthUnweighted, "Q5_K"}}},
       {"MXFP4", 38, "MXFP4", {}},
+      {"NVFP4", 39, "NVFP4", {}},
       {"Q2_K",
        10,
        "Q2_K",

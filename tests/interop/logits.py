@@ -78,7 +78,7 @@ def main():
     args = common.arguments(__doc__)
     ok = check_file(args, "original", original_model())
     model = common.reference_model(args.work, wide=True)
-    for mix in ("F16", "Q8_0", "Q4_0", "Q4_K_M"):
+    for mix in ("F16", "Q8_0", "Q4_0", "Q4_K_M", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "IQ3_S"):
         path = args.work / f"logits-{mix}.gguf"
         common.run([args.fewbits, "quantize", model, path, "--to", mix, "--search", "none"])
         ok &= check_file(args, mix, path)
