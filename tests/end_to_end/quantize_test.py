@@ -9,6 +9,9 @@ import harness
 import tiny_model
 
 
+NEED_STATISTICS = {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS"}
+
+
 class Quantize(harness.Case):
     def setUp(self):
         super().setUp()
@@ -21,6 +24,14 @@ class Quantize(harness.Case):
         out.unlink()
         return data
 
+    def statistics(self):
+        out = self.folder / "statistics.gguf"
+        if not out.exists():
+            text = self.folder / "text.txt"
+            text.write_text("Seven wise men measured the speed of light. " * 20)
+            self.fewbits("calibrate", self.model, out, "--text", text, "--samples", 1, "--sample-length", 32)
+        return out
+
     def mixes(self):
         """The names that an unknown one is answered with."""
         line = self.refused("quantize", self.model, self.folder / "out.gguf", "--to", "no-such-mix")
@@ -32,7 +43,10 @@ class Quantize(harness.Case):
         for mix in mixes:
             with self.subTest(mix):
                 out = self.folder / f"{mix}.gguf"
-                self.fewbits("quantize", self.model, out, "--to", mix)
+                if mix in NEED_STATISTICS:
+                    self.refused("quantize", self.model, out, "--to", mix, says=["--imatrix"])
+                weights = ("--imatrix", self.statistics()) if mix in NEED_STATISTICS else ()
+                self.fewbits("quantize", self.model, out, "--to", mix, *weights)
                 facts = self.fewbits("inspect", out, "--json").facts
                 self.assertEqual(facts["parameters"], 1247488)
 
