@@ -41,7 +41,9 @@ struct QuantizeArguments {
   std::string in, out;
   std::vector<std::string> tensors;  // glob=FORMAT
   std::string search = "best";
-  std::string layout;  // "" by the name of the output
+  std::string layout;       // "" by the name of the output
+  std::string activations;  // "" as usual for the format
+  bool kv_scales = false;
   int threads = 0;
   bool json = false;
   bool dry_run = false;
@@ -112,6 +114,8 @@ Json recipe_of(const QuantizeArguments& arguments) {
   } else {
     recipe["to"] = options.emulate;
     recipe["layout"] = arguments.layout;
+    if (!arguments.activations.empty()) recipe["activations"] = arguments.activations;
+    if (arguments.kv_scales) recipe["kv_scales"] = true;
   }
   if (!arguments.size.empty()) recipe["size"] = arguments.size;
   if (options.pure) recipe["pure"] = true;
@@ -189,6 +193,26 @@ void refuse_foreign(const Importance& importance, const std::string& path,
                           importance.entries.size(), importance.entries.begin()->first));
 }
 
+std::optional<Inputs> inputs_named(const std::string& name) {
+  const auto found = std::find(std::begin(kInputNames), std::end(kInputNames), name);
+  if (found == std::end(kInputNames)) return {};
+  return static_cast<Inputs>(found - std::begin(kInputNames));
+}
+
+/// Options that only a folder has a place for.
+void check_folder_options(const QuantizeArguments& arguments, const Layout* layout,
+                          const Format* format) {
+  const std::optional<Inputs> inputs = inputs_named(arguments.activations);
+  if (!inputs && !arguments.kv_scales) return;
+  if (layout == nullptr) throw Error("--activations and --kv-scales: only for a model folder");
+  refuse_unkept(*layout, {.format = *format, .inputs = inputs, .kv_scales = arguments.kv_scales});
+  if (arguments.calibrated()) return;
+  if (inputs == Inputs::kStatic || arguments.kv_scales) {
+    throw Error(
+        "--activations static and --kv-scales need --calibrate TEXT: they are measured on it");
+  }
+}
+
 /// The layout of the model folder that is written; null: a GGUF is. A folder's format is one
 /// format, not a mix.
 const Layout* settle_layout(QuantizeArguments& arguments) {
@@ -200,6 +224,7 @@ const Layout* settle_layout(QuantizeArguments& arguments) {
     // A misspelt name is found before a large model is opened.
     if (options.emulate.empty()) mix_named(options.to);
     check_output(arguments.in, arguments.out);
+    check_folder_options(arguments, nullptr, nullptr);
     return nullptr;
   }
   const Layout& layout =
@@ -212,6 +237,7 @@ const Layout* settle_layout(QuantizeArguments& arguments) {
                     arguments.out, layout.name, options.to, join(formats_of(layout))));
   }
   if (!arguments.importance.empty()) throw Error("--importance: only for a .gguf; use --calibrate");
+  check_folder_options(arguments, &layout, format);
   check_folder_output(arguments.in, arguments.out);
   options.emulate = std::exchange(options.to, {});
   arguments.layout = layout.name;
@@ -220,6 +246,8 @@ const Layout* settle_layout(QuantizeArguments& arguments) {
 
 FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& layout) {
   FolderTarget target{.path = arguments.out, .layout = &layout};
+  target.inputs = inputs_named(arguments.activations);
+  target.kv_scales = arguments.kv_scales;
   target.certificate = arguments.certificate;
   if (!arguments.split.empty()) target.shard_bytes = parse_bytes("--split", arguments.split);
   return target;
@@ -487,6 +515,14 @@ void add_quantize(CLI::App& app) {
                    "gguf (where OUT is named so), or a Hugging Face folder in the layout " +
                        join(written_layouts()) + "; compressed-tensors where nothing is said")
       ->check(CLI::IsMember(known_layouts()));
+  verb->add_option("--activations", arguments->activations,
+                   "What a folder says of its layers' inputs: floats, dynamic (rounded by scales "
+                   "found as they come), static (by scales from --calibrate); else as usual for "
+                   "the format")
+      ->check(
+          CLI::IsMember(std::vector<std::string>(std::begin(kInputNames), std::end(kInputNames))));
+  verb->add_flag("--kv-scales", arguments->kv_scales,
+                 "Write scales for an FP8 KV cache into a folder, from --calibrate");
   verb->add_option("--size", arguments->size,
                    "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
                    "they cost; also --to 4.75bpw. Needs --calibrate")

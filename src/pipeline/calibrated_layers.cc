@@ -137,7 +137,7 @@ void CalibratedLayers::encode_layer(int64_t layer) {
     scale_rows_of_up();
   }
   for (const Role site : kSites) encode_site(site, original, weights);
-  streams_.advance(weights);
+  kv_range_ = streams_.advance(weights);
   ++layers_done_;
 }
 
@@ -184,7 +184,7 @@ void CalibratedLayers::restore_layer(int64_t layer, const RoundedBytes& bytes) {
       replace(*weight, weights);
     }
   }
-  streams_.advance(weights);
+  kv_range_ = streams_.advance(weights);
   ++layers_done_;
 }
 
@@ -297,6 +297,7 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   }
   for (const Weight* weight : readers) {
     encode_weight(*weight, target);
+    encoded_[weight].largest_input = moments.largest;
     replace(*weight, weights);
   }
 }
@@ -425,9 +426,16 @@ void CalibratedLayers::replace(const Weight& weight, LayerWeights& weights) {
 }
 
 RoundedWeight CalibratedLayers::encoded(const Weight& weight) const {
+  RoundedWeight rounded;
+  rounded.largest_key = kv_range_.key;
+  rounded.largest_value = kv_range_.value;
   const auto found = encoded_.find(&weight);
-  if (found == encoded_.end()) return {};
-  return {found->second.bytes, found->second.error, found->second.square};
+  if (found == encoded_.end()) return rounded;
+  rounded.bytes = found->second.bytes;
+  rounded.error = found->second.error;
+  rounded.square = found->second.square;
+  rounded.largest_input = found->second.largest_input;
+  return rounded;
 }
 
 namespace {

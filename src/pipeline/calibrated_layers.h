@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -103,8 +104,10 @@ class CalibratedLayers {
   struct Encoded {
     std::vector<std::byte> bytes;
     double error = 0, square = 0;
+    std::optional<float> largest_input = {};
   };
   std::map<const Weight*, Encoded> encoded_;
+  KvRange kv_range_;  ///< of the layer encoded last
   int64_t layers_done_ = 0;
 };
 

@@ -74,6 +74,12 @@ std::vector<int64_t> gguf_row_of_stored(const Weight& weight) {
   return result;
 }
 
+/// Whether a weight's outputs are cached as keys, as values.
+std::pair<bool, bool> fills_cache(Role role) {
+  const bool both = role == Role::kQueryKeyValue;
+  return {both || role == Role::kKey, both || role == Role::kValue};
+}
+
 /// Rounds the rows of one weight, in the order in which they are stored.
 class RowRounder {
  public:
@@ -182,7 +188,7 @@ FolderWeights::FolderWeights(const Parts& parts, std::filesystem::path folder)
       plan_(parts.plan),
       run_(parts.run),
       pool_(parts.pool),
-      layout_(*parts.target.layout),
+      target_(parts.target),
       folder_(std::move(folder)) {
   plan_shards(parts.target.shard_bytes);
   open_shards();
@@ -192,13 +198,22 @@ FolderWeights::~FolderWeights() = default;
 
 std::unique_ptr<LayoutTensor> FolderWeights::tensor_of(const PlannedWeight& planned) const {
   const Weight& weight = *planned.weight;
-  return layout_.tensor(*planned.emulated, module_of(*weight.tensor), weight.rows(),
-                        weight.columns());
+  if (target_.inputs == Inputs::kStatic && weight.layer < 0) {
+    throw Error(
+        fmt::format("{}: inputs outside of the layers are not calibrated; leave its format 16-bit",
+                    weight.gguf_name));
+  }
+  const FolderScheme scheme{.format = *planned.emulated, .inputs = target_.inputs};
+  return target_.layout->tensor(scheme, module_of(*weight.tensor), weight.rows(), weight.columns());
 }
 
 std::vector<SafetensorsEntry> FolderWeights::entries_of(const PlannedWeight& planned) const {
-  if (planned.emulated != nullptr) return tensor_of(planned)->entries();
   std::vector<SafetensorsEntry> entries;
+  if (planned.emulated != nullptr) {
+    entries = tensor_of(planned)->entries();
+    add_kv_entries(*planned.weight, entries);
+    return entries;
+  }
   for (const StoredTensor* tensor : stored(model_, *planned.weight)) {
     const Format& format = *tensor->view.format;
     if (!format.is_float()) {
@@ -210,7 +225,36 @@ std::vector<SafetensorsEntry> FolderWeights::entries_of(const PlannedWeight& pla
     entries.push_back({tensor->name, std::string(format.name), tensor->view.shape,
                        *tensor_bytes(format, tensor->view.shape)});
   }
+  add_kv_entries(*planned.weight, entries);
   return entries;
+}
+
+/// Scales of the cache stand behind the weights that fill it.
+void FolderWeights::add_kv_entries(const Weight& weight,
+                                   std::vector<SafetensorsEntry>& entries) const {
+  if (!target_.kv_scales) return;
+  const auto [key, value] = fills_cache(weight.role);
+  if (!key && !value) return;
+  const std::string module = module_of(*weight.tensor);
+  const std::string attention = module.substr(0, module.rfind('.') + 1);
+  if (key) entries.push_back({attention + "k_scale", "F32", {1}, sizeof(float)});
+  if (value) entries.push_back({attention + "v_scale", "F32", {1}, sizeof(float)});
+}
+
+void FolderWeights::append_kv_scales(const Weight& weight, const RoundedWeight& rounded,
+                                     const Pieces& append) const {
+  if (!target_.kv_scales) return;
+  const auto [key, value] = fills_cache(weight.role);
+  const auto append_scale = [&](std::optional<float> largest) {
+    if (!largest || !std::isfinite(*largest)) {
+      throw Error(fmt::format("{}: keys or values are not finite in calibration, or were not seen",
+                              weight.gguf_name));
+    }
+    const float scale = kv_scale(*largest);
+    append(std::as_bytes(std::span(&scale, 1)));
+  };
+  if (key) append_scale(rounded.largest_key);
+  if (value) append_scale(rounded.largest_value);
 }
 
 void FolderWeights::plan_shards(int64_t shard_bytes) {
@@ -294,7 +338,10 @@ WrittenWeight FolderWeights::write(size_t weight, const RoundedWeight& rounded,
     writer.append(bytes);
     pieces(bytes);
   };
-  return planned.emulated ? round(planned, rounded, append) : copy(*planned.weight, append);
+  const WrittenWeight written =
+      planned.emulated ? round(planned, rounded, append) : copy(*planned.weight, append);
+  append_kv_scales(*planned.weight, rounded, append);
+  return written;
 }
 
 WrittenWeight FolderWeights::copy(const Weight& weight, const Pieces& append) {
@@ -330,6 +377,12 @@ WrittenWeight FolderWeights::round(const PlannedWeight& planned, const RoundedWe
     throw_if_interrupted();
     const int64_t count = std::min(band, weight.rows() - row);
     append(tensor->append_rows(rounder.rows(row, count)));
+  }
+  if (target_.inputs == Inputs::kStatic) {
+    if (!rounded.largest_input) {
+      throw Error(fmt::format("{}: its inputs are not calibrated", weight.gguf_name));
+    }
+    tensor->set_largest_input(*rounded.largest_input);
   }
   append(tensor->rest());
   weight.drop_pages();

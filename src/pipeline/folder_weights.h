@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ namespace fewbits {
 struct FolderTarget {
   std::filesystem::path path;
   const Layout* layout;
+  std::optional<Inputs> inputs = {};    ///< static ones need a calibrated encoder
+  bool kv_scales = false;               ///< likewise
   int64_t shard_bytes = 5'000'000'000;  ///< Hugging Face's own limit
   bool certificate = true;              ///< writes fewbits.json
 };
@@ -35,7 +38,8 @@ class FolderWeights : public WeightOutput {
   };
 
   /// Decides what goes into which file: a weight stays whole, and a file of several has at most
-  /// `shard_bytes` of them. Throws Error where the layout has no place for a weight.
+  /// `shard_bytes` of them. Throws Error where the layout has no place for a weight, or asks for
+  /// what no calibration knows of it.
   FolderWeights(const Parts& parts, std::filesystem::path folder);
   ~FolderWeights() override;
 
@@ -76,6 +80,9 @@ class FolderWeights : public WeightOutput {
   int64_t bytes_in(size_t shard, size_t weights) const;
   std::vector<SafetensorsEntry> entries_of(const PlannedWeight& planned) const;
   std::unique_ptr<LayoutTensor> tensor_of(const PlannedWeight& planned) const;
+  void add_kv_entries(const Weight& weight, std::vector<SafetensorsEntry>& entries) const;
+  void append_kv_scales(const Weight& weight, const RoundedWeight& rounded,
+                        const Pieces& append) const;
   std::string shard_name(size_t index) const;
   WrittenWeight copy(const Weight& weight, const Pieces& append);
   WrittenWeight round(const PlannedWeight& planned, const RoundedWeight& rounded,
@@ -85,7 +92,7 @@ class FolderWeights : public WeightOutput {
   const QuantizePlan& plan_;
   const QuantizeRun& run_;
   ThreadPool& pool_;
-  const Layout& layout_;
+  const FolderTarget& target_;
   std::filesystem::path folder_;
   std::vector<Shard> shards_;
   std::vector<Place> places_;  ///< of the weights

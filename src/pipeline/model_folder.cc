@@ -30,7 +30,7 @@ constexpr std::array kTakenOver = {
     "chat_template.jinja", "preprocessor_config.json"};
 
 /// The one format of all quantized weights.
-const Format& format_of(const QuantizePlan& plan, const Layout& layout) {
+const Format& format_of(const QuantizePlan& plan) {
   const Format* format = nullptr;
   for (const PlannedWeight& planned : plan.weights) {
     if (planned.emulated == nullptr) continue;
@@ -48,10 +48,6 @@ const Format& format_of(const QuantizePlan& plan, const Layout& layout) {
     format = planned.emulated;
   }
   if (format == nullptr) throw Error("no weight of this model can be written in that format");
-  if (!layout.writes(*format)) {
-    throw Error(fmt::format("{}: {} cannot hold it, but {}", format->name, layout.name,
-                            join(formats_of(layout))));
-  }
   return *format;
 }
 
@@ -123,14 +119,25 @@ class NewFolder {
   bool done_ = false;
 };
 
+FolderScheme scheme_of(const Model& model, const QuantizePlan& plan, const FolderTarget& target) {
+  FolderScheme scheme{.format = format_of(plan)};
+  scheme.inputs = target.inputs;
+  scheme.kv_scales = target.kv_scales;
+  refuse_unkept(*target.layout, scheme);
+  if (scheme.kv_scales && model.config.latent > 0) {
+    throw Error("--kv-scales: this model caches a latent state, not keys and values");
+  }
+  return scheme;
+}
+
 void write_config(const Model& model, const QuantizePlan& plan, const Layout& layout,
-                  const NewFolder& folder) {
+                  const FolderScheme& scheme, const NewFolder& folder) {
   Json config = read_json_file(model.path / "config.json");
   // Scales are halves: in bfloat16 they would lose three bits.
   for (const char* key : {"torch_dtype", "dtype"}) {
     if (config.contains(key)) config[key] = "float16";
   }
-  config["quantization_config"] = layout.config(format_of(plan, layout), ignored_modules(plan));
+  config["quantization_config"] = layout.config(scheme, ignored_modules(plan));
   folder.write_text("config.json", config.dump(2) + "\n");
 }
 
@@ -202,8 +209,7 @@ QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
                                   const QuantizeRun& run, const FolderTarget& target,
                                   ThreadPool& pool) {
   check_folder_output(model.path, target.path);
-  const Layout& layout = *target.layout;
-  const Format& format = format_of(plan, layout);
+  const FolderScheme scheme = scheme_of(model, plan, target);
   const bool goes_on = run.journal != nullptr && !run.journal->records().empty();
   NewFolder folder(fs::absolute(target.path).lexically_normal(), goes_on, run.verify);
   FolderWeights output({model, plan, run, target, pool}, folder.path());
@@ -213,12 +219,12 @@ QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
     output.finish();
     result = result_of_folder(model, plan, weights.written(), output.file_bytes());
     result.bytes_aside = weights.bytes_aside();
-    write_config(model, plan, layout, folder);
+    write_config(model, plan, *target.layout, scheme, folder);
     for (const char* name : kTakenOver) {
       std::error_code error;
       if (fs::exists(model.path / name, error)) folder.copy(model.path / name);
     }
-    write_card(model, target, format, result, folder);
+    write_card(model, target, scheme.format, result, folder);
     if (run.verify) output.verify(weights.written());
     if (target.certificate) {
       Json certificate = completed_certificate(plan, result, weights.data_sha256());

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -92,6 +93,10 @@ struct RoundedWeight {
   std::span<const std::byte> bytes = {};  ///< rows in GGUF's order; empty: the method left it alone
   /// Sums over the weights, scaled as the method scaled them, of squared errors and squares.
   double error = 0, square = 0;
+  /// The largest of what it was fed in calibration, and of the keys and values that its layer
+  /// cached, whatever the sign; nothing: it was not watched.
+  std::optional<float> largest_input = {};
+  std::optional<float> largest_key = {}, largest_value = {};
 };
 
 /// Asked in the order of the plan; the bytes are valid until the next call. Weights that it leaves

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "base/interrupt.h"
 #include "calibrate/sites.h"
 #include "engine/embedder.h"
@@ -176,7 +177,9 @@ std::string SampleStreams::site_name(Role site) const {
 
 SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights& original,
                                   const LayerWeights& rounded) {
-  SiteMoments moments{.role = role, .columns = columns, .gram = {}, .cross = {}};
+  SiteMoments moments;
+  moments.role = role;
+  moments.columns = columns;
   GramAccumulator gram(columns);
   CrossAccumulator cross(moments.has_output() ? config_.hidden : columns, columns);
   std::vector<float> wanted, inputs;
@@ -188,6 +191,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   const SiteObserver add = [&](Role reached, std::span<const float> x, int64_t tokens) {
     if (reached != role) return true;
     refuse_infinite(role, x);
+    for (const float value : x) moments.largest = std::max(moments.largest, std::abs(value));
     inputs.assign(x.begin(), x.end());
     if (moments.has_output()) {
       if (options_.follow_outputs) wanted_outputs(role, begin, rounded, wanted);
@@ -251,16 +255,39 @@ void SampleStreams::weigh_tokens(Role role, int64_t begin, std::span<float> inpu
   }
 }
 
-void SampleStreams::advance(const LayerWeights& rounded) {
+/// By what the sample that went through last left in its cache.
+void SampleStreams::widen(KvRange& range) {
+  const LayerCache cache = cache_.layer(0);
+  const int64_t tokens = std::ssize(hidden_) / config_.hidden;
+  uint16_t largest_key = 0, largest_value = 0;  // halves without their sign are ordered as integers
+  const auto wider = [](uint16_t& largest, uint16_t half) {
+    largest = std::max(largest, static_cast<uint16_t>(half & 0x7fff));
+  };
+  for (int64_t head = 0; head < config_.kv_heads; ++head) {
+    for (int64_t token = 0; token < tokens; ++token) {
+      const uint16_t* key = cache.key(head, token);
+      const uint16_t* value = cache.value(head, token);
+      for (int64_t i = 0; i < cache.key_dim; ++i) wider(largest_key, key[i * kKeysPerGroup]);
+      for (int64_t i = 0; i < cache.value_dim; ++i) wider(largest_value, value[i]);
+    }
+  }
+  range.key = std::max(range.key, half_to_float(largest_key));
+  range.value = std::max(range.value, half_to_float(largest_value));
+}
+
+KvRange SampleStreams::advance(const LayerWeights& rounded) {
+  KvRange range;
   int64_t begin = 0;
   for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
     begin_sample(rounded_, sample);
     forward(rounded, nullptr);
+    widen(range);
     rounded_.write(begin, hidden_);
     begin += sample_values(sample);
   }
   if (!next_.empty()) std::swap(reference_, next_);
   ++layer_;
+  return range;
 }
 
 }  // namespace fewbits

@@ -21,12 +21,18 @@ namespace fewbits {
 struct SiteMoments {
   Role role = Role::kQuery;
   int64_t columns = 0;
+  float largest = 0;        ///< of |x|
   std::vector<float> gram;  ///< mean of x x^T
   /// Where the matrix adds to the residual stream: mean of y x^T [hidden][columns], y: what it
   /// should add. Elsewhere: mean of (x' - x) x^T [columns][columns], x': the 16-bit model's input.
   std::vector<float> cross;
 
   bool has_output() const { return role == Role::kAttentionOutput || role == Role::kDown; }
+};
+
+/// The largest of what a layer's KV cache held, whatever its sign.
+struct KvRange {
+  float key = 0, value = 0;
 };
 
 struct StreamOptions {
@@ -66,14 +72,15 @@ class SampleStreams {
   SiteMoments gather(Role role, int64_t columns, const LayerWeights& original,
                      const LayerWeights& rounded);
 
-  /// Goes on to the next layer.
-  void advance(const LayerWeights& rounded);
+  /// Goes on to the next layer. Returns what was in the caches of this one.
+  KvRange advance(const LayerWeights& rounded);
 
   const ModelConfig& config() const { return config_; }
 
  private:
   void embed();
   void forward(const LayerWeights& weights, const SiteObserver* observer);
+  void widen(KvRange& range);
   void add_squares(Role site, std::span<const float> input, int64_t tokens);
   void refuse_infinite(Role site, std::span<const float> input) const;
   std::string site_name(Role site) const;

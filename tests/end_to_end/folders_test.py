@@ -37,6 +37,33 @@ class Folders(harness.Case):
                     self.fewbits("quantize", self.model, emulated, "--emulate", format_)
                     self.assertEqual(tiny_model.GgufReader(emulated).data(), self.tensors(out)[1])
 
+    def test_scales_of_inputs_and_of_the_cache(self):
+        out, text = self.folder / "out", self.folder / "text"
+        text.write_text("the quick brown fox " * 20)
+        self.fewbits("quantize", self.model, out, "--to", "fp8_e4m3_channel", "--activations", "static", "--kv-scales",
+                     "--calibrate", text, "--samples", 1, "--sample-length", 64)
+        config = json.loads((out / "config.json").read_text())["quantization_config"]
+        self.assertEqual(config["config_groups"]["group_0"]["input_activations"]["strategy"], "tensor")
+        self.assertEqual(config["kv_cache_scheme"]["num_bits"], 8)
+        header = (out / "model.safetensors").read_bytes()
+        for part in (b"layers.1.mlp.down_proj.input_scale", b"layers.1.self_attn.k_scale",
+                     b"layers.0.self_attn.v_scale"):
+            self.assertIn(part, header)
+        self.fewbits("run", out, "ab", "--tokens", 2)
+        self.fewbits("inspect", out, "--verify", "--source", self.model)
+
+    def test_scales_that_cannot_be(self):
+        out, text = self.folder / "out", self.model / "tokenizer.json"
+        for options, says in (
+                (["int8_channel", "--activations", "static"], "need --calibrate"),
+                (["int8_channel", "--kv-scales"], "need --calibrate"),
+                (["int4_g128", "--activations", "dynamic"], "not with int4_g128 in compressed-tensors; possible: fl"),
+                (["nvfp4_tensor", "--activations", "dynamic"], "possible: floats, static"),
+                (["int4_g128", "--layout", "gptq", "--kv-scales", "--calibrate", text], "gptq has no place")):
+            self.refused("quantize", self.model, out, "--to", *options, says=[says])
+        self.refused("quantize", self.model, self.folder / "out.gguf", "--to", "Q8_0", "--activations", "static",
+                     says=["only for a model folder"])
+
     def test_shards_hold_the_same(self):
         whole, shards = self.folder / "whole", self.folder / "shards"
         self.fewbits("quantize", self.model, whole, "--to", "int4_g128")

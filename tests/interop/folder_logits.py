@@ -31,12 +31,15 @@ try:
     import torch
     import transformers
     from compressed_tensors.quantization import disable_quantization
+    from safetensors.torch import load_file
 except ImportError as missing:
     common.skip(f"{missing.name} is missing (tools/install_packages.sh interop)")
 
 TOKENS = [(17 * i * i + 31 * i + 5) % 250 for i in range(40)]
+CALIBRATED_PARTS = ("input_scale", "input_global_scale", "k_scale", "v_scale")
 EXACT = 2e-3  # largest difference over largest value: our keys and values are halves
 ROUNDED_INPUTS = 0.15
+FEW_BITS_INPUTS = 0.9
 BFLOATS = 0.05
 # Format, further options, largest difference of logits as the folder stands; None: not loaded so. In place of packed
 # zero points compressed-tensors 0.20.0 makes room for unpacked ones, and then finds its own files' too small.
@@ -64,12 +67,13 @@ def our_weights(args, folder):
 
 
 def load(folder, dtype=torch.float32, **options):
-    """A model with every tensor of the folder in its place."""
+    """A model with every tensor of the folder in its place; scales of inputs have none where all is made floats."""
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation="eager", output_loading_info=True, **options)
     for kind in ("unexpected_keys", "mismatched_keys", "error_msgs"):
-        if info[kind]:
-            raise SystemExit(f"{folder.name}: {kind}: {sorted(info[kind])[:4]}")
+        keys = [key for key in info[kind] if not (options and key.rsplit(".", 1)[1] in CALIBRATED_PARTS)]
+        if keys:
+            raise SystemExit(f"{folder.name}: {kind}: {sorted(keys)[:4]}")
     left = [key for key in info["missing_keys"] if not key.endswith("_zero_point")]  # of symmetric ones: 0
     if left:
         raise SystemExit(f"{folder.name}: missing: {sorted(left)[:4]}")
@@ -133,6 +137,72 @@ def check_fp8(args, source):
     return found <= EXACT
 
 
+# Format, what is said of inputs, what their scales are called and reach up to, how far logits may then be.
+CALIBRATED = [("int8_channel", "static", "input_scale", 127, ROUNDED_INPUTS),
+              ("fp8_e4m3", "static", "input_scale", 448, ROUNDED_INPUTS),
+              ("fp8_e4m3_channel", "static", "input_scale", 448, ROUNDED_INPUTS),
+              ("nvfp4_tensor", "static", "input_global_scale", 6 * 448, FEW_BITS_INPUTS),
+              ("int8_channel", "floats", None, None, ROUNDED_INPUTS),
+              ("fp8_e4m3", "floats", None, None, ROUNDED_INPUTS)]  # keys and values are rounded
+
+
+def largest_seen(model, tokens):
+    """Of the inputs of each linear layer, and of the keys and values in the cache."""
+    found, hooks = {}, []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            def note(_, inputs, name=name):
+                found[name] = inputs[0].abs().max().item()
+            hooks.append(module.register_forward_pre_hook(note))
+    with torch.no_grad():
+        cache = model(torch.tensor([tokens]), use_cache=True).past_key_values
+    for hook in hooks:
+        hook.remove()
+    for index, layer in enumerate(cache.layers):
+        found[f"model.layers.{index}.self_attn.k_scale"] = layer.keys.abs().max().item()
+        found[f"model.layers.{index}.self_attn.v_scale"] = layer.values.abs().max().item()
+    return found
+
+
+def check_calibrated(args, source, case):
+    """Scales of inputs and of the KV cache: those of the one sample that there is, as transformers sees it."""
+    name, inputs, scale_name, most, bound = case
+    letters = "abcdefgjklmopqrsuvwxyz"  # none that the tokenizer would merge
+    text = "".join(letters[(7 * i * i + 3 * i) % len(letters)] for i in range(64))
+    tokens = [ord(letter) for letter in text]
+    sample = args.work / "folder-sample.txt"
+    sample.write_text(text)
+    folder = write_folder(args, source, name, ["--activations", inputs, "--kv-scales", "--calibrate", sample,
+                                               "--samples", 1, "--sample-length", len(tokens)])
+    dense = load(folder, quantization_config=transformers.CompressedTensorsConfig(dequantize=True))
+    compare_weights(dense, our_weights(args, folder), name)
+    seen, stored = largest_seen(dense, tokens), load_file(folder / "model.safetensors")
+    count = 0
+    for tensor, value in stored.items():
+        module, part = tensor.rsplit(".", 1)
+        if part in ("k_scale", "v_scale"):
+            wanted = seen[tensor] / 448
+        elif part == scale_name:
+            wanted = seen[module] / most if part == "input_scale" else most / seen[module]
+        else:
+            continue
+        if value.shape != (1,) or not abs(value.item() / wanted - 1) < 2e-3:
+            raise SystemExit(f"{name} {inputs}: {tensor} is {value}, not {wanted}")
+        count += 1
+    layers = dense.config.num_hidden_layers
+    assert count == layers * (2 + (7 if scale_name else 0))
+    ours = our_logits(args, folder)
+    halves = name.startswith("nv")
+    model = load(folder, torch.bfloat16 if halves else torch.float32)
+    how_far = distance(model, ours)
+    model.apply(disable_quantization)
+    alone = distance(model, ours)
+    ok = how_far <= bound and alone <= (BFLOATS if halves else EXACT)
+    print(f"{name + ' --activations ' + inputs:<40} {count} scales are those of the sample; logits apart by "
+          f"{how_far:.1e} as it stands, {alone:.1e} of these its weights alone{'' if ok else '   TOO FAR'}", flush=True)
+    return ok
+
+
 def main():
     args = common.arguments(__doc__)
     torch.set_num_threads(2)
@@ -140,6 +210,7 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     tiny = tiny_model.TinyModel().write_folder(args.work / "tiny")
     ok = [check_compressed(args, tiny, case) for case in COMPRESSED] + [check_fp8(args, tiny)]
+    ok += [check_calibrated(args, tiny, case) for case in CALIBRATED]
     return 0 if all(ok) else "logits differ"
 
 

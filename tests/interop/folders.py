@@ -35,6 +35,9 @@ LAYOUTS = {
     "fp8": [TILES],
     "awq": ["int4_channel_asym", "int4_g128", "int4_g128_asym", "int4_g64_asym"],
 }
+# What the options change in a folder: format, options.
+WITH_OPTIONS = [("int8_channel", ["--activations", "floats"]), ("int8_channel_asym", ["--activations", "floats"]),
+                ("fp8_e4m3_channel", ["--activations", "floats"])]
 WITH_REAL_SIZES = {"compressed-tensors": "int4_g128_asym", "gptq": "int4_g128", "awq": "int4_g128", "fp8": TILES}
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<u4", "I64": "<i8", "I8": "i1", "U8": "u1", "F8_E4M3": "u1"}
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -149,10 +152,10 @@ def interleaved(matrix, heads):
     return matrix.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def check_format(fewbits, source, work, layout, name):
+def check_format(fewbits, source, work, layout, name, options=()):
     folder, emulated, back = work / "folder", work / "emulated.gguf", work / "back.gguf"
     shutil.rmtree(folder, ignore_errors=True)
-    common.run([fewbits, "quantize", source, folder, "--to", name, "--layout", layout])
+    common.run([fewbits, "quantize", source, folder, "--to", name, "--layout", layout, *options])
     if name != TILES:
         common.run([fewbits, "quantize", source, emulated, "--emulate", name, "--no-certificate"])
     common.run([fewbits, "quantize", folder, back, "--to", "F16", "--no-certificate"], stderr=subprocess.DEVNULL)
@@ -177,7 +180,7 @@ def check_format(fewbits, source, work, layout, name):
             raise SystemExit(f"{layout} {name}: {module} is not what --emulate gives")
         count += 1
     assert count > 0
-    print(f"{layout:<20} {name:<18} {count} matrices equal", flush=True)
+    print(f"{layout:<20} {' '.join([name, *options]):<18} {count} matrices equal", flush=True)
     shutil.rmtree(folder)
 
 
@@ -189,6 +192,8 @@ def main():
     for layout, names in LAYOUTS.items():
         for name in names:
             check_format(args.fewbits, tiny, args.work / "folders-tiny", layout, name)
+    for name, options in WITH_OPTIONS:
+        check_format(args.fewbits, tiny, args.work / "folders-tiny", "compressed-tensors", name, options)
     wide = common.reference_model(args.work, wide=True)
     for layout, name in WITH_REAL_SIZES.items():
         check_format(args.fewbits, wide, args.work / "folders-wide", layout, name)

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "files/errors.h"
 #include "files/layouts/layout.h"
+#include "formats/small_floats.h"
 
 namespace fewbits {
 
@@ -44,6 +45,37 @@ const Layout& layout_named(std::string_view name) {
     if (layout->name == name && layout->holds != nullptr) return *layout;
   }
   throw Error(fmt::format("layout '{}' is unknown; known: {}", name, join(written_layouts())));
+}
+
+void refuse_unkept(const Layout& layout, const FolderScheme& scheme) {
+  if (!layout.writes(scheme.format)) {
+    throw Error(fmt::format("{}: {} cannot hold it, but {}", scheme.format.name, layout.name,
+                            join(formats_of(layout))));
+  }
+  const auto says = [&](Inputs inputs) {
+    return layout.says != nullptr && layout.says(scheme.format, inputs);
+  };
+  if (scheme.inputs && !says(*scheme.inputs)) {
+    std::vector<std::string> known;
+    for (const Inputs inputs : {Inputs::kFloats, Inputs::kDynamic, Inputs::kStatic}) {
+      if (says(inputs)) known.emplace_back(kInputNames[static_cast<size_t>(inputs)]);
+    }
+    throw Error(fmt::format("--activations {}: not with {} in {}; possible: {}",
+                            kInputNames[static_cast<size_t>(*scheme.inputs)], scheme.format.name,
+                            layout.name, known.empty() ? "nothing" : join(known)));
+  }
+  if (scheme.kv_scales && !layout.kv_scales) {
+    throw Error(
+        fmt::format("--kv-scales: {} has no place for them; take compressed-tensors", layout.name));
+  }
+}
+
+float kv_scale(float largest) {
+  return scale_to(largest, small_floats::E4M3::kLargest);
+}
+
+float scale_to(float largest, float most) {
+  return largest > 0 ? largest / most : 1;
 }
 
 const Layout& layout_of(const Json& quantization_config, std::string_view where) {

@@ -87,17 +87,20 @@ bool holds(const Format& format) {
   return integers && integers->bits == kBits;
 }
 
-Json config(const Format& format, const std::vector<std::string>& ignored) {
-  Json json = {
-      {"quant_method", "awq"}, {"bits", kBits},     {"group_size", int_format(format)->group},
-      {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", nullptr}};
+Json config(const FolderScheme& scheme, const std::vector<std::string>& ignored) {
+  Json json = {{"quant_method", "awq"},
+               {"bits", kBits},
+               {"group_size", int_format(scheme.format)->group},
+               {"zero_point", true},
+               {"version", "gemm"},
+               {"modules_to_not_convert", nullptr}};
   if (!ignored.empty()) json["modules_to_not_convert"] = ignored;
   return json;
 }
 
-std::unique_ptr<LayoutTensor> tensor(const Format& format, std::string module, int64_t rows,
+std::unique_ptr<LayoutTensor> tensor(const FolderScheme& scheme, std::string module, int64_t rows,
                                      int64_t columns) {
-  return columnwise_tensor(kGemm, format, std::move(module), {rows, columns});
+  return columnwise_tensor(kGemm, scheme.format, std::move(module), {rows, columns});
 }
 
 }  // namespace

@@ -22,31 +22,39 @@
 //                           ours
 //     mxfp4-pack-quantized  X.weight_packed as above     X.weight_scale uint8: E8M0 [rows, groups]
 //
-// and config.json says so under "quantization_config".
+// Where the inputs are rounded by scales of calibration, also X.input_scale [1], float; of NVFP4,
+// whose groups have scales of their own, X.input_global_scale [1]: by what E4M3 scales of codes up
+// to 6 are multiplied. Beside attention's layers k_scale and v_scale [1] of a KV cache in E4M3.
+// config.json says so under "quantization_config".
 namespace fewbits {
 
 /// Whether there is a layout for weights in `format`.
 bool compressed_tensors_holds(const Format& format);
 
-/// "quantization_config" of a model whose linear layers are in `format` but for the modules to
-/// ignore.
-Json compressed_tensors_config(const Format& format, const std::vector<std::string>& ignored);
+/// Whether the config can say so of the inputs of layers in `format`.
+bool compressed_tensors_says(const Format& format, Inputs inputs);
+
+/// "quantization_config" of a model whose linear layers are kept so but for the modules to ignore.
+Json compressed_tensors_config(const FolderScheme& scheme, const std::vector<std::string>& ignored);
 
 /// Rows are written as they come, scales and zero points behind them.
 class CompressedTensor : public LayoutTensor {
  public:
-  CompressedTensor(const Format& format, std::string module, int64_t rows, int64_t columns);
+  CompressedTensor(const FolderScheme& scheme, std::string module, int64_t rows, int64_t columns);
 
   std::vector<SafetensorsEntry> entries() const override;
   std::span<const std::byte> append_rows(std::span<const std::byte> bytes) override;
   std::vector<std::byte> rest() override;
 
  private:
+  std::vector<SafetensorsEntry> weight_entries() const;
   void append_row(const std::byte* row, std::byte* out);
+  void append_zeros(std::vector<std::byte>& out) const;
   void keep_parameters(const BlockParameters& parameters);
   int64_t scales_of_row() const;
   int64_t codes_bytes() const;
 
+  FolderScheme scheme_;
   const Format& format_;
   std::string module_;
   int64_t rows_, columns_;

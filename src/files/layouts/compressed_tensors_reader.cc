@@ -268,11 +268,11 @@ constexpr std::string_view kIgnored[] = {
     ".input_scale", ".input_zero_point", ".input_global_scale", ".output_scale", ".q_scale",
     ".k_scale",     ".v_scale",          ".output_zero_point"};
 
-std::unique_ptr<LayoutTensor> tensor(const Format& format, std::string module, int64_t rows,
+std::unique_ptr<LayoutTensor> tensor(const FolderScheme& scheme, std::string module, int64_t rows,
                                      int64_t columns) {
-  if (tile_rows(format) > 1)
-    return tiled_tensor(format, std::move(module), {rows, columns}, ".weight_scale");
-  return std::make_unique<CompressedTensor>(format, std::move(module), rows, columns);
+  if (tile_rows(scheme.format) > 1)
+    return tiled_tensor(scheme.format, std::move(module), {rows, columns}, ".weight_scale");
+  return std::make_unique<CompressedTensor>(scheme, std::move(module), rows, columns);
 }
 
 }  // namespace
@@ -282,6 +282,8 @@ constinit const Layout kCompressedTensors = {.name = "compressed-tensors",
                                              .readers = kReaders,
                                              .ignored = kIgnored,
                                              .holds = compressed_tensors_holds,
+                                             .says = compressed_tensors_says,
+                                             .kv_scales = true,
                                              .config = compressed_tensors_config,
                                              .tensor = tensor};
 

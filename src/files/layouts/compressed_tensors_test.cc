@@ -30,7 +30,7 @@ Packed pack(const char* name, int64_t rows, int64_t columns) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 37 % 101) - 47.0f;
   std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(format, columns)));
   encode_rows(format, values.data(), rows, columns, nullptr, Search::kBest, bytes.data());
-  const auto tensor = layout_named("compressed-tensors").tensor(format, "layer", rows, columns);
+  const auto tensor = layout_named("compressed-tensors").tensor({format}, "layer", rows, columns);
   Packed packed{tensor->entries(), {}, {}, values};
   const auto half = std::span(bytes).first(bytes.size() / 2);  // in two bands
   for (const auto band : {half, std::span(bytes).subspan(half.size())}) {
@@ -50,7 +50,7 @@ TEST(CompressedTensors, EveryFormatFillsItsEntries) {
     for (size_t i = 1; i < packed.entries.size(); ++i) rest += packed.entries[i].bytes;
     EXPECT_EQ(packed.entries.front().bytes, std::ssize(packed.codes));
     EXPECT_EQ(rest, std::ssize(packed.rest));
-    EXPECT_EQ(compressed_tensors_config(format_named(name), {})["quant_method"],
+    EXPECT_EQ(compressed_tensors_config({format_named(name)}, {})["quant_method"],
               "compressed-tensors");
   }
   EXPECT_FALSE(compressed_tensors_holds(format_named("Q4_K")));
@@ -82,6 +82,45 @@ TEST(CompressedTensors, FourBitsWithZeroPoints) {
       ASSERT_EQ(scale * (static_cast<float>(code) - static_cast<float>(zero)), packed.values[at]);
     }
   }
+}
+
+float input_scale(const char* name, float largest) {
+  const Format& format = format_named(name);
+  const int64_t rows = 2, columns = 128;
+  const auto tensor =
+      layout_named("compressed-tensors")
+          .tensor({.format = format, .inputs = Inputs::kStatic}, "layer", rows, columns);
+  const std::vector<std::byte> zeros(static_cast<size_t>(rows * row_bytes(format, columns)));
+  tensor->append_rows(zeros);
+  tensor->set_largest_input(largest);
+  const SafetensorsEntry scale = tensor->entries().back();
+  EXPECT_TRUE(scale.name == "layer.input_scale" || scale.name == "layer.input_global_scale");
+  EXPECT_EQ(scale.shape, (Shape{1}));
+  const std::vector<std::byte> rest = tensor->rest();
+  return value_at<float>(std::span(rest).last(4), 0);
+}
+
+TEST(CompressedTensors, ScalesOfInputsReachTheLargest) {
+  EXPECT_EQ(input_scale("int8_channel", 254), 2);
+  EXPECT_EQ(input_scale("int8_channel_asym", 0), 1);
+  EXPECT_EQ(input_scale("fp8_e4m3", 896), 2);
+  EXPECT_EQ(input_scale("nvfp4_tensor", 1344), 2);
+  EXPECT_EQ(kv_scale(224), 0.5f);
+}
+
+TEST(CompressedTensors, SaysWhatItsKernelsCanDo) {
+  const Layout& layout = layout_named("compressed-tensors");
+  const auto keeps = [&](const char* name, Inputs inputs) {
+    return layout.says(format_named(name), inputs);
+  };
+  EXPECT_TRUE(keeps("int4_g128", Inputs::kFloats));
+  EXPECT_FALSE(keeps("int4_g128", Inputs::kStatic));
+  EXPECT_FALSE(keeps("fp8_e4m3_b128", Inputs::kStatic));
+  EXPECT_FALSE(keeps("nvfp4_tensor", Inputs::kDynamic));
+  const Json config = layout.config(
+      {.format = format_named("int8_channel"), .inputs = Inputs::kFloats, .kv_scales = true}, {});
+  EXPECT_EQ(config["format"], "pack-quantized");
+  EXPECT_EQ(config["kv_cache_scheme"]["type"], "float");
 }
 
 TEST(SafetensorsWriter, WritesWhatTheReaderReads) {

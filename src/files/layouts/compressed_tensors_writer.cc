@@ -9,20 +9,32 @@
 #include "base/error.h"
 #include "files/layouts/compressed_tensors.h"
 #include "formats/fp8_tiles.h"
+#include "formats/small_floats.h"
 
 namespace fewbits {
 namespace {
 
 enum class Kind { kNone, kPackedInts, kInt8, kFloat8, kNvfp4, kMxfp4 };
 
-Kind kind_of(const Format& format) {
+Inputs usual_inputs(const Format& format) {
+  const bool bytes = format.name.starts_with("int8_channel") || format.name.starts_with("fp8");
+  return bytes ? Inputs::kDynamic : Inputs::kFloats;
+}
+
+Inputs inputs_of(const FolderScheme& scheme) {
+  return scheme.inputs.value_or(usual_inputs(scheme.format));
+}
+
+Kind kind_of(const FolderScheme& scheme) {
+  const Format& format = scheme.format;
   const std::string_view name = format.name;
   if (name == "nvfp4_tensor") return Kind::kNvfp4;
   if (name == "MXFP4") return Kind::kMxfp4;
   if (name == "fp8_e4m3_b128" || name == "fp8_e4m3" || name == "fp8_e4m3_channel")
     return Kind::kFloat8;
   if (!name.starts_with("int") || format.sharing == Sharing::kTensor) return Kind::kNone;
-  return name.starts_with("int8_channel") ? Kind::kInt8 : Kind::kPackedInts;
+  const bool bytes = name.starts_with("int8_channel") && inputs_of(scheme) != Inputs::kFloats;
+  return bytes ? Kind::kInt8 : Kind::kPackedInts;
 }
 
 const char* name_of(Kind kind) {
@@ -48,20 +60,41 @@ bool has_zeros(const Format& format) {
   return format.name.ends_with("_asym");
 }
 
-/// How the inputs of a layer are to be quantized: as the kernels for its weights want them.
-Json inputs_of(Kind kind, const Format& format) {
-  if (tile_rows(format) > 1) {
-    return {{"num_bits", 8},       {"type", "float"},         {"symmetric", true},
-            {"strategy", "group"}, {"group_size", kTileSize}, {"dynamic", true}};
-  }
-  if (kind == Kind::kInt8 || kind == Kind::kFloat8) {
-    return {{"num_bits", 8},
-            {"type", kind == Kind::kInt8 ? "int" : "float"},
+/// How the inputs of a layer are to be quantized.
+Json inputs_config(const FolderScheme& scheme) {
+  const Inputs inputs = inputs_of(scheme);
+  const Kind kind = kind_of(scheme);
+  if (inputs == Inputs::kFloats) return nullptr;
+  if (kind == Kind::kNvfp4) {
+    return {{"num_bits", 4},
+            {"type", "float"},
             {"symmetric", true},
-            {"strategy", "token"},
-            {"dynamic", true}};
+            {"strategy", "tensor_group"},
+            {"group_size", scheme.format.sub_block_values},
+            {"dynamic", "local"}};
   }
-  return nullptr;
+  Json config = {{"num_bits", 8},
+                 {"type", kind == Kind::kInt8 ? "int" : "float"},
+                 {"symmetric", true},
+                 {"strategy", inputs == Inputs::kStatic ? "tensor" : "token"},
+                 {"dynamic", inputs == Inputs::kDynamic}};
+  if (tile_rows(scheme.format) > 1) {
+    config["strategy"] = "group";
+    config["group_size"] = kTileSize;
+  }
+  return config;
+}
+
+/// The part of the folder that says what the inputs were in calibration.
+const char* input_scale_name(Kind kind) {
+  return kind == Kind::kNvfp4 ? ".input_global_scale" : ".input_scale";
+}
+
+float input_scale(Kind kind, float largest) {
+  constexpr float kMostInt8 = 127;
+  using small_floats::E2M1, small_floats::E4M3;
+  if (kind == Kind::kNvfp4) return 1 / scale_to(largest, E2M1::kLargest * E4M3::kLargest);
+  return scale_to(largest, kind == Kind::kInt8 ? kMostInt8 : E4M3::kLargest);
 }
 
 /// Appends codes of `bits` bits, lowest first, without gaps.
@@ -85,11 +118,22 @@ void append_value(Value value, std::vector<std::byte>& out) {
 }  // namespace
 
 bool compressed_tensors_holds(const Format& format) {
-  return kind_of(format) != Kind::kNone;
+  return kind_of({format}) != Kind::kNone;
 }
 
-Json compressed_tensors_config(const Format& format, const std::vector<std::string>& ignored) {
-  const Kind kind = kind_of(format);
+bool compressed_tensors_says(const Format& format, Inputs inputs) {
+  const Kind kind = kind_of({format});
+  if (inputs == usual_inputs(format)) return true;
+  if (tile_rows(format) > 1)
+    return false;  // kernels want scales of groups, which are of each token
+  return kind == Kind::kInt8 || kind == Kind::kFloat8 ||
+         (kind == Kind::kNvfp4 && inputs == Inputs::kStatic);
+}
+
+Json compressed_tensors_config(const FolderScheme& scheme,
+                               const std::vector<std::string>& ignored) {
+  const Format& format = scheme.format;
+  const Kind kind = kind_of(scheme);
   const bool floats = kind == Kind::kFloat8 || kind == Kind::kNvfp4 || kind == Kind::kMxfp4;
   const bool tiles = tile_rows(format) > 1;
   const bool grouped = format.sub_block_values > 1 && format.sharing == Sharing::kBlock;
@@ -108,35 +152,54 @@ Json compressed_tensors_config(const Format& format, const std::vector<std::stri
     weights["group_size"] = format.sub_block_values;
   const Json group = {{"targets", {"Linear"}},
                       {"weights", weights},
-                      {"input_activations", inputs_of(kind, format)},
+                      {"input_activations", inputs_config(scheme)},
                       {"output_activations", nullptr},
                       {"format", name_of(kind)}};
-  return {{"quant_method", "compressed-tensors"},
-          {"format", name_of(kind)},
-          {"quantization_status", "compressed"},
-          {"config_groups", {{"group_0", group}}},
-          {"ignore", ignored},
-          {"kv_cache_scheme", nullptr}};
+  Json config = {{"quant_method", "compressed-tensors"},
+                 {"format", name_of(kind)},
+                 {"quantization_status", "compressed"},
+                 {"config_groups", {{"group_0", group}}},
+                 {"ignore", ignored},
+                 {"kv_cache_scheme", nullptr}};
+  if (scheme.kv_scales) {
+    config["kv_cache_scheme"] = {{"num_bits", 8},
+                                 {"type", "float"},
+                                 {"symmetric", true},
+                                 {"strategy", "tensor"},
+                                 {"dynamic", false}};
+  }
+  return config;
 }
 
-CompressedTensor::CompressedTensor(const Format& format, std::string module, int64_t rows,
+CompressedTensor::CompressedTensor(const FolderScheme& scheme, std::string module, int64_t rows,
                                    int64_t columns)
-    : format_(format), module_(std::move(module)), rows_(rows), columns_(columns) {
-  check(compressed_tensors_holds(format) && columns % format.block_values == 0);
+    : scheme_(scheme),
+      format_(scheme.format),
+      module_(std::move(module)),
+      rows_(rows),
+      columns_(columns) {
+  check(compressed_tensors_holds(format_) && columns % format_.block_values == 0);
 }
 
 int64_t CompressedTensor::scales_of_row() const {
-  const bool own = format_.sharing == Sharing::kBlock || kind_of(format_) == Kind::kNvfp4;
+  const bool own = format_.sharing == Sharing::kBlock || kind_of(scheme_) == Kind::kNvfp4;
   return own ? columns_ / format_.sub_block_values : 1;
 }
 
 int64_t CompressedTensor::codes_bytes() const {
   const int64_t bytes = divide_up(columns_ * bits_of(format_), int64_t{8});
-  return kind_of(format_) == Kind::kPackedInts ? round_up(bytes, int64_t{4}) : bytes;
+  return kind_of(scheme_) == Kind::kPackedInts ? round_up(bytes, int64_t{4}) : bytes;
 }
 
 std::vector<SafetensorsEntry> CompressedTensor::entries() const {
-  const Kind kind = kind_of(format_);
+  std::vector<SafetensorsEntry> all = weight_entries();
+  if (inputs_of(scheme_) == Inputs::kStatic)
+    all.push_back({module_ + input_scale_name(kind_of(scheme_)), "F32", {1}, 4});
+  return all;
+}
+
+std::vector<SafetensorsEntry> CompressedTensor::weight_entries() const {
+  const Kind kind = kind_of(scheme_);
   const int64_t groups = scales_of_row(), width = codes_bytes();
   const auto entry = [&](const char* suffix, const char* dtype, Shape shape, int64_t size) {
     int64_t bytes = size;
@@ -185,7 +248,7 @@ std::span<const std::byte> CompressedTensor::append_rows(std::span<const std::by
 }
 
 void CompressedTensor::append_row(const std::byte* row, std::byte* out) {
-  const Kind kind = kind_of(format_);
+  const Kind kind = kind_of(scheme_);
   BlockParameters parameters;
   if (format_.outer_bytes >= 4) std::memcpy(&parameters.outer.scale, row, 4);
   if (format_.outer_bytes >= 8) std::memcpy(&parameters.outer.zero, row + 4, 4);
@@ -204,7 +267,7 @@ void CompressedTensor::append_row(const std::byte* row, std::byte* out) {
 }
 
 void CompressedTensor::keep_parameters(const BlockParameters& parameters) {
-  switch (kind_of(format_)) {
+  switch (kind_of(scheme_)) {
     case Kind::kNvfp4:
       return append_value(parameters.sub_scale[0], scales_);
     case Kind::kMxfp4:
@@ -222,7 +285,7 @@ void CompressedTensor::keep_parameters(const BlockParameters& parameters) {
 }
 
 std::vector<std::byte> CompressedTensor::rest() {
-  const Kind kind = kind_of(format_);
+  const Kind kind = kind_of(scheme_);
   std::vector<std::byte> out = scales_;
   if (kind == Kind::kNvfp4) append_value(1 / outer_scale_, out);  // a power of two: exact
   if (kind == Kind::kFloat8 && format_.sharing == Sharing::kTensor) append_value(outer_scale_, out);
@@ -230,10 +293,15 @@ std::vector<std::byte> CompressedTensor::rest() {
     append_value(rows_, out);
     append_value(columns_, out);
   }
-  if (!has_zeros(format_)) return out;
-  if (kind == Kind::kInt8) {
+  if (has_zeros(format_)) append_zeros(out);
+  if (inputs_of(scheme_) == Inputs::kStatic) append_value(input_scale(kind, largest_input_), out);
+  return out;
+}
+
+void CompressedTensor::append_zeros(std::vector<std::byte>& out) const {
+  if (kind_of(scheme_) == Kind::kInt8) {
     for (const uint8_t zero : zeros_) append_value(static_cast<uint8_t>(zero ^ 0x80), out);
-    return out;
+    return;
   }
   // Packed along the rows: word w of group g has the rows whose bits begin there.
   const int64_t groups = scales_of_row(), bits = bits_of(format_);
@@ -252,7 +320,6 @@ std::vector<std::byte> CompressedTensor::rest() {
                   packed.data() + 4 * w, 4);
     }
   }
-  return out;
 }
 
 }  // namespace fewbits

@@ -67,7 +67,7 @@ bool holds(const Format& format) {
   return tile_rows(format) == kTileSize;
 }
 
-Json config(const Format&, const std::vector<std::string>& ignored) {
+Json config(const FolderScheme&, const std::vector<std::string>& ignored) {
   return {{"quant_method", "fp8"},
           {"fmt", "e4m3"},
           {"activation_scheme", "dynamic"},
@@ -75,9 +75,9 @@ Json config(const Format&, const std::vector<std::string>& ignored) {
           {"modules_to_not_convert", ignored}};
 }
 
-std::unique_ptr<LayoutTensor> tensor(const Format& format, std::string module, int64_t rows,
+std::unique_ptr<LayoutTensor> tensor(const FolderScheme& scheme, std::string module, int64_t rows,
                                      int64_t columns) {
-  return tiled_tensor(format, std::move(module), {rows, columns}, ".weight_scale_inv");
+  return tiled_tensor(scheme.format, std::move(module), {rows, columns}, ".weight_scale_inv");
 }
 
 /// Codes as they come, and the scales of the first row of each tile.

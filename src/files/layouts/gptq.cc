@@ -151,17 +151,17 @@ Json config_of(const Format& format, const std::vector<std::string>& ignored, co
   return config;
 }
 
-Json config1(const Format& format, const std::vector<std::string>& ignored) {
-  return config_of(format, ignored, "gptq");
+Json config1(const FolderScheme& scheme, const std::vector<std::string>& ignored) {
+  return config_of(scheme.format, ignored, "gptq");
 }
-Json config2(const Format& format, const std::vector<std::string>& ignored) {
-  return config_of(format, ignored, "gptq_v2");
+Json config2(const FolderScheme& scheme, const std::vector<std::string>& ignored) {
+  return config_of(scheme.format, ignored, "gptq_v2");
 }
 
 template <const Columnwise& kVersionOf>
-std::unique_ptr<LayoutTensor> tensor(const Format& format, std::string module, int64_t rows,
+std::unique_ptr<LayoutTensor> tensor(const FolderScheme& scheme, std::string module, int64_t rows,
                                      int64_t columns) {
-  return columnwise_tensor(kVersionOf, format, std::move(module), {rows, columns});
+  return columnwise_tensor(kVersionOf, scheme.format, std::move(module), {rows, columns});
 }
 
 }  // namespace

@@ -61,6 +61,19 @@ std::string refusal(const std::vector<SafetensorsEntry>& entries, const Json& co
       [&] { Joined(file_of(entries, std::string(static_cast<size_t>(bytes), '\0')), config); });
 }
 
+/// Every format with all that can be said of inputs.
+std::vector<std::pair<std::string, std::optional<Inputs>>> kept_by(const Layout& layout) {
+  std::vector<std::pair<std::string, std::optional<Inputs>>> all;
+  for (const std::string& name : formats_of(layout)) {
+    all.emplace_back(name, std::nullopt);
+    for (const Inputs inputs : {Inputs::kFloats, Inputs::kDynamic, Inputs::kStatic}) {
+      if (layout.says != nullptr && layout.says(format_named(name), inputs))
+        all.emplace_back(name, inputs);
+    }
+  }
+  return all;
+}
+
 TEST(Layouts, WhatEachWritesItReads) {
   constexpr int64_t kRows = 32, kColumns = 256;
   std::vector<float> values(static_cast<size_t>(kRows * kColumns));
@@ -68,23 +81,25 @@ TEST(Layouts, WhatEachWritesItReads) {
     values[i] = std::sin(static_cast<float>(i * i % 1009)) / 16;
   for (const Layout* layout : layouts()) {
     if (layout->holds == nullptr) continue;
-    for (const std::string& name : formats_of(*layout)) {
-      SCOPED_TRACE(fmt::format("{} {}", layout->name, name));
+    for (const auto& [name, inputs] : kept_by(*layout)) {
+      SCOPED_TRACE(
+          fmt::format("{} {} {}", layout->name, name, inputs ? static_cast<int>(*inputs) : -1));
       const Format& format = format_named(name);
+      const FolderScheme scheme{.format = format, .inputs = inputs};
       std::vector<std::byte> rows(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
       if (tile_rows(format) > 1) {
         encode_tiles(format, values.data(), kRows, kColumns, rows.data());
       } else {
         encode_rows(format, values.data(), kRows, kColumns, nullptr, Search::kBest, rows.data());
       }
-      const auto tensor = layout->tensor(format, "m", kRows, kColumns);
+      const auto tensor = layout->tensor(scheme, "m", kRows, kColumns);
       std::string data;
       const auto add = [&](std::span<const std::byte> bytes) {
         data.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
       };
       add(tensor->append_rows(rows));
       add(tensor->rest());
-      const Joined joined(file_of(tensor->entries(), data), layout->config(format, {}));
+      const Joined joined(file_of(tensor->entries(), data), layout->config(scheme, {}));
       ASSERT_NE(joined.store().find("m.weight"), nullptr);
       EXPECT_EQ(joined.store().tensors().size(), 1u);
       // A narrow range shows in no tensor: it is one of codes that are not there.

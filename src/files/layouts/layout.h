@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,10 +20,31 @@ struct LayoutReader {
   CodedMatrix (*join)(Parts& parts, const std::string& module);
 };
 
+/// What the kernels that read a folder shall do with the inputs of its quantized layers.
+enum class Inputs {
+  kFloats,   ///< nothing
+  kDynamic,  ///< round them, by scales found as they come
+  kStatic,   ///< round them, by scales that the folder has from calibration
+};
+
+/// As users type them, in that order.
+inline constexpr std::string_view kInputNames[] = {"floats", "dynamic", "static"};
+
+/// How the quantized layers of a folder are kept.
+struct FolderScheme {
+  const Format& format;
+  std::optional<Inputs> inputs = {};  ///< nothing: as the kernels for such weights want it
+  bool kv_scales = false;             ///< there are scales for a KV cache in E4M3
+};
+
 /// One weight on its way into a file: rows come as their format stores them, in order.
 class LayoutTensor {
  public:
   virtual ~LayoutTensor() = default;
+
+  /// The largest of what the layer is fed, whatever its sign. Told before rest(), where the inputs
+  /// are static.
+  void set_largest_input(float largest) { largest_input_ = largest; }
 
   /// What it becomes, in the order in which its bytes are written.
   virtual std::vector<SafetensorsEntry> entries() const = 0;
@@ -30,6 +52,9 @@ class LayoutTensor {
   virtual std::span<const std::byte> append_rows(std::span<const std::byte> bytes) = 0;
   /// All other bytes. REQUIRES: every row has been appended.
   virtual std::vector<std::byte> rest() = 0;
+
+ protected:
+  float largest_input_ = 0;
 };
 
 struct Layout {
@@ -41,13 +66,16 @@ struct Layout {
 
   // To write; null where the layout is only read.
   bool (*holds)(const Format& format) = nullptr;
-  /// "quantization_config" of a model whose linear layers are in `format` but for the modules to
+  /// Whether its config can say so of the inputs; null: of none.
+  bool (*says)(const Format& format, Inputs inputs) = nullptr;
+  bool kv_scales = false;  ///< it has a place for them
+  /// "quantization_config" of a model whose linear layers are kept so but for the modules to
   /// ignore.
-  Json (*config)(const Format& format, const std::vector<std::string>& ignored) = nullptr;
+  Json (*config)(const FolderScheme& scheme, const std::vector<std::string>& ignored) = nullptr;
   /// `module`: the layer's name, without ".weight". Throws Error where the layout has no place for
-  /// such sizes. REQUIRES: holds(format), columns are whole blocks.
-  std::unique_ptr<LayoutTensor> (*tensor)(const Format& format, std::string module, int64_t rows,
-                                          int64_t columns) = nullptr;
+  /// such sizes. REQUIRES: holds(scheme.format), columns are whole blocks.
+  std::unique_ptr<LayoutTensor> (*tensor)(const FolderScheme& scheme, std::string module,
+                                          int64_t rows, int64_t columns) = nullptr;
 
   bool writes(const Format& format) const { return holds != nullptr && holds(format); }
 };
@@ -61,6 +89,14 @@ const Layout& layout_named(std::string_view name);
 /// The names of all layouts that can be written, and of the formats that one of them holds.
 std::vector<std::string> written_layouts();
 std::vector<std::string> formats_of(const Layout& layout);
+
+/// Throws Error where the layout cannot keep layers so.
+void refuse_unkept(const Layout& layout, const FolderScheme& scheme);
+
+/// By what numbers up to `largest` are divided, so that they fill a range up to `most`.
+float scale_to(float largest, float most);
+/// Of keys or values that are rounded to E4M3.
+float kv_scale(float largest);
 
 /// By "quant_method". Throws Error that lists the known.
 const Layout& layout_of(const Json& quantization_config, std::string_view where);
