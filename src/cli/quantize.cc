@@ -44,6 +44,7 @@ struct QuantizeArguments {
   std::string layout;       // "" by the name of the output
   std::string activations;  // "" as usual for the format
   bool kv_scales = false;
+  bool act_order = false;
   int threads = 0;
   bool json = false;
   bool dry_run = false;
@@ -116,6 +117,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
     recipe["layout"] = arguments.layout;
     if (!arguments.activations.empty()) recipe["activations"] = arguments.activations;
     if (arguments.kv_scales) recipe["kv_scales"] = true;
+    if (arguments.act_order) recipe["act_order"] = true;
   }
   if (!arguments.size.empty()) recipe["size"] = arguments.size;
   if (options.pure) recipe["pure"] = true;
@@ -203,13 +205,19 @@ std::optional<Inputs> inputs_named(const std::string& name) {
 void check_folder_options(const QuantizeArguments& arguments, const Layout* layout,
                           const Format* format) {
   const std::optional<Inputs> inputs = inputs_named(arguments.activations);
-  if (!inputs && !arguments.kv_scales) return;
-  if (layout == nullptr) throw Error("--activations and --kv-scales: only for a model folder");
-  refuse_unkept(*layout, {.format = *format, .inputs = inputs, .kv_scales = arguments.kv_scales});
+  if (!inputs && !arguments.kv_scales && !arguments.act_order) return;
+  if (layout == nullptr) {
+    throw Error("--activations, --kv-scales and --act-order: only for a model folder");
+  }
+  refuse_unkept(*layout, {.format = *format,
+                          .inputs = inputs,
+                          .kv_scales = arguments.kv_scales,
+                          .by_use = arguments.act_order});
   if (arguments.calibrated()) return;
-  if (inputs == Inputs::kStatic || arguments.kv_scales) {
+  if (inputs == Inputs::kStatic || arguments.kv_scales || arguments.act_order) {
     throw Error(
-        "--activations static and --kv-scales need --calibrate TEXT: they are measured on it");
+        "--activations static, --kv-scales and --act-order need --calibrate TEXT: what they write "
+        "is measured on it");
   }
 }
 
@@ -248,6 +256,7 @@ FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& lay
   FolderTarget target{.path = arguments.out, .layout = &layout};
   target.inputs = inputs_named(arguments.activations);
   target.kv_scales = arguments.kv_scales;
+  target.by_use = arguments.act_order;
   target.certificate = arguments.certificate;
   if (!arguments.split.empty()) target.shard_bytes = parse_bytes("--split", arguments.split);
   return target;
@@ -287,6 +296,7 @@ class QuantizeCommand {
     warn_all(plan_.warnings);
     if (importance_) refuse_foreign(*importance_, arguments_.importance, plan_);
     calibration_.scale_columns = folder_ == nullptr;
+    calibration_.sort_columns = arguments_.act_order;
     if (arguments_.calibrated()) {
       take_calibration_samples();
     }
@@ -523,6 +533,9 @@ void add_quantize(CLI::App& app) {
           CLI::IsMember(std::vector<std::string>(std::begin(kInputNames), std::end(kInputNames))));
   verb->add_flag("--kv-scales", arguments->kv_scales,
                  "Write scales for an FP8 KV cache into a folder, from --calibrate");
+  verb->add_flag("--act-order", arguments->act_order,
+                 "Let the columns share groups that matter alike in --calibrate, and write which "
+                 "(g_idx): folders of integers in groups, slower to run");
   verb->add_option("--size", arguments->size,
                    "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
                    "they cost; also --to 4.75bpw. Needs --calibrate")

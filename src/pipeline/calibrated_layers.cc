@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 #include "base/checked_math.h"
@@ -69,6 +70,23 @@ int64_t value_row(const ModelConfig& config, int64_t j) {
   return j / dim / group * dim + j % dim;
 }
 
+/// Puts the columns first whose inputs are the largest. Returns which each was.
+std::vector<int32_t> sort_by_use(SiteMoments& moments) {
+  const size_t n = at(moments.columns);
+  check(moments.cross.empty());
+  std::vector<int32_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  const auto use = [&](int32_t i) { return moments.gram[at(i) * n + at(i)]; };
+  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return use(a) > use(b); });
+  std::vector<float> sorted(n * n);
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < n; ++j)
+      sorted[i * n + j] = moments.gram[at(order[i]) * n + at(order[j])];
+  }
+  moments.gram = std::move(sorted);
+  return order;
+}
+
 /// Where the parts of a layer do no more than add to one stream, one after the other, the 16-bit
 /// model's hidden states say what each should have added.
 StreamOptions fitting(StreamOptions options, const Model& model) {
@@ -89,6 +107,7 @@ struct CalibratedLayers::Target {
   /// By what a row w is multiplied to give its change: H^-1 (after cross - w gram) where there are
   /// outputs to aim at, else cross H^-1. Empty: no change.
   std::vector<float> correction = {};
+  std::vector<int32_t> columns = {};  ///< what is rounded has these in turn; empty: all in order
 };
 
 CalibratedLayers::CalibratedLayers(const Model& model,
@@ -285,10 +304,13 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   SiteMoments moments = streams_.gather(site, columns, original, weights);
   std::vector<float> scales =
       moments.has_output() ? scales_of_columns(site) : scale_norm(moments, weights);
+  std::vector<int32_t> sorted;
+  if (options_.sort_columns) sorted = sort_by_use(moments);
   // What aims at outputs needs the moments once more.
   const Hessian hessian = factor_hessian(
       moments.cross.empty() ? std::move(moments.gram) : moments.gram, columns, options_.hessian);
-  Target target{moments, hessian, std::move(scales)};
+  Target target{.moments = moments, .hessian = hessian, .column_scales = std::move(scales)};
+  target.columns = std::move(sorted);
   if (!moments.cross.empty()) {
     target.correction = inverse_of(hessian);
     if (!moments.has_output()) {
@@ -298,6 +320,7 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   for (const Weight* weight : readers) {
     encode_weight(*weight, target);
     encoded_[weight].largest_input = moments.largest;
+    encoded_[weight].columns = target.columns;
     replace(*weight, weights);
   }
 }
@@ -385,6 +408,9 @@ std::vector<float> CalibratedLayers::scaled_rows(const Weight& weight, int64_t f
     for (size_t j = 0; j < out.size(); ++j) {
       out[j] *= share * (target.column_scales.empty() ? 1.0f : target.column_scales[j]);
     }
+    if (target.columns.empty()) continue;
+    const std::vector<float> unsorted(out.begin(), out.end());
+    for (size_t j = 0; j < out.size(); ++j) out[j] = unsorted[at(target.columns[j])];
   }
   return values;
 }
@@ -411,10 +437,30 @@ void CalibratedLayers::aim_at_outputs(const Weight& weight, int64_t first, const
   for (size_t i = 0; i < values.size(); ++i) values[i] += share * change[i];
 }
 
+/// The values of what was rounded in another order of columns.
+std::vector<float> CalibratedLayers::in_order(const Weight& weight, const Encoded& encoded) const {
+  const int64_t rows = weight.rows(), columns = weight.columns();
+  const Format& format = *rounded_format(weight);
+  std::vector<float> values(at(rows * columns)), row(at(columns));
+  for (int64_t i = 0; i < rows; ++i) {
+    const std::byte* bytes = encoded.bytes.data() + i * row_bytes(format, columns);
+    decode_rows(format, bytes, 1, columns, row.data());
+    for (int64_t j = 0; j < columns; ++j)
+      values[at(i * columns + encoded.columns[at(j)])] = row[at(j)];
+  }
+  return values;
+}
+
 /// From here on the layer computes with the rounded matrix.
 void CalibratedLayers::replace(const Weight& weight, LayerWeights& weights) {
   const Format* format = rounded_format(weight);
-  const std::span<const std::byte> bytes = encoded_.at(&weight).bytes;
+  std::span<const std::byte> bytes = encoded_.at(&weight).bytes;
+  std::vector<float> floats;
+  if (!encoded_.at(&weight).columns.empty()) {
+    floats = in_order(weight, encoded_.at(&weight));
+    bytes = std::as_bytes(std::span(floats));
+    format = &format_named("F32");
+  }
   const auto row_size = at(row_bytes(*format, weight.columns()));
   for (const MatrixPart& part : parts_of(weight, model_.config, weights)) {
     // Only whole matrices have another row order in GGUF.
@@ -435,6 +481,7 @@ RoundedWeight CalibratedLayers::encoded(const Weight& weight) const {
   rounded.error = found->second.error;
   rounded.square = found->second.square;
   rounded.largest_input = found->second.largest_input;
+  rounded.columns = found->second.columns;
   return rounded;
 }
 
@@ -473,8 +520,9 @@ size_t site_of(const Weight& weight) {
 
 /// Most that the matrices of a layer and what rounds them take at once: those still to come as they
 /// were loaded, those that are done as they are stored.
-int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const StreamOptions& streams,
+int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationOptions& options,
                      int threads) {
+  const StreamOptions& streams = options.streams;
   std::array<int64_t, std::size(kSites) + 1> loaded{}, rounded{}, columns{};
   int64_t all = 0;
   for (const PlannedWeight& planned : plan.weights) {
@@ -485,6 +533,7 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const StreamOption
     all += loaded_bytes(weight);
     if (planned.rounded_format().is_float()) continue;
     rounded[site] += weight.rows() * row_bytes(planned.rounded_format(), weight.columns());
+    if (options.sort_columns) rounded[site] += 2 * weight.values() * int64_t{sizeof(float)};
     columns[site] = std::max(columns[site], weight.columns());
   }
   int64_t most = all, left = all, done = 0;
@@ -503,7 +552,9 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const StreamOption
 CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& plan,
                                      std::span<const std::vector<Token>> samples,
                                      const CalibrationOptions& options, int threads) {
-  const StreamOptions streams = fitting(options.streams, model);
+  CalibrationOptions fitted = options;
+  fitted.streams = fitting(options.streams, model);
+  const StreamOptions& streams = fitted.streams;
   int64_t tokens = 0, longest = 0;
   for (const auto& sample : samples) {
     tokens += std::ssize(sample);
@@ -513,7 +564,7 @@ CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& pla
   memory.states = states_kept(streams, options.scale_columns) * tokens * model.config.hidden *
                   static_cast<int64_t>(sizeof(float));
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
-    memory.rest = std::max(memory.rest, layer_memory(plan, layer, streams, threads));
+    memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads));
   }
   memory.rest += stream_buffer_bytes(model.config, longest);
   return memory;

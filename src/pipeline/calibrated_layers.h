@@ -34,6 +34,9 @@ struct CalibrationOptions {
   /// outputs.
   double output_share = 0.25;
   bool scale_columns = false;
+  /// Columns are sorted by how much they matter before they are grouped, so that what is rounded
+  /// has another order than the weight; not with scale_columns or follow_outputs.
+  bool sort_columns = false;
   /// Matrices in float formats are scaled too. It changes no output; nobody gains by it but tests.
   bool scale_floats = false;
   /// Told every now and then which weight is worked on, and its relative error once it is rounded
@@ -68,6 +71,7 @@ class CalibratedLayers {
 
  private:
   struct Target;  // what the rows of a matrix are fitted to
+  struct Encoded;
 
   const Weight* find(Role role) const { return model_.find(role, layers_done_); }
   const Format* rounded_format(const Weight& weight) const;
@@ -93,6 +97,7 @@ class CalibratedLayers {
   void aim_at_outputs(const Weight& weight, int64_t first, const Target& target,
                       std::vector<float>& values) const;
   void replace(const Weight& weight, LayerWeights& weights);
+  std::vector<float> in_order(const Weight& weight, const Encoded& encoded) const;
 
   const Model& model_;
   const std::map<const Weight*, const Format*>& formats_;
@@ -105,6 +110,7 @@ class CalibratedLayers {
     std::vector<std::byte> bytes;
     double error = 0, square = 0;
     std::optional<float> largest_input = {};
+    std::vector<int32_t> columns = {};  ///< as RoundedWeight's
   };
   std::map<const Weight*, Encoded> encoded_;
   KvRange kv_range_;  ///< of the layer encoded last

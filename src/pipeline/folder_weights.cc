@@ -90,7 +90,8 @@ class RowRounder {
         outer_(tensor_outer(format_, weight_, pool)),
         search_(run.search),
         pool_(pool),
-        rounded_(rounded.bytes) {
+        rounded_(rounded.bytes),
+        columns_(rounded.columns) {
     if (run.encoder && tile_rows(format_) > 1) {
       throw Error(fmt::format("{}: tiles are not calibrated; leave --calibrate out", format_.name));
     }
@@ -150,6 +151,7 @@ class RowRounder {
       std::copy_n(rounded_.begin() + place_[static_cast<size_t>(row)] * stride, stride, out);
     }
     decode(format_, out, columns, stored.data());
+    if (!columns_.empty()) stored = in_order(stored);
     sum += value_sum(row, stored);
     for (const float value : values) {
       if (std::isfinite(value)) continue;
@@ -159,12 +161,19 @@ class RowRounder {
     return rounding_error(values, stored);
   }
 
+  std::vector<float> in_order(const std::vector<float>& values) const {
+    std::vector<float> result(values.size());
+    for (size_t i = 0; i < values.size(); ++i) result[static_cast<size_t>(columns_[i])] = values[i];
+    return result;
+  }
+
   const Weight& weight_;
   const Format& format_;
   Outer outer_;
   Search search_;
   ThreadPool& pool_;
   std::span<const std::byte> rounded_;
+  std::span<const int32_t> columns_;
   std::vector<int64_t> place_;
   std::vector<std::byte> band_;
   RoundingError total_;
@@ -203,7 +212,8 @@ std::unique_ptr<LayoutTensor> FolderWeights::tensor_of(const PlannedWeight& plan
         fmt::format("{}: inputs outside of the layers are not calibrated; leave its format 16-bit",
                     weight.gguf_name));
   }
-  const FolderScheme scheme{.format = *planned.emulated, .inputs = target_.inputs};
+  const FolderScheme scheme{
+      .format = *planned.emulated, .inputs = target_.inputs, .by_use = target_.by_use};
   return target_.layout->tensor(scheme, module_of(*weight.tensor), weight.rows(), weight.columns());
 }
 
@@ -371,6 +381,7 @@ WrittenWeight FolderWeights::round(const PlannedWeight& planned, const RoundedWe
   const Weight& weight = *planned.weight;
   RowRounder rounder(planned, rounded, run_, pool_);
   const auto tensor = tensor_of(planned);
+  tensor->set_columns(rounded.columns);
   const int64_t band =
       round_up(std::max<int64_t>(1, kBandValues / weight.columns()), tile_rows(*planned.emulated));
   for (int64_t row = 0; row < weight.rows(); row += band) {

@@ -20,6 +20,7 @@ struct FolderTarget {
   const Layout* layout;
   std::optional<Inputs> inputs = {};    ///< static ones need a calibrated encoder
   bool kv_scales = false;               ///< likewise
+  bool by_use = false;                  ///< the encoder sorts columns
   int64_t shard_bytes = 5'000'000'000;  ///< Hugging Face's own limit
   bool certificate = true;              ///< writes fewbits.json
 };

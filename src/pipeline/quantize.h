@@ -97,6 +97,8 @@ struct RoundedWeight {
   /// cached, whatever the sign; nothing: it was not watched.
   std::optional<float> largest_input = {};
   std::optional<float> largest_key = {}, largest_value = {};
+  /// Column i of the bytes is column `columns[i]` of the weight; empty: column i.
+  std::span<const int32_t> columns = {};
 };
 
 /// Asked in the order of the plan; the bytes are valid until the next call. Weights that it leaves

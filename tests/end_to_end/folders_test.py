@@ -52,6 +52,21 @@ class Folders(harness.Case):
         self.fewbits("run", out, "ab", "--tokens", 2)
         self.fewbits("inspect", out, "--verify", "--source", self.model)
 
+    def test_groups_in_the_order_of_activations(self):
+        text = self.folder / "text"
+        text.write_text("the quick brown fox " * 20)
+        for layout in ("gptq", "compressed-tensors"):
+            out = self.folder / layout
+            self.fewbits("quantize", self.model, out, "--to", "int4_g128", "--layout", layout, "--act-order",
+                         "--calibrate", text, "--samples", 1, "--sample-length", 64)
+            self.assertIn(b"g_idx", (out / "model.safetensors").read_bytes())
+            self.fewbits("run", out, "ab", "--tokens", 2)
+        self.assertTrue(json.loads((self.folder / "gptq/config.json").read_text())["quantization_config"]["desc_act"])
+        for options, says in ((["int4_g128_asym", "--layout", "awq"], "--act-order: not with"),
+                              (["int4_channel", "--layout", "gptq"], "--act-order: not with"),
+                              (["int4_g128", "--layout", "gptq"], "need --calibrate")):
+            self.refused("quantize", self.model, self.folder / "no", "--act-order", "--to", *options, says=[says])
+
     def test_scales_that_cannot_be(self):
         out, text = self.folder / "out", self.model / "tokenizer.json"
         for options, says in (

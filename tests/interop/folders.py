@@ -3,7 +3,8 @@
 For every layout and format the folder is written, each weight is decoded from safetensors by the rules written down
 here in numpy, and the result is compared with what --emulate writes: every value must be the same after rounding to
 F16, in every matrix. Then fewbits reads the folder and writes F16: every tensor must have the bytes of --emulate.
-Tiles of FP8, which no other file has, are compared between numpy and what is read back.
+Tiles of FP8 and groups in the order of activations, which no other file has, are compared between numpy and what is
+read back.
 
 Every format with a tiny random model, one of each layout with a model of real size.
 """
@@ -38,6 +39,8 @@ LAYOUTS = {
 # What the options change in a folder: format, options.
 WITH_OPTIONS = [("int8_channel", ["--activations", "floats"]), ("int8_channel_asym", ["--activations", "floats"]),
                 ("fp8_e4m3_channel", ["--activations", "floats"])]
+ACT_ORDER = [("compressed-tensors", "int4_g128"), ("compressed-tensors", "int3_g128_asym"), ("gptq", "int4_g128"),
+             ("gptq_v2", "int2_g64_asym")]
 WITH_REAL_SIZES = {"compressed-tensors": "int4_g128_asym", "gptq": "int4_g128", "awq": "int4_g128", "fp8": TILES}
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<u4", "I64": "<i8", "I8": "i1", "U8": "u1", "F8_E4M3": "u1"}
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -85,7 +88,8 @@ def decode_gptq(config, tensors, module):
         zero = (zero + 1) % (1 << bits)
     group = tensors[f"{module}.g_idx"]
     assert config["sym"] == (zero == 1 << (bits - 1)).all()
-    assert group[0] == 0 and group[-1] == scales.shape[0] - 1
+    consecutive = np.arange(columns) * scales.shape[0] // columns
+    assert (np.sort(group) == consecutive).all() and config["desc_act"] == (group != consecutive).any()
     return ((codes - zero.T[:, group]) * scales.astype(np.float32).T[:, group]).astype(np.float32)
 
 
@@ -141,7 +145,11 @@ def decode(config, tensors, module):
         zero = np.full(scale.shape, 1 << (bits - 1))
         if not group["symmetric"]:
             zero = unpack_bits(tensors[f"{module}.weight_zero_point"].T, bits, rows).T
-        values = values - np.repeat(zero, columns // scale.shape[1], axis=1)
+        group_of_column = np.repeat(np.arange(scale.shape[1]), columns // scale.shape[1])
+        if group.get("actorder"):
+            assert (tensors[f"{module}.weight_g_idx"] != group_of_column).any()
+            group_of_column = tensors[f"{module}.weight_g_idx"]
+        return (values - zero[:, group_of_column]) * scale.astype(np.float32)[:, group_of_column]
     scale = scale.astype(np.float32)
     return values * np.repeat(scale, values.shape[1] // scale.shape[1], axis=1)
 
@@ -156,7 +164,8 @@ def check_format(fewbits, source, work, layout, name, options=()):
     folder, emulated, back = work / "folder", work / "emulated.gguf", work / "back.gguf"
     shutil.rmtree(folder, ignore_errors=True)
     common.run([fewbits, "quantize", source, folder, "--to", name, "--layout", layout, *options])
-    if name != TILES:
+    alone = name == TILES or "--calibrate" in options  # no other file has such values
+    if not alone:
         common.run([fewbits, "quantize", source, emulated, "--emulate", name, "--no-certificate"])
     common.run([fewbits, "quantize", folder, back, "--to", "F16", "--no-certificate"], stderr=subprocess.DEVNULL)
     config = json.loads((folder / "config.json").read_text())
@@ -166,7 +175,7 @@ def check_format(fewbits, source, work, layout, name, options=()):
     read_back = {tensor.name: tensor for tensor in GGUFReader(back).tensors}
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     count = 0
-    for tensor in GGUFReader(back if name == TILES else emulated).tensors:
+    for tensor in GGUFReader(back if alone else emulated).tensors:
         if tensor.data.tobytes() != read_back[tensor.name].data.tobytes():
             raise SystemExit(f"{layout} {name}: {tensor.name} is read back as something else")
         parts = tensor.name.split(".")
@@ -180,7 +189,7 @@ def check_format(fewbits, source, work, layout, name, options=()):
             raise SystemExit(f"{layout} {name}: {module} is not what --emulate gives")
         count += 1
     assert count > 0
-    print(f"{layout:<20} {' '.join([name, *options]):<18} {count} matrices equal", flush=True)
+    print(f"{layout:<20} {' '.join([name, *options[:2]]):<18} {count} matrices equal", flush=True)
     shutil.rmtree(folder)
 
 
@@ -194,6 +203,11 @@ def main():
             check_format(args.fewbits, tiny, args.work / "folders-tiny", layout, name)
     for name, options in WITH_OPTIONS:
         check_format(args.fewbits, tiny, args.work / "folders-tiny", "compressed-tensors", name, options)
+    text = args.work / "folders-tiny" / "text"
+    text.write_text(__doc__)
+    for layout, name in ACT_ORDER:
+        check_format(args.fewbits, tiny, args.work / "folders-tiny", layout, name,
+                     ["--act-order", "--calibrate", text, "--samples", 2, "--sample-length", 128])
     wide = common.reference_model(args.work, wide=True)
     for layout, name in WITH_REAL_SIZES.items():
         check_format(args.fewbits, wide, args.work / "folders-wide", layout, name)

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "files/errors.h"
+#include "files/layouts/columnwise.h"
 #include "files/layouts/layout.h"
 #include "formats/small_floats.h"
 
@@ -47,6 +48,15 @@ const Layout& layout_named(std::string_view name) {
   throw Error(fmt::format("layout '{}' is unknown; known: {}", name, join(written_layouts())));
 }
 
+namespace {
+
+bool has_int_groups(const Format& format) {
+  const auto integers = int_format(format);
+  return integers && integers->group > 0;
+}
+
+}  // namespace
+
 void refuse_unkept(const Layout& layout, const FolderScheme& scheme) {
   if (!layout.writes(scheme.format)) {
     throw Error(fmt::format("{}: {} cannot hold it, but {}", scheme.format.name, layout.name,
@@ -64,10 +74,23 @@ void refuse_unkept(const Layout& layout, const FolderScheme& scheme) {
                             kInputNames[static_cast<size_t>(*scheme.inputs)], scheme.format.name,
                             layout.name, known.empty() ? "nothing" : join(known)));
   }
+  if (scheme.by_use && !(layout.by_use && has_int_groups(scheme.format))) {
+    throw Error(
+        fmt::format("--act-order: not with {} in {}: it is for groups of integers in "
+                    "compressed-tensors, gptq and gptq_v2",
+                    scheme.format.name, layout.name));
+  }
   if (scheme.kv_scales && !layout.kv_scales) {
     throw Error(
         fmt::format("--kv-scales: {} has no place for them; take compressed-tensors", layout.name));
   }
+}
+
+std::vector<int32_t> LayoutTensor::groups_of_columns(int64_t columns, int64_t group) const {
+  std::vector<int32_t> groups(static_cast<size_t>(columns));
+  for (int64_t i = 0; i < columns; ++i)
+    groups[static_cast<size_t>(column_of(i))] = static_cast<int32_t>(i / group);
+  return groups;
 }
 
 float kv_scale(float largest) {

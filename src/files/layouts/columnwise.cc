@@ -75,10 +75,7 @@ class ColumnwiseTensor : public LayoutTensor {
     append_all(zeros_, out);
     append_all(scales_, out);
     if (layout_.group_indices) {
-      std::vector<int32_t> groups;
-      for (int64_t i = 0; i < sizes_.columns; ++i)
-        groups.push_back(static_cast<int32_t>(i * groups_ / sizes_.columns));
-      append_all(groups, out);
+      append_all(groups_of_columns(sizes_.columns, sizes_.columns / groups_), out);
     }
     return out;
   }
@@ -105,7 +102,8 @@ class ColumnwiseTensor : public LayoutTensor {
       if (integers_.group > 0)
         put_grid(i / integers_.group, parameters.scale, parameters.sub_minimum[0]);
       for (size_t j = 0; j < codes.size(); ++j) {
-        layout_.put_code(sizes_, next_row_, i + static_cast<int64_t>(j), codes[j], codes_.data());
+        const int64_t column = column_of(i + static_cast<int64_t>(j));
+        layout_.put_code(sizes_, next_row_, column, codes[j], codes_.data());
       }
     }
     ++next_row_;

@@ -22,10 +22,12 @@
 //                           ours
 //     mxfp4-pack-quantized  X.weight_packed as above     X.weight_scale uint8: E8M0 [rows, groups]
 //
-// Where the inputs are rounded by scales of calibration, also X.input_scale [1], float; of NVFP4,
-// whose groups have scales of their own, X.input_global_scale [1]: by what E4M3 scales of codes up
-// to 6 are multiplied. Beside attention's layers k_scale and v_scale [1] of a KV cache in E4M3.
-// config.json says so under "quantization_config".
+// Where columns that matter alike share a group, also X.weight_g_idx int32: the group of each; the
+// package reads it up to version 0.13, engines still do. Where the inputs are rounded by scales of
+// calibration, also X.input_scale [1], float; of NVFP4, whose groups have scales of their own,
+// X.input_global_scale [1]: by what E4M3 scales of codes up to 6 are multiplied. Beside attention's
+// layers k_scale and v_scale [1] of a KV cache in E4M3. config.json says so under
+// "quantization_config".
 namespace fewbits {
 
 /// Whether there is a layout for weights in `format`.

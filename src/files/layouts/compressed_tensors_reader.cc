@@ -284,6 +284,7 @@ constinit const Layout kCompressedTensors = {.name = "compressed-tensors",
                                              .holds = compressed_tensors_holds,
                                              .says = compressed_tensors_says,
                                              .kv_scales = true,
+                                             .by_use = true,
                                              .config = compressed_tensors_config,
                                              .tensor = tensor};
 

@@ -150,6 +150,7 @@ Json compressed_tensors_config(const FolderScheme& scheme,
     weights["block_structure"] = {kTileSize, kTileSize};
   } else if (grouped || kind == Kind::kNvfp4)
     weights["group_size"] = format.sub_block_values;
+  if (scheme.by_use) weights["actorder"] = "group";
   const Json group = {{"targets", {"Linear"}},
                       {"weights", weights},
                       {"input_activations", inputs_config(scheme)},
@@ -193,6 +194,7 @@ int64_t CompressedTensor::codes_bytes() const {
 
 std::vector<SafetensorsEntry> CompressedTensor::entries() const {
   std::vector<SafetensorsEntry> all = weight_entries();
+  if (scheme_.by_use) all.push_back({module_ + ".weight_g_idx", "I32", {columns_}, columns_ * 4});
   if (inputs_of(scheme_) == Inputs::kStatic)
     all.push_back({module_ + input_scale_name(kind_of(scheme_)), "F32", {1}, 4});
   return all;
@@ -260,6 +262,12 @@ void CompressedTensor::append_row(const std::byte* row, std::byte* out) {
     if (format_.sharing == Sharing::kBlock || kind == Kind::kNvfp4) keep_parameters(parameters);
   }
   if (format_.sharing == Sharing::kRow) keep_parameters(parameters);
+  if (!columns_by_use_.empty()) {
+    std::vector<uint8_t> in_place(codes.size());
+    for (int64_t i = 0; i < columns_; ++i)
+      in_place[static_cast<size_t>(column_of(i))] = codes[static_cast<size_t>(i)];
+    codes = std::move(in_place);
+  }
   if (kind == Kind::kInt8) {
     for (uint8_t& code : codes) code ^= 0x80;  // from what is added to the lowest level to int8
   }
@@ -294,6 +302,10 @@ std::vector<std::byte> CompressedTensor::rest() {
     append_value(columns_, out);
   }
   if (has_zeros(format_)) append_zeros(out);
+  if (scheme_.by_use) {
+    for (const int32_t group : groups_of_columns(columns_, format_.sub_block_values))
+      append_value(group, out);
+  }
   if (inputs_of(scheme_) == Inputs::kStatic) append_value(input_scale(kind, largest_input_), out);
   return out;
 }

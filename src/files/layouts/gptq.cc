@@ -134,12 +134,13 @@ bool holds_symmetric(const Format& format) {
   return integers && !integers->zeros;
 }
 
-Json config_of(const Format& format, const std::vector<std::string>& ignored, const char* version) {
-  const IntFormat integers = *int_format(format);
+Json config_of(const FolderScheme& scheme, const std::vector<std::string>& ignored,
+               const char* version) {
+  const IntFormat integers = *int_format(scheme.format);
   Json config = {{"quant_method", "gptq"},
                  {"bits", integers.bits},
                  {"group_size", integers.group},
-                 {"desc_act", false},
+                 {"desc_act", scheme.by_use},
                  {"sym", !integers.zeros},
                  {"lm_head", false},
                  {"pack_dtype", "int32"},
@@ -152,10 +153,10 @@ Json config_of(const Format& format, const std::vector<std::string>& ignored, co
 }
 
 Json config1(const FolderScheme& scheme, const std::vector<std::string>& ignored) {
-  return config_of(scheme.format, ignored, "gptq");
+  return config_of(scheme, ignored, "gptq");
 }
 Json config2(const FolderScheme& scheme, const std::vector<std::string>& ignored) {
-  return config_of(scheme.format, ignored, "gptq_v2");
+  return config_of(scheme, ignored, "gptq_v2");
 }
 
 template <const Columnwise& kVersionOf>
@@ -170,12 +171,14 @@ constinit const Layout kGptq = {.name = "gptq",
                                 .method = "gptq",
                                 .readers = kReaders,
                                 .holds = holds_symmetric,
+                                .by_use = true,
                                 .config = config1,
                                 .tensor = tensor<kVersion1>};
 constinit const Layout kGptqV2 = {.name = "gptq_v2",
                                   .method = "gptq",
                                   .readers = kReaders,
                                   .holds = holds_any,
+                                  .by_use = true,
                                   .config = config2,
                                   .tensor = tensor<kVersion2>};
 

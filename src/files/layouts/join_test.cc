@@ -112,6 +112,36 @@ TEST(Layouts, WhatEachWritesItReads) {
   }
 }
 
+/// Rows come with their columns in another order than the weight has.
+TEST(Layouts, GroupsInTheOrderOfUseAreReadBack) {
+  constexpr int64_t kRows = 32, kColumns = 256;
+  std::vector<float> values(static_cast<size_t>(kRows * kColumns));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = std::sin(static_cast<float>(i * i % 1009)) / 16;
+  std::vector<int32_t> columns(static_cast<size_t>(kColumns));
+  for (size_t i = 0; i < columns.size(); ++i) columns[i] = static_cast<int32_t>(i * 77 % kColumns);
+  for (const Layout* layout : layouts()) {
+    if (!layout->by_use) continue;
+    SCOPED_TRACE(layout->name);
+    const Format& format = format_named("int4_g128");
+    const FolderScheme scheme{.format = format, .by_use = true};
+    std::vector<std::byte> rows(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
+    encode_rows(format, values.data(), kRows, kColumns, nullptr, Search::kBest, rows.data());
+    const auto tensor = layout->tensor(scheme, "m", kRows, kColumns);
+    tensor->set_columns(columns);
+    const std::span<const std::byte> codes = tensor->append_rows(rows);
+    std::string data(reinterpret_cast<const char*>(codes.data()), codes.size());
+    const std::vector<std::byte> rest = tensor->rest();
+    data.append(reinterpret_cast<const char*>(rest.data()), rest.size());
+    const Joined joined(file_of(tensor->entries(), data), layout->config(scheme, {}));
+    std::vector<float> decoded(values.size()), expected(values.size());
+    decode_rows(format, rows.data(), kRows, kColumns, decoded.data());
+    for (size_t i = 0; i < decoded.size(); ++i)
+      expected[i / kColumns * kColumns + static_cast<size_t>(columns[i % kColumns])] = decoded[i];
+    EXPECT_EQ(joined.values("m.weight"), expected);
+  }
+}
+
 /// 2 x 4 codes of E4M3: 1, 2, 4, 8 and their negatives; a scale for each pair of columns.
 TEST(Layouts, ScalesOfTilesMultiply) {
   const std::string data = "\x38\x40\x48\x50\xb8\xc0\xc8\xd0" + raw(0.5f) + raw(3.0f);

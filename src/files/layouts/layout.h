@@ -35,6 +35,7 @@ struct FolderScheme {
   const Format& format;
   std::optional<Inputs> inputs = {};  ///< nothing: as the kernels for such weights want it
   bool kv_scales = false;             ///< there are scales for a KV cache in E4M3
+  bool by_use = false;  ///< columns that matter alike share a group, wherever they stand
 };
 
 /// One weight on its way into a file: rows come as their format stores them, in order.
@@ -46,6 +47,10 @@ class LayoutTensor {
   /// are static.
   void set_largest_input(float largest) { largest_input_ = largest; }
 
+  /// Column i of the rows to come is column `columns[i]` of the weight; empty: column i. Told
+  /// before the first rows, where columns are grouped by use. They must outlive this object.
+  void set_columns(std::span<const int32_t> columns) { columns_by_use_ = columns; }
+
   /// What it becomes, in the order in which its bytes are written.
   virtual std::vector<SafetensorsEntry> entries() const = 0;
   /// The bytes that can be written now that there are more rows. Valid until the next call.
@@ -54,7 +59,14 @@ class LayoutTensor {
   virtual std::vector<std::byte> rest() = 0;
 
  protected:
+  int64_t column_of(int64_t i) const {
+    return columns_by_use_.empty() ? i : columns_by_use_[static_cast<size_t>(i)];
+  }
+  /// The group of each column of the weight.
+  std::vector<int32_t> groups_of_columns(int64_t columns, int64_t group) const;
+
   float largest_input_ = 0;
+  std::span<const int32_t> columns_by_use_;
 };
 
 struct Layout {
@@ -69,6 +81,7 @@ struct Layout {
   /// Whether its config can say so of the inputs; null: of none.
   bool (*says)(const Format& format, Inputs inputs) = nullptr;
   bool kv_scales = false;  ///< it has a place for them
+  bool by_use = false;     ///< it can say which group each column is in
   /// "quantization_config" of a model whose linear layers are kept so but for the modules to
   /// ignore.
   Json (*config)(const FolderScheme& scheme, const std::vector<std::string>& ignored) = nullptr;
