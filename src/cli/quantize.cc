@@ -45,6 +45,7 @@ struct QuantizeArguments {
   std::string activations;  // "" as usual for the format
   bool kv_scales = false;
   bool act_order = false;
+  bool sparse = false;
   int threads = 0;
   bool json = false;
   bool dry_run = false;
@@ -118,6 +119,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
     if (!arguments.activations.empty()) recipe["activations"] = arguments.activations;
     if (arguments.kv_scales) recipe["kv_scales"] = true;
     if (arguments.act_order) recipe["act_order"] = true;
+    if (arguments.sparse) recipe["sparse"] = "2:4";
   }
   if (!arguments.size.empty()) recipe["size"] = arguments.size;
   if (options.pure) recipe["pure"] = true;
@@ -205,14 +207,18 @@ std::optional<Inputs> inputs_named(const std::string& name) {
 void check_folder_options(const QuantizeArguments& arguments, const Layout* layout,
                           const Format* format) {
   const std::optional<Inputs> inputs = inputs_named(arguments.activations);
-  if (!inputs && !arguments.kv_scales && !arguments.act_order) return;
+  if (!inputs && !arguments.kv_scales && !arguments.act_order && !arguments.sparse) return;
   if (layout == nullptr) {
-    throw Error("--activations, --kv-scales and --act-order: only for a model folder");
+    throw Error("--activations, --kv-scales, --act-order and --sparse: only for a model folder");
   }
   refuse_unkept(*layout, {.format = *format,
                           .inputs = inputs,
                           .kv_scales = arguments.kv_scales,
-                          .by_use = arguments.act_order});
+                          .by_use = arguments.act_order,
+                          .sparse = arguments.sparse});
+  if (arguments.sparse && arguments.calibrated()) {
+    throw Error("--sparse: weights are chosen by size alone; leave --calibrate out");
+  }
   if (arguments.calibrated()) return;
   if (inputs == Inputs::kStatic || arguments.kv_scales || arguments.act_order) {
     throw Error(
@@ -257,6 +263,7 @@ FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& lay
   target.inputs = inputs_named(arguments.activations);
   target.kv_scales = arguments.kv_scales;
   target.by_use = arguments.act_order;
+  target.sparse = arguments.sparse;
   target.certificate = arguments.certificate;
   if (!arguments.split.empty()) target.shard_bytes = parse_bytes("--split", arguments.split);
   return target;
@@ -442,7 +449,8 @@ class QuantizeCommand {
         calibrated->restore_layer(layer, bytes);
       };
     }
-    run.journal = &*journal_;
+    // A layer that an earlier run finished comes back without the order of its columns.
+    if (!arguments_.act_order) run.journal = &*journal_;
     run.verify = arguments_.verify;
     if (folder_ != nullptr) {
       return write_model_folder(model_, plan_, run, folder_target(arguments_, *folder_), pool_);
@@ -507,6 +515,24 @@ std::vector<std::string> known_layouts() {
   return names;
 }
 
+/// What only a model folder has a place for.
+void add_folder_options(CLI::App& verb, QuantizeArguments& arguments) {
+  verb.add_option("--activations", arguments.activations,
+                  "What a folder says of its layers' inputs: floats, dynamic (rounded by scales "
+                  "found as they come), static (by scales from --calibrate); else as usual for "
+                  "the format")
+      ->check(
+          CLI::IsMember(std::vector<std::string>(std::begin(kInputNames), std::end(kInputNames))));
+  verb.add_flag("--kv-scales", arguments.kv_scales,
+                "Write scales for an FP8 KV cache into a folder, from --calibrate");
+  verb.add_flag("--act-order", arguments.act_order,
+                "Let the columns share groups that matter alike in --calibrate, and write which "
+                "(g_idx): folders of integers in groups, slower to run");
+  verb.add_flag("--sparse", arguments.sparse,
+                "Of four weights in a row let the smaller two be 0, and leave them out: folders in "
+                "FP8 or int8_channel");
+}
+
 }  // namespace
 
 void add_quantize(CLI::App& app) {
@@ -525,17 +551,7 @@ void add_quantize(CLI::App& app) {
                    "gguf (where OUT is named so), or a Hugging Face folder in the layout " +
                        join(written_layouts()) + "; compressed-tensors where nothing is said")
       ->check(CLI::IsMember(known_layouts()));
-  verb->add_option("--activations", arguments->activations,
-                   "What a folder says of its layers' inputs: floats, dynamic (rounded by scales "
-                   "found as they come), static (by scales from --calibrate); else as usual for "
-                   "the format")
-      ->check(
-          CLI::IsMember(std::vector<std::string>(std::begin(kInputNames), std::end(kInputNames))));
-  verb->add_flag("--kv-scales", arguments->kv_scales,
-                 "Write scales for an FP8 KV cache into a folder, from --calibrate");
-  verb->add_flag("--act-order", arguments->act_order,
-                 "Let the columns share groups that matter alike in --calibrate, and write which "
-                 "(g_idx): folders of integers in groups, slower to run");
+  add_folder_options(*verb, *arguments);
   verb->add_option("--size", arguments->size,
                    "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
                    "they cost; also --to 4.75bpw. Needs --calibrate")

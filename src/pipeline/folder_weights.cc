@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "base/checked_math.h"
 #include "base/error.h"
@@ -124,6 +126,9 @@ class RowRounder {
   const RoundingError& total() const { return total_; }
   uint64_t sum() const { return sum_; }
 
+  /// From now on only the larger two of each four weights are rounded, the others are 0.
+  void keep_two_of_four() { sparse_ = true; }
+
  private:
   void encode_tile(int64_t begin, int64_t count, std::byte* out) const {
     const int64_t columns = weight_.columns();
@@ -146,7 +151,8 @@ class RowRounder {
     if (tile_rows(format_) > 1) {
       // The row has been encoded with the others of its tile.
     } else if (rounded_.empty()) {
-      encode_rows(format_, values.data(), 1, columns, nullptr, search_, out, &outer_);
+      encode_rows(format_, sparse_ ? thinned(values).data() : values.data(), 1, columns, nullptr,
+                  search_, out, &outer_);
     } else {
       std::copy_n(rounded_.begin() + place_[static_cast<size_t>(row)] * stride, stride, out);
     }
@@ -167,8 +173,23 @@ class RowRounder {
     return result;
   }
 
+  static std::vector<float> thinned(std::vector<float> values) {
+    for (size_t i = 0; i + 4 <= values.size(); i += 4) {
+      const auto four = std::span(values).subspan(i, 4);
+      std::array<float, 4> sizes;
+      std::ranges::transform(four, sizes.begin(), [](float value) { return std::abs(value); });
+      for (int pruned = 0; pruned < 2; ++pruned) {
+        const auto least = std::ranges::min_element(sizes);
+        four[static_cast<size_t>(least - sizes.begin())] = 0;
+        *least = std::numeric_limits<float>::infinity();
+      }
+    }
+    return values;
+  }
+
   const Weight& weight_;
   const Format& format_;
+  bool sparse_ = false;
   Outer outer_;
   Search search_;
   ThreadPool& pool_;
@@ -212,8 +233,10 @@ std::unique_ptr<LayoutTensor> FolderWeights::tensor_of(const PlannedWeight& plan
         fmt::format("{}: inputs outside of the layers are not calibrated; leave its format 16-bit",
                     weight.gguf_name));
   }
-  const FolderScheme scheme{
-      .format = *planned.emulated, .inputs = target_.inputs, .by_use = target_.by_use};
+  const FolderScheme scheme{.format = *planned.emulated,
+                            .inputs = target_.inputs,
+                            .by_use = target_.by_use,
+                            .sparse = target_.sparse};
   return target_.layout->tensor(scheme, module_of(*weight.tensor), weight.rows(), weight.columns());
 }
 
@@ -380,6 +403,7 @@ WrittenWeight FolderWeights::round(const PlannedWeight& planned, const RoundedWe
                                    const Pieces& append) {
   const Weight& weight = *planned.weight;
   RowRounder rounder(planned, rounded, run_, pool_);
+  if (target_.sparse) rounder.keep_two_of_four();
   const auto tensor = tensor_of(planned);
   tensor->set_columns(rounded.columns);
   const int64_t band =

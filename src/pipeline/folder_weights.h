@@ -21,6 +21,7 @@ struct FolderTarget {
   std::optional<Inputs> inputs = {};    ///< static ones need a calibrated encoder
   bool kv_scales = false;               ///< likewise
   bool by_use = false;                  ///< the encoder sorts columns
+  bool sparse = false;                  ///< of four weights the smaller two become 0
   int64_t shard_bytes = 5'000'000'000;  ///< Hugging Face's own limit
   bool certificate = true;              ///< writes fewbits.json
 };

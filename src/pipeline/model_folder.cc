@@ -124,6 +124,7 @@ FolderScheme scheme_of(const Model& model, const QuantizePlan& plan, const Folde
   scheme.inputs = target.inputs;
   scheme.kv_scales = target.kv_scales;
   scheme.by_use = target.by_use;
+  scheme.sparse = target.sparse;
   refuse_unkept(*target.layout, scheme);
   if (scheme.kv_scales && model.config.latent > 0) {
     throw Error("--kv-scales: this model caches a latent state, not keys and values");

@@ -67,6 +67,15 @@ class Folders(harness.Case):
                               (["int4_g128", "--layout", "gptq"], "need --calibrate")):
             self.refused("quantize", self.model, self.folder / "no", "--act-order", "--to", *options, says=[says])
 
+    def test_sparse(self):
+        out = self.folder / "out"
+        self.fewbits("quantize", self.model, out, "--to", "fp8_e4m3_channel", "--sparse")
+        config = json.loads((out / "config.json").read_text())["quantization_config"]
+        self.assertEqual(config["sparsity_config"]["sparsity_structure"], "2:4")
+        self.fewbits("run", out, "ab", "--tokens", 2)
+        self.refused("quantize", self.model, self.folder / "no", "--to", "int4_g128", "--sparse",
+                     says=["--sparse: not with"])
+
     def test_scales_that_cannot_be(self):
         out, text = self.folder / "out", self.model / "tokenizer.json"
         for options, says in (

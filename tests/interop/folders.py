@@ -3,8 +3,8 @@
 For every layout and format the folder is written, each weight is decoded from safetensors by the rules written down
 here in numpy, and the result is compared with what --emulate writes: every value must be the same after rounding to
 F16, in every matrix. Then fewbits reads the folder and writes F16: every tensor must have the bytes of --emulate.
-Tiles of FP8 and groups in the order of activations, which no other file has, are compared between numpy and what is
-read back.
+Tiles of FP8, groups in the order of activations and sparse weights, which no other file has, are compared between numpy
+and what is read back.
 
 Every format with a tiny random model, one of each layout with a model of real size.
 """
@@ -38,7 +38,8 @@ LAYOUTS = {
 }
 # What the options change in a folder: format, options.
 WITH_OPTIONS = [("int8_channel", ["--activations", "floats"]), ("int8_channel_asym", ["--activations", "floats"]),
-                ("fp8_e4m3_channel", ["--activations", "floats"])]
+                ("fp8_e4m3_channel", ["--activations", "floats"]), ("fp8_e4m3_channel", ["--sparse"]),
+                ("fp8_e4m3", ["--sparse"]), ("int8_channel", ["--sparse"])]
 ACT_ORDER = [("compressed-tensors", "int4_g128"), ("compressed-tensors", "int3_g128_asym"), ("gptq", "int4_g128"),
              ("gptq_v2", "int2_g64_asym")]
 WITH_REAL_SIZES = {"compressed-tensors": "int4_g128_asym", "gptq": "int4_g128", "awq": "int4_g128", "fp8": TILES}
@@ -115,6 +116,17 @@ def decode_fp8(config, tensors, module, scale="weight_scale_inv"):
     return small_float(codes, 4, 3, 7) * spread
 
 
+def dense(tensors, module):
+    """Two of four codes are there, those that the bitmask has; the others are zeros."""
+    rows, columns = tensors[f"{module}.shape"][:, 0]
+    there = np.unpackbits(tensors[f"{module}.bitmask"], axis=1, bitorder="little")[:, :columns].astype(bool)
+    assert (there.reshape(rows, columns // 4, 4).sum(axis=2) == 2).all()
+    compressed = tensors[f"{module}.compressed"]
+    codes = np.zeros((rows, columns), compressed.dtype)
+    codes[there] = compressed.ravel()
+    return codes
+
+
 def decode(config, tensors, module):
     if config["quant_method"] != "compressed-tensors":
         decoders = {"gptq": decode_gptq, "awq": decode_awq, "fp8": decode_fp8}
@@ -123,6 +135,8 @@ def decode(config, tensors, module):
         return decode_fp8(config, tensors, module, "weight_scale")
     group = config["config_groups"]["group_0"]["weights"]
     bits = group["num_bits"]
+    if "sparsity_config" in config:
+        tensors = tensors | {f"{module}.weight": dense(tensors, module)}
     scale = tensors[f"{module}.weight_scale"]
     if config["format"] in ("nvfp4-pack-quantized", "mxfp4-pack-quantized"):
         packed = tensors[f"{module}.weight_packed"]
@@ -164,7 +178,7 @@ def check_format(fewbits, source, work, layout, name, options=()):
     folder, emulated, back = work / "folder", work / "emulated.gguf", work / "back.gguf"
     shutil.rmtree(folder, ignore_errors=True)
     common.run([fewbits, "quantize", source, folder, "--to", name, "--layout", layout, *options])
-    alone = name == TILES or "--calibrate" in options  # no other file has such values
+    alone = name == TILES or "--calibrate" in options or "--sparse" in options  # no other file has such values
     if not alone:
         common.run([fewbits, "quantize", source, emulated, "--emulate", name, "--no-certificate"])
     common.run([fewbits, "quantize", folder, back, "--to", "F16", "--no-certificate"], stderr=subprocess.DEVNULL)

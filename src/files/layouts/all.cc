@@ -74,6 +74,13 @@ void refuse_unkept(const Layout& layout, const FolderScheme& scheme) {
                             kInputNames[static_cast<size_t>(*scheme.inputs)], scheme.format.name,
                             layout.name, known.empty() ? "nothing" : join(known)));
   }
+  const bool thins = layout.thins != nullptr && layout.thins(scheme.format);
+  if (scheme.sparse && (!thins || scheme.inputs == Inputs::kFloats)) {
+    throw Error(
+        fmt::format("--sparse: not with {} in {}: it is for fp8_e4m3, fp8_e4m3_channel and "
+                    "int8_channel in compressed-tensors, with inputs rounded",
+                    scheme.format.name, layout.name));
+  }
   if (scheme.by_use && !(layout.by_use && has_int_groups(scheme.format))) {
     throw Error(
         fmt::format("--act-order: not with {} in {}: it is for groups of integers in "

@@ -22,6 +22,10 @@
 //                           ours
 //     mxfp4-pack-quantized  X.weight_packed as above     X.weight_scale uint8: E8M0 [rows, groups]
 //
+// Of 2:4 sparse weights of a byte each X.compressed [rows, columns / 2] takes the place of
+// X.weight: two of four codes, those whose bits are set in X.bitmask uint8 [rows, columns / 8], the
+// first lowest; X.shape int64 [2, 1]. The package reads that up to version 0.12.
+//
 // Where columns that matter alike share a group, also X.weight_g_idx int32: the group of each; the
 // package reads it up to version 0.13, engines still do. Where the inputs are rounded by scales of
 // calibration, also X.input_scale [1], float; of NVFP4, whose groups have scales of their own,
@@ -35,6 +39,9 @@ bool compressed_tensors_holds(const Format& format);
 
 /// Whether the config can say so of the inputs of layers in `format`.
 bool compressed_tensors_says(const Format& format, Inputs inputs);
+
+/// Whether the zeros of 2:4 sparse weights in `format` can be left out.
+bool compressed_tensors_thins(const Format& format);
 
 /// "quantization_config" of a model whose linear layers are kept so but for the modules to ignore.
 Json compressed_tensors_config(const FolderScheme& scheme, const std::vector<std::string>& ignored);
@@ -52,6 +59,7 @@ class CompressedTensor : public LayoutTensor {
   std::vector<SafetensorsEntry> weight_entries() const;
   void append_row(const std::byte* row, std::byte* out);
   void append_zeros(std::vector<std::byte>& out) const;
+  void append_half(const uint8_t* codes, std::byte* out);
   void keep_parameters(const BlockParameters& parameters);
   int64_t scales_of_row() const;
   int64_t codes_bytes() const;
@@ -62,8 +70,9 @@ class CompressedTensor : public LayoutTensor {
   int64_t rows_, columns_;
   std::vector<std::byte> band_;
   std::vector<std::byte> scales_;
-  std::vector<uint8_t> zeros_;  ///< [row][group]
-  float outer_scale_ = 1;       ///< of the tensor
+  std::vector<std::byte> mask_;  ///< of sparse weights
+  std::vector<uint8_t> zeros_;   ///< [row][group]
+  float outer_scale_ = 1;        ///< of the tensor
 };
 
 }  // namespace fewbits

@@ -237,7 +237,8 @@ CodedMatrix join_packed(Parts& parts, const std::string& module) {
 
 /// Codes of 8 bits, integers or floats.
 CodedMatrix join_bytes(Parts& parts, const std::string& module) {
-  const Part& codes = parts.need(module + ".weight", {"I8", "F8_E4M3"});
+  const bool sparse = parts.find(module + ".compressed") != nullptr;
+  const Part& codes = parts.need(module + (sparse ? ".compressed" : ".weight"), {"I8", "F8_E4M3"});
   const Part& scale = parts.need(module + ".weight_scale", {"F16", "BF16", "F32"});
   if (codes.dtype == "F8_E4M3") return join_float8(parts, codes, scale);
   const Part* zero = parts.find(module + ".weight_zero_point");
@@ -285,6 +286,7 @@ constinit const Layout kCompressedTensors = {.name = "compressed-tensors",
                                              .says = compressed_tensors_says,
                                              .kv_scales = true,
                                              .by_use = true,
+                                             .thins = compressed_tensors_thins,
                                              .config = compressed_tensors_config,
                                              .tensor = tensor};
 

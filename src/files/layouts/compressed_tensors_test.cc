@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "files/safetensors.h"
@@ -106,6 +107,27 @@ TEST(CompressedTensors, ScalesOfInputsReachTheLargest) {
   EXPECT_EQ(input_scale("fp8_e4m3", 896), 2);
   EXPECT_EQ(input_scale("nvfp4_tensor", 1344), 2);
   EXPECT_EQ(kv_scale(224), 0.5f);
+}
+
+TEST(CompressedTensors, SparseWeightsAreHalfThere) {
+  const Format& format = format_named("int8_channel");
+  const int64_t columns = format.block_values;
+  std::vector<float> values = {0, 5, -127, 0, 0, 0, 0, 3};
+  values.resize(static_cast<size_t>(columns));
+  std::vector<std::byte> row(static_cast<size_t>(row_bytes(format, columns)));
+  encode_rows(format, values.data(), 1, columns, nullptr, Search::kBest, row.data());
+  const auto tensor = layout_named("compressed-tensors")
+                          .tensor({.format = format, .sparse = true}, "layer", 1, columns);
+  const auto codes = tensor->append_rows(row);
+  ASSERT_EQ(std::ssize(codes), columns / 2);
+  EXPECT_EQ(std::abs(value_at<int8_t>(codes, 1)), 127);
+  EXPECT_EQ(value_at<int8_t>(codes, 2), 0);  // one of three zeros makes two of four
+  EXPECT_EQ(std::abs(value_at<int8_t>(codes, 3)), 3);
+  const std::vector<SafetensorsEntry> entries = tensor->entries();
+  EXPECT_EQ(entries.front().name, "layer.compressed");
+  EXPECT_EQ(entries.back().shape, (Shape{2, 1}));
+  const std::vector<std::byte> rest = tensor->rest();
+  EXPECT_EQ(value_at<uint8_t>(rest, sizeof(float)), 0b1100'0110);
 }
 
 TEST(CompressedTensors, SaysWhatItsKernelsCanDo) {

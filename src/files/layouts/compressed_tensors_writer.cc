@@ -130,6 +130,11 @@ bool compressed_tensors_says(const Format& format, Inputs inputs) {
          (kind == Kind::kNvfp4 && inputs == Inputs::kStatic);
 }
 
+bool compressed_tensors_thins(const Format& format) {
+  const std::string_view name = format.name;
+  return name == "fp8_e4m3" || name == "fp8_e4m3_channel" || name == "int8_channel";
+}
+
 Json compressed_tensors_config(const FolderScheme& scheme,
                                const std::vector<std::string>& ignored) {
   const Format& format = scheme.format;
@@ -162,6 +167,14 @@ Json compressed_tensors_config(const FolderScheme& scheme,
                  {"config_groups", {{"group_0", group}}},
                  {"ignore", ignored},
                  {"kv_cache_scheme", nullptr}};
+  if (scheme.sparse) {
+    config["sparsity_config"] = {{"format", "sparse-24-bitmask"},
+                                 {"global_sparsity", 0.5},
+                                 {"ignore", ignored},
+                                 {"registry_requires_subclass", false},
+                                 {"sparsity_structure", "2:4"},
+                                 {"targets", {"Linear"}}};
+  }
   if (scheme.kv_scales) {
     config["kv_cache_scheme"] = {{"num_bits", 8},
                                  {"type", "float"},
@@ -180,6 +193,10 @@ CompressedTensor::CompressedTensor(const FolderScheme& scheme, std::string modul
       rows_(rows),
       columns_(columns) {
   check(compressed_tensors_holds(format_) && columns % format_.block_values == 0);
+  if (scheme.sparse && columns % 4 != 0) {
+    throw Error(
+        fmt::format("{}: rows of {} are no whole fours, as --sparse wants", module_, columns));
+  }
 }
 
 int64_t CompressedTensor::scales_of_row() const {
@@ -188,12 +205,20 @@ int64_t CompressedTensor::scales_of_row() const {
 }
 
 int64_t CompressedTensor::codes_bytes() const {
+  if (scheme_.sparse) return columns_ / 2;
   const int64_t bytes = divide_up(columns_ * bits_of(format_), int64_t{8});
   return kind_of(scheme_) == Kind::kPackedInts ? round_up(bytes, int64_t{4}) : bytes;
 }
 
 std::vector<SafetensorsEntry> CompressedTensor::entries() const {
   std::vector<SafetensorsEntry> all = weight_entries();
+  if (scheme_.sparse) {
+    const int64_t mask = divide_up(columns_, int64_t{8});
+    all.front() = {
+        module_ + ".compressed", all.front().dtype, {rows_, columns_ / 2}, rows_ * columns_ / 2};
+    all.push_back({module_ + ".bitmask", "U8", {rows_, mask}, rows_ * mask});
+    all.push_back({module_ + ".shape", "I64", {2, 1}, 16});
+  }
   if (scheme_.by_use) all.push_back({module_ + ".weight_g_idx", "I32", {columns_}, columns_ * 4});
   if (inputs_of(scheme_) == Inputs::kStatic)
     all.push_back({module_ + input_scale_name(kind_of(scheme_)), "F32", {1}, 4});
@@ -271,7 +296,26 @@ void CompressedTensor::append_row(const std::byte* row, std::byte* out) {
   if (kind == Kind::kInt8) {
     for (uint8_t& code : codes) code ^= 0x80;  // from what is added to the lowest level to int8
   }
+  if (scheme_.sparse) return append_half(codes.data(), out);
   pack_dense(codes.data(), columns_, bits_of(format_), out);
+}
+
+/// Of each four codes those that are not 0, and as many zeros as make two.
+void CompressedTensor::append_half(const uint8_t* codes, std::byte* out) {
+  std::vector<std::byte> mask(static_cast<size_t>(divide_up(columns_, int64_t{8})));
+  for (int64_t i = 0; i < columns_; i += 4) {
+    int zeros = 0;  // that are left out
+    for (int64_t j = i; j < i + 4; ++j) {
+      if (codes[j] == 0 && zeros < 2) {
+        ++zeros;
+        continue;
+      }
+      mask[static_cast<size_t>(j / 8)] |= static_cast<std::byte>(1 << (j % 8));
+      *out++ = static_cast<std::byte>(codes[j]);
+    }
+    check(zeros == 2);
+  }
+  mask_.insert(mask_.end(), mask.begin(), mask.end());
 }
 
 void CompressedTensor::keep_parameters(const BlockParameters& parameters) {
@@ -302,6 +346,11 @@ std::vector<std::byte> CompressedTensor::rest() {
     append_value(columns_, out);
   }
   if (has_zeros(format_)) append_zeros(out);
+  if (scheme_.sparse) {
+    out.insert(out.end(), mask_.begin(), mask_.end());
+    append_value(rows_, out);
+    append_value(columns_, out);
+  }
   if (scheme_.by_use) {
     for (const int32_t group : groups_of_columns(columns_, format_.sub_block_values))
       append_value(group, out);

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+#include <cstring>
+
 #include "base/error.h"
 #include "files/layouts/layout.h"
 #include "formats/fp8_tiles.h"
@@ -12,6 +15,8 @@ namespace fewbits {
 extern const Layout kFp8;
 
 namespace {
+
+constexpr std::string_view kCompressed = ".compressed";
 
 struct Tile {
   int64_t rows, columns;
@@ -128,8 +133,50 @@ std::unique_ptr<LayoutTensor> tiled_tensor(const Format& format, std::string mod
                                        std::move(scale_name));
 }
 
-CodedMatrix matrix_of_bytes(const Parts& parts, const Part& codes, uint8_t flipped) {
+namespace {
+
+/// Half of each row are there: those whose bits are set.
+CodedMatrix matrix_of_half(Parts& parts, const Part& codes, uint8_t flipped) {
+  const std::string module = codes.name.substr(0, codes.name.size() - kCompressed.size());
+  const Part& mask = parts.need(module + ".bitmask", {"U8"});
+  const Part& shape = parts.need(module + ".shape", {"I64"});
+  if (shape.values() != 2) parts.fail(shape, "must have two values");
+  int64_t sizes[2];
+  std::memcpy(sizes, shape.bytes(), sizeof sizes);
+  CodedMatrix matrix{.rows = codes.rows(), .columns = 2 * codes.columns()};
+  if (sizes[0] != matrix.rows || sizes[1] != matrix.columns) {
+    parts.fail(shape, fmt::format("says {} x {}, but there are codes of {} x {}", sizes[0],
+                                  sizes[1], matrix.rows, matrix.columns));
+  }
+  const int64_t stride = parts_of(matrix.columns, 8);
+  parts.demand_shape(mask, {matrix.rows, stride});
+  for (int64_t row = 0; row < matrix.rows; ++row) {
+    int64_t there = 0;
+    for (int64_t i = 0; i < stride; ++i) there += std::popcount(mask.bytes()[row * stride + i]);
+    const int64_t end = matrix.columns % 8;
+    const bool beyond = end != 0 && mask.bytes()[row * stride + stride - 1] >> end != 0;
+    if (there != codes.columns() || beyond) {
+      parts.fail(mask,
+                 fmt::format("row {} has {} bits, but must have {}", row, there, codes.columns()));
+    }
+  }
+  matrix.read_codes = [from = codes.bytes(), bits = mask.bytes(), stride, flipped,
+                       columns = matrix.columns](int64_t row, CodedRow& out) {
+    out.codes.assign(static_cast<size_t>(columns), flipped);
+    const uint8_t* next = from + row * columns / 2;
+    for (int64_t i = 0; i < columns; ++i) {
+      if ((bits[row * stride + i / 8] >> (i % 8) & 1) != 0)
+        out.codes[static_cast<size_t>(i)] = *next++ ^ flipped;
+    }
+  };
+  return matrix;
+}
+
+}  // namespace
+
+CodedMatrix matrix_of_bytes(Parts& parts, const Part& codes, uint8_t flipped) {
   if (codes.shape.size() != 2 || codes.values() == 0) parts.fail(codes, "must be a matrix");
+  if (codes.name.ends_with(kCompressed)) return matrix_of_half(parts, codes, flipped);
   CodedMatrix matrix{.rows = codes.rows(), .columns = codes.columns()};
   matrix.read_codes = [bytes = codes.bytes(), columns = matrix.columns, flipped](int64_t row,
                                                                                  CodedRow& out) {

@@ -142,6 +142,24 @@ TEST(Layouts, GroupsInTheOrderOfUseAreReadBack) {
   }
 }
 
+/// Columns 1, 2 and 4, 5 of eight are there.
+TEST(Layouts, WhatABitmaskLeavesOutIsZero) {
+  const Json config = {{"quant_method", "compressed-tensors"}};
+  const auto folder = [](const std::string& mask, int64_t columns) {
+    return file_of({{"a.compressed", "I8", {1, 4}, 4},
+                    {"a.weight_scale", "F32", {1, 1}, 4},
+                    {"a.bitmask", "U8", {1, 1}, 1},
+                    {"a.shape", "I64", {2, 1}, 16}},
+                   "\x01\x02\xff\xfe" + raw(0.5f) + mask + raw(int64_t{1}) + raw(columns));
+  };
+  const Joined joined(folder("\x36", 8), config);
+  EXPECT_EQ(joined.values("a.weight"), (std::vector<float>{0, 0.5f, 1, 0, -0.5f, -1, 0, 0}));
+  EXPECT_EQ(error_of([&] { Joined(folder("\x37", 8), config); }),
+            "c: tensor 'a.bitmask': row 0 has 5 bits, but must have 4");
+  EXPECT_EQ(error_of([&] { Joined(folder("\x36", 6), config); }),
+            "c: tensor 'a.shape': says 1 x 6, but there are codes of 1 x 8");
+}
+
 /// 2 x 4 codes of E4M3: 1, 2, 4, 8 and their negatives; a scale for each pair of columns.
 TEST(Layouts, ScalesOfTilesMultiply) {
   const std::string data = "\x38\x40\x48\x50\xb8\xc0\xc8\xd0" + raw(0.5f) + raw(3.0f);

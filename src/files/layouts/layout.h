@@ -36,6 +36,7 @@ struct FolderScheme {
   std::optional<Inputs> inputs = {};  ///< nothing: as the kernels for such weights want it
   bool kv_scales = false;             ///< there are scales for a KV cache in E4M3
   bool by_use = false;  ///< columns that matter alike share a group, wherever they stand
+  bool sparse = false;  ///< of four values in a row two at most are not 0
 };
 
 /// One weight on its way into a file: rows come as their format stores them, in order.
@@ -82,6 +83,8 @@ struct Layout {
   bool (*says)(const Format& format, Inputs inputs) = nullptr;
   bool kv_scales = false;  ///< it has a place for them
   bool by_use = false;     ///< it can say which group each column is in
+  /// Whether it can leave out the zeros of such a format; null: of none.
+  bool (*thins)(const Format& format) = nullptr;
   /// "quantization_config" of a model whose linear layers are kept so but for the modules to
   /// ignore.
   Json (*config)(const FolderScheme& scheme, const std::vector<std::string>& ignored) = nullptr;
