@@ -179,7 +179,7 @@ RunNeeds run_needs(const RunRequest& request, ThreadPool& pool) {
 
   const int64_t before = resident_memory_bytes() + kOverhead + kOverheadPerThread * pool.threads();
   int64_t working = encoding_memory(request.plan, pool.threads());
-  if (request.hashes_source) working = std::max(working, kHashWindow);
+  if (request.hashes_source) working = std::max(working, std::min(kHashWindow, source));
   CalibrationMemory calibration;
   if (!request.samples.empty()) {
     calibration = calibration_memory(request.model, request.plan, request.samples,
