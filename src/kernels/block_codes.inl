@@ -8,6 +8,12 @@ constexpr uint8_t kIq4Codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
 /// The values of FP4 (E2M1), doubled, plus 16.
 constexpr uint8_t kE2M1Codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
+/// The levels of IQ2 and IQ3, ascending, plus 64 or 16.
+constexpr uint8_t kIq2Codes[16] = {21, 39, 56, 72, 89, 107, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64};
+constexpr uint8_t kIq3XxsCodes[16] = {2,  12, 20, 28, 36,  44,  52,  60,
+                                      68, 76, 84, 92, 100, 108, 116, 126};
+constexpr uint8_t kIq3SCodes[16] = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+
 /// The layout's sizes as constants: its member functions, called in earnest, would be weak symbols.
 struct Strides {
   int super, header, block, parameters;
@@ -49,6 +55,9 @@ B quad_operand(const uint8_t* planes, int vector) {
   }
   if constexpr (layout.table == CodeTable::kIq4) codes = look_up(codes, kIq4Codes);
   if constexpr (layout.table == CodeTable::kE2M1) codes = look_up(codes, kE2M1Codes);
+  if constexpr (layout.table == CodeTable::kIq2) codes = look_up(codes, kIq2Codes);
+  if constexpr (layout.table == CodeTable::kIq3Xxs) codes = look_up(codes, kIq3XxsCodes);
+  if constexpr (layout.table == CodeTable::kIq3S) codes = look_up(codes, kIq3SCodes);
   constexpr int bits = layout.code_bits();
   return operand<bits>(codes);
 }
@@ -69,6 +78,8 @@ template <int kLayout>
 F super_scale(const uint8_t* header, int row) {
   constexpr SuperScale kind = kBlockLayouts[kLayout].super_scale;
   const auto* scales = reinterpret_cast<const uint16_t*>(header) + row;
+  if constexpr (kind == SuperScale::kHalf && kBlockLayouts[kLayout].unit != 1)
+    return load_half(scales) * broadcast(kBlockLayouts[kLayout].unit);
   if constexpr (kind == SuperScale::kHalf) return load_half(scales);
   if constexpr (kind == SuperScale::kPower) return load_bfloat(scales);
   return broadcast(0.5f);

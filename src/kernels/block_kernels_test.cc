@@ -65,6 +65,7 @@ struct Group {
         set_halves(row.data() + at, r);
       pack_block_row(layout, format, row.data(), columns, r, bytes.data());
       decode(format, row.data(), columns, weights.data() + r * columns);
+      if (layout.vectors()) continue;
       std::vector<std::byte> again(row.size());
       unpack_block_row(layout, format, bytes.data(), columns, r, again.data());
       EXPECT_EQ(row, again) << format.name;
@@ -72,6 +73,8 @@ struct Group {
   }
 
   void set_halves(std::byte* block, int64_t row) const {
+    if (layout.vectors())
+      return store_half(half_from_float(0.01f * static_cast<float>(row - 5)), block);
     BlockParameters parameters;
     std::array<uint8_t, kMaxBlockValues> codes;
     format.unpack(block, parameters, codes.data());

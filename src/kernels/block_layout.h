@@ -44,8 +44,11 @@ enum class SuperScale : uint8_t {
 /// What codes of four bits are looked up in.
 enum class CodeTable : uint8_t {
   kNone,
-  kIq4,   ///< level + 128, and zero_shift is 7
-  kE2M1,  ///< level + 16, and zero_shift is 4
+  kIq4,     ///< level + 128, and zero_shift is 7
+  kE2M1,    ///< level + 16, and zero_shift is 4
+  kIq2,     ///< of three magnitudes with signs: level + 64, and zero_shift is 6
+  kIq3Xxs,  ///< the same
+  kIq3S,    ///< level + 16, and zero_shift is 4
 };
 
 constexpr int kNoZero = -1;  ///< zero_shift where the level is the code itself
@@ -57,6 +60,7 @@ struct BlockLayout {
   int zero_shift = kNoZero;
   CodeTable table = CodeTable::kNone;
   SuperScale super_scale = SuperScale::kHalf;
+  float unit = 1;  ///< what a scale of 1 is worth, of kHalf
   SubScale sub_scale = SubScale::kNone;
   int sub_blocks = 1;  ///< in a block of 32
   bool minimum = false;
@@ -65,7 +69,8 @@ struct BlockLayout {
   /// Bits of the codes that are multiplied.
   constexpr int code_bits() const {
     if (table == CodeTable::kNone) return low_bits + high_bits;
-    return table == CodeTable::kIq4 ? 8 : 5;
+    if (table == CodeTable::kIq4) return 8;
+    return table == CodeTable::kIq2 || table == CodeTable::kIq3Xxs ? 7 : 5;
   }
   constexpr int super_header_bytes() const {
     if (super_scale == SuperScale::kHalfOfLevel) return 0;
@@ -80,6 +85,11 @@ struct BlockLayout {
   }
   constexpr int super_bytes() const { return super_header_bytes() + super_blocks * block_bytes(); }
 
+  /// Codes in the file stand for vectors: packing cannot be undone, but decoded.
+  constexpr bool vectors() const {
+    return table == CodeTable::kIq2 || table == CodeTable::kIq3Xxs || table == CodeTable::kIq3S;
+  }
+
   static constexpr int kHalfBytes = 32;
 };
 
@@ -89,6 +99,42 @@ constexpr BlockLayout kBlockLayouts[] = {
     {.format = "int4_g64", .low_bits = 4, .zero_shift = 3, .super_blocks = 2},
     {.format = "int8_g128", .low_bits = 8, .zero_shift = 7, .super_blocks = 4},
     {.format = "int8_g32", .low_bits = 8, .zero_shift = 7},
+    {.format = "IQ2_S",
+     .low_bits = 4,
+     .zero_shift = 6,
+     .table = CodeTable::kIq2,
+     .unit = 0.125f,
+     .sub_scale = SubScale::kSigned,
+     .sub_blocks = 2,
+     .super_blocks = 8},
+    {.format = "IQ2_XS",
+     .low_bits = 4,
+     .zero_shift = 6,
+     .table = CodeTable::kIq2,
+     .unit = 0.125f,
+     .sub_scale = SubScale::kSigned,
+     .sub_blocks = 2,
+     .super_blocks = 8},
+    {.format = "IQ2_XXS",
+     .low_bits = 4,
+     .zero_shift = 6,
+     .table = CodeTable::kIq2,
+     .unit = 0.125f,
+     .sub_scale = SubScale::kSigned,
+     .super_blocks = 8},
+    {.format = "IQ3_S",
+     .low_bits = 4,
+     .zero_shift = 4,
+     .table = CodeTable::kIq3S,
+     .sub_scale = SubScale::kSigned,
+     .super_blocks = 8},
+    {.format = "IQ3_XXS",
+     .low_bits = 4,
+     .zero_shift = 6,
+     .table = CodeTable::kIq3Xxs,
+     .unit = 0.25f,
+     .sub_scale = SubScale::kSigned,
+     .super_blocks = 8},
     {.format = "IQ4_NL", .low_bits = 4, .zero_shift = 7, .table = CodeTable::kIq4},
     {.format = "IQ4_XS",
      .low_bits = 4,

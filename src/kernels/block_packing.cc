@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/half.h"
+#include "formats/iq_levels.h"
 
 namespace fewbits {
 namespace {
@@ -137,6 +139,21 @@ void unpack_header(const BlockLayout& layout, const uint8_t* header, int64_t row
     out.minimum = flip_minimum(layout, take_half(header + BlockLayout::kHalfBytes, row));
 }
 
+/// One block of the format, as far as the layout keeps it.
+void unpack_block(const BlockLayout& layout, const uint8_t* super, int64_t row,
+                  BlockParameters& parameters, uint8_t* codes) {
+  unpack_header(layout, super, row, parameters);
+  const uint8_t* block = super + layout.super_header_bytes();
+  for (int b = 0; b < layout.super_blocks; ++b, block += layout.block_bytes()) {
+    unpack_parameters(layout, block, static_cast<size_t>(b * layout.sub_blocks), row, parameters);
+    const uint8_t* low = block + layout.parameter_bytes();
+    unpack_row_plane(low, layout.low_bits, 0, row, codes + b * kBlockValues);
+    if (layout.high_bits == 0) continue;
+    unpack_row_plane(low + layout.low_bits * kQuadBytes, layout.high_bits, layout.low_bits, row,
+                     codes + b * kBlockValues);
+  }
+}
+
 }  // namespace
 
 void pack_block_row(const BlockLayout& layout, const Format& format, const std::byte* in,
@@ -145,7 +162,11 @@ void pack_block_row(const BlockLayout& layout, const Format& format, const std::
   Codes codes;
   BlockParameters parameters;
   for (int64_t done = 0; done < columns; done += format.block_values, in += format.block_bytes) {
-    format.unpack(in, parameters, codes.data());
+    if (layout.vectors()) {
+      iq::level_codes(format, in, parameters, codes.data());
+    } else {
+      format.unpack(in, parameters, codes.data());
+    }
     pack_header(layout, parameters, row, group);
     uint8_t* block = group + layout.super_header_bytes();
     for (int b = 0; b < layout.super_blocks; ++b, block += layout.block_bytes()) {
@@ -162,20 +183,29 @@ void pack_block_row(const BlockLayout& layout, const Format& format, const std::
 
 void unpack_block_row(const BlockLayout& layout, const Format& format, const uint8_t* group,
                       int64_t columns, int64_t row, std::byte* out) {
+  check(!layout.vectors());
   for (int64_t done = 0; done < columns; done += format.block_values, out += format.block_bytes) {
     Codes codes{};
     BlockParameters parameters;
-    unpack_header(layout, group, row, parameters);
-    const uint8_t* block = group + layout.super_header_bytes();
-    for (int b = 0; b < layout.super_blocks; ++b, block += layout.block_bytes()) {
-      unpack_parameters(layout, block, static_cast<size_t>(b * layout.sub_blocks), row, parameters);
-      const uint8_t* low = block + layout.parameter_bytes();
-      unpack_row_plane(low, layout.low_bits, 0, row, codes.data() + b * kBlockValues);
-      if (layout.high_bits == 0) continue;
-      unpack_row_plane(low + layout.low_bits * kQuadBytes, layout.high_bits, layout.low_bits, row,
-                       codes.data() + b * kBlockValues);
-    }
+    unpack_block(layout, group, row, parameters, codes.data());
     format.pack(parameters, codes.data(), out);
+    group += layout.super_bytes();
+  }
+}
+
+void decode_block_row(const BlockLayout& layout, const Format& format, const uint8_t* group,
+                      int64_t columns, int64_t row, float* out) {
+  check(layout.vectors());
+  const auto& levels = iq::signed_levels(format);
+  for (int64_t done = 0; done < columns; done += format.block_values) {
+    Codes codes{};
+    BlockParameters parameters;
+    unpack_block(layout, group, row, parameters, codes.data());
+    const float d = half_to_float(parameters.scale) * layout.unit;
+    const auto size = static_cast<size_t>(kBlockValues / layout.sub_blocks);
+    for (size_t i = 0; i < static_cast<size_t>(format.block_values); ++i)
+      *out++ = d * static_cast<float>(parameters.sub_scale[i / size]) *
+               static_cast<float>(levels[codes[i]]);
     group += layout.super_bytes();
   }
 }

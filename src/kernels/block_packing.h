@@ -14,7 +14,11 @@ namespace fewbits {
 void pack_block_row(const BlockLayout& layout, const Format& format, const std::byte* in,
                     int64_t columns, int64_t row, uint8_t* group);
 
-/// The format's bytes again, exactly.
+/// The row's values, bit for bit, where the layout holds vectors.
+void decode_block_row(const BlockLayout& layout, const Format& format, const uint8_t* group,
+                      int64_t columns, int64_t row, float* out);
+
+/// The format's bytes again, exactly. REQUIRES: the layout does not hold vectors.
 void unpack_block_row(const BlockLayout& layout, const Format& format, const uint8_t* group,
                       int64_t columns, int64_t row, std::byte* out);
 

@@ -2,6 +2,7 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "kernels/block_packing.h"
 
 namespace fewbits {
 namespace {
@@ -70,6 +71,10 @@ void PackedMatrix::decode_row(int64_t row, float* out) const {
   check(row >= 0 && row < rows());
   if (impl_->packed.size() == 0) return decode(format(), impl_->source.row(row), columns(), out);
   const std::byte* group = impl_->packed.data() + row / kGroupRows * impl_->group_size();
+  if (impl_->layout.is_blocks() && impl_->layout.blocks().vectors()) {
+    return decode_block_row(impl_->layout.blocks(), format(), as_bytes(group), columns(),
+                            row % kGroupRows, out);
+  }
   std::vector<std::byte> bytes(static_cast<size_t>(row_bytes(format(), columns())));
   unpack_row(group, impl_->layout, row % kGroupRows, format(), columns(), bytes.data());
   decode(format(), bytes.data(), columns(), out);
