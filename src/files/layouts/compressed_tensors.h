@@ -24,10 +24,10 @@
 //
 // Of 2:4 sparse weights of a byte each X.compressed [rows, columns / 2] takes the place of
 // X.weight: two of four codes, those whose bits are set in X.bitmask uint8 [rows, columns / 8], the
-// first lowest; X.shape int64 [2, 1]. The package reads that up to version 0.12.
+// first lowest; X.shape int64 [2, 1]. The package's 0.11 reads that, 0.20 no longer.
 //
-// Where columns that matter alike share a group, also X.weight_g_idx int32: the group of each; the
-// package reads it up to version 0.13, engines still do. Where the inputs are rounded by scales of
+// Where columns that matter alike share a group, also X.weight_g_idx int32: the group of each,
+// which the package's 0.11 reads, 0.20 no longer. Where the inputs are rounded by scales of
 // calibration, also X.input_scale [1], float; of NVFP4, whose groups have scales of their own,
 // X.input_global_scale [1]: by what E4M3 scales of codes up to 6 are multiplied. Beside attention's
 // layers k_scale and v_scale [1] of a KV cache in E4M3. config.json says so under
