@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/kernel_table.h"
 
 namespace fewbits {
 namespace {
@@ -59,7 +60,9 @@ Token Sampler::sample(std::span<const float> logits, std::span<const Token> hist
   penalize(history);
   if (options_.temperature == 0) return likeliest(logits_);
   collect_candidates();
-  return draw(kept_by_probability());
+  keep_by_probability();
+  weigh();
+  return draw();
 }
 
 /// Each repeated token once, however often it occurs: towards less likely whatever the logit's
@@ -79,11 +82,12 @@ void Sampler::penalize(std::span<const Token> history) {
   }
 }
 
-/// Fills candidates_, likeliest first, with what top_k and min_p keep. min_p compares with the
-/// likeliest alone, so it can come before sorting, where it saves the work; top_p needs the sum
-/// over everything, kept in total_.
+/// Fills candidates_ with what top_k and min_p keep. min_p compares with the likeliest alone, so it
+/// needs no order; top_p needs the sum over what top_k kept, in total_.
 void Sampler::collect_candidates() {
   candidates_.clear();
+  sorted_ = 0;
+  largest_ = *std::ranges::max_element(logits_);
   for (size_t i = 0; i < logits_.size(); ++i) {
     candidates_.push_back({logits_[i], static_cast<Token>(i)});
   }
@@ -91,40 +95,67 @@ void Sampler::collect_candidates() {
     const auto end = candidates_.begin() + options_.top_k;
     std::nth_element(candidates_.begin(), end, candidates_.end(), kLikelier);
     candidates_.erase(end, candidates_.end());
+    std::ranges::sort(candidates_, {}, &Candidate::token);  // one order for the sum
   }
-  const float largest = std::ranges::min_element(candidates_, kLikelier)->logit;
-  total_ = 0;
-  std::ranges::sort(candidates_, {}, &Candidate::token);  // one order for the sum
-  for (const Candidate& c : candidates_) total_ += std::exp(double{c.logit} - largest);
-  const double threshold = largest + std::log(options_.min_p);
+  total_ = options_.top_p < 1 ? sum_of_exponentials(1) : 0;
+  const double threshold = largest_ + std::log(options_.min_p);
   std::erase_if(candidates_, [&](const Candidate& c) { return double{c.logit} < threshold; });
-  std::ranges::sort(candidates_, kLikelier);
 }
 
-/// How many candidates top_p keeps, at least one.
-size_t Sampler::kept_by_probability() const {
-  if (options_.top_p >= 1) return candidates_.size();
+/// Sum of exp((logit - largest_) / temperature) over the candidates; scores_ has its terms divided
+/// by it.
+double Sampler::sum_of_exponentials(double temperature) {
+  scores_.clear();
+  constexpr double kLeast = -1e4;  // exp of it is 0; a tiny temperature would overflow a float
+  for (const Candidate& c : candidates_) {
+    const double score = (double{c.logit} - largest_) / temperature;
+    scores_.push_back(static_cast<float>(std::max(kLeast, score)));
+  }
+  kernels().softmax(scores_.data(), std::ssize(scores_));
+  return 1 / double{*std::ranges::max_element(scores_)};
+}
+
+/// Drops what top_p does not keep; one candidate at least stays.
+void Sampler::keep_by_probability() {
+  if (options_.top_p >= 1) return;
   double sum = 0;
   size_t kept = 0;
   while (kept < candidates_.size() && (kept == 0 || sum < options_.top_p * total_)) {
-    sum += std::exp(double{candidates_[kept].logit} - candidates_.front().logit);
+    sum += std::exp(double{ranked(kept).logit} - largest_);
     ++kept;
   }
-  return kept;
+  candidates_.resize(kept);
+  sorted_ = std::min(sorted_, kept);
 }
 
-Token Sampler::draw(size_t kept) {
-  const auto weight = [this](const Candidate& c) {
-    return std::exp((double{c.logit} - candidates_.front().logit) / options_.temperature);
-  };
-  double sum = 0;
-  for (size_t i = 0; i < kept; ++i) sum += weight(candidates_[i]);
-  double left = random_.uniform() * sum;
-  for (size_t i = 0; i + 1 < kept; ++i) {
-    left -= weight(candidates_[i]);
-    if (left < 0) return candidates_[i].token;
+void Sampler::weigh() {
+  sum_of_exponentials(options_.temperature);
+  for (size_t i = 0; i < candidates_.size(); ++i) candidates_[i].probability = scores_[i];
+}
+
+Token Sampler::draw() {
+  double left = random_.uniform();
+  for (size_t i = 0; i + 1 < candidates_.size(); ++i) {
+    const Candidate& candidate = ranked(i);
+    left -= candidate.probability;
+    if (left < 0) return candidate.token;
   }
-  return candidates_[kept - 1].token;
+  return ranked(candidates_.size() - 1).token;
+}
+
+/// The candidate of a rank, 0 being the likeliest. Sorts no further than it must: most draws end
+/// among the first few of a vocabulary.
+const Sampler::Candidate& Sampler::ranked(size_t rank) {
+  constexpr size_t kFirst = 64, kGrowth = 8;
+  while (sorted_ <= rank) {
+    const size_t end = std::min(candidates_.size(), std::max(kFirst, kGrowth * sorted_));
+    const auto from = candidates_.begin() + static_cast<ptrdiff_t>(sorted_);
+    const auto to = candidates_.begin() + static_cast<ptrdiff_t>(end);
+    if (to != candidates_.end()) std::nth_element(from, to, candidates_.end(), kLikelier);
+    std::sort(from, to, kLikelier);
+    sorted_ = end;
+  }
+  return candidates_[rank];
 }
 
 }  // namespace fewbits

@@ -49,18 +49,25 @@ class Sampler {
   struct Candidate {
     float logit;
     Token token;
+    float probability = 0;  ///< among those that can be drawn
   };
   void penalize(std::span<const Token> history);
   void collect_candidates();
-  size_t kept_by_probability() const;
-  Token draw(size_t kept);
+  double sum_of_exponentials(double temperature);
+  void keep_by_probability();
+  void weigh();
+  Token draw();
+  const Candidate& ranked(size_t rank);
 
   SamplerOptions options_;
   Random random_;
   std::vector<float> logits_;
   std::vector<Token> window_;
-  std::vector<Candidate> candidates_;
-  double total_ = 0;  ///< sum of exp(logit - largest) over everything top_k kept
+  std::vector<Candidate> candidates_;  ///< the first sorted_ are the likeliest, likeliest first
+  size_t sorted_ = 0;
+  float largest_ = 0;          ///< logit
+  double total_ = 0;           ///< sum of exp(logit - largest_) over everything top_k kept
+  std::vector<float> scores_;  ///< scratch
 };
 
 }  // namespace fewbits

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 
@@ -47,6 +48,18 @@ TEST(Sampler, DrawsByProbability) {
 
 TEST(Sampler, SharpensWithLowTemperature) {
   EXPECT_NEAR(shares({.temperature = 0.5}, kLogits).at(1), 16.0 / 30, 0.015);
+}
+
+TEST(Sampler, IsNearlyGreedyAtATinyTemperature) {
+  EXPECT_NEAR(shares({.temperature = 1e-300}, kLogits).at(1), 1, 1e-9);
+}
+
+TEST(Sampler, ReachesEveryTokenOfALargeVocabulary) {
+  const std::vector<float> equal(2000, 0.5f);
+  std::set<Token> seen;
+  Sampler sampler({.temperature = 1});
+  for (int i = 0; i < 20000; ++i) seen.insert(sampler.sample(equal, {}));
+  EXPECT_GT(seen.size(), 1990u);  // e^-10 of them are missed
 }
 
 TEST(Sampler, KeepsTheLikeliest) {
