@@ -16,6 +16,7 @@
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/folder_arguments.h"
 #include "cli/needs.h"
 #include "cli/quantize_bar.h"
 #include "cli/sample_arguments.h"
@@ -35,17 +36,11 @@
 namespace fewbits::cli {
 namespace {
 
-constexpr std::string_view kDefaultLayout = "compressed-tensors";
-
 struct QuantizeArguments {
   std::string in, out;
   std::vector<std::string> tensors;  // glob=FORMAT
   std::string search = "best";
-  std::string layout;       // "" by the name of the output
-  std::string activations;  // "" as usual for the format
-  bool kv_scales = false;
-  bool act_order = false;
-  bool sparse = false;
+  FolderArguments folder;
   int threads = 0;
   bool json = false;
   bool dry_run = false;
@@ -111,15 +106,11 @@ Json to_json(const QuantizeResult& result) {
 Json recipe_of(const QuantizeArguments& arguments) {
   const QuantizeOptions& options = arguments.options;
   Json recipe = {{"to", options.to}, {"search", arguments.search}};
-  if (arguments.layout.empty() || arguments.layout == "gguf") {
+  if (arguments.folder.layout.empty() || arguments.folder.layout == "gguf") {
     if (!options.emulate.empty()) recipe["emulate"] = options.emulate;
   } else {
     recipe["to"] = options.emulate;
-    recipe["layout"] = arguments.layout;
-    if (!arguments.activations.empty()) recipe["activations"] = arguments.activations;
-    if (arguments.kv_scales) recipe["kv_scales"] = true;
-    if (arguments.act_order) recipe["act_order"] = true;
-    if (arguments.sparse) recipe["sparse"] = "2:4";
+    arguments.folder.describe(recipe);
   }
   if (!arguments.size.empty()) recipe["size"] = arguments.size;
   if (options.pure) recipe["pure"] = true;
@@ -197,73 +188,25 @@ void refuse_foreign(const Importance& importance, const std::string& path,
                           importance.entries.size(), importance.entries.begin()->first));
 }
 
-std::optional<Inputs> inputs_named(const std::string& name) {
-  const auto found = std::find(std::begin(kInputNames), std::end(kInputNames), name);
-  if (found == std::end(kInputNames)) return {};
-  return static_cast<Inputs>(found - std::begin(kInputNames));
-}
-
-/// Options that only a folder has a place for.
-void check_folder_options(const QuantizeArguments& arguments, const Layout* layout,
-                          const Format* format) {
-  const std::optional<Inputs> inputs = inputs_named(arguments.activations);
-  if (!inputs && !arguments.kv_scales && !arguments.act_order && !arguments.sparse) return;
-  if (layout == nullptr) {
-    throw Error("--activations, --kv-scales, --act-order and --sparse: only for a model folder");
-  }
-  refuse_unkept(*layout, {.format = *format,
-                          .inputs = inputs,
-                          .kv_scales = arguments.kv_scales,
-                          .by_use = arguments.act_order,
-                          .sparse = arguments.sparse});
-  if (arguments.sparse && arguments.calibrated()) {
-    throw Error("--sparse: weights are chosen by size alone; leave --calibrate out");
-  }
-  if (arguments.calibrated()) return;
-  if (inputs == Inputs::kStatic || arguments.kv_scales || arguments.act_order) {
-    throw Error(
-        "--activations static, --kv-scales and --act-order need --calibrate TEXT: what they write "
-        "is measured on it");
-  }
-}
-
-/// The layout of the model folder that is written; null: a GGUF is. A folder's format is one
-/// format, not a mix.
+/// The layout of the model folder that is written; null: a GGUF is.
 const Layout* settle_layout(QuantizeArguments& arguments) {
   QuantizeOptions& options = arguments.options;
-  const bool gguf =
-      lower_ascii(std::filesystem::path(arguments.out).extension().string()) == ".gguf";
-  const bool folder = arguments.layout.empty() ? !gguf : arguments.layout != "gguf";
-  if (!folder || !options.emulate.empty()) {
+  if (!arguments.folder.wanted(arguments.out) || !options.emulate.empty()) {
     // A misspelt name is found before a large model is opened.
     if (options.emulate.empty()) mix_named(options.to);
     check_output(arguments.in, arguments.out);
-    check_folder_options(arguments, nullptr, nullptr);
+    arguments.folder.refuse_outside_folders();
     return nullptr;
   }
-  const Layout& layout =
-      layout_named(arguments.layout.empty() ? kDefaultLayout : std::string_view(arguments.layout));
-  const Format* format = find_format(options.to);
-  if (format == nullptr || !layout.writes(*format)) {
-    throw Error(
-        fmt::format("{}: a model folder in the layout {} cannot hold {}, only {}; for others give "
-                    "a name that ends in .gguf",
-                    arguments.out, layout.name, options.to, join(formats_of(layout))));
-  }
+  const Layout& layout = arguments.folder.settle(arguments.out, options.to, arguments.calibrated());
   if (!arguments.importance.empty()) throw Error("--importance: only for a .gguf; use --calibrate");
-  check_folder_options(arguments, &layout, format);
   check_folder_output(arguments.in, arguments.out);
   options.emulate = std::exchange(options.to, {});
-  arguments.layout = layout.name;
   return &layout;
 }
 
 FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& layout) {
-  FolderTarget target{.path = arguments.out, .layout = &layout};
-  target.inputs = inputs_named(arguments.activations);
-  target.kv_scales = arguments.kv_scales;
-  target.by_use = arguments.act_order;
-  target.sparse = arguments.sparse;
+  FolderTarget target = arguments.folder.target(arguments.out, layout);
   target.certificate = arguments.certificate;
   if (!arguments.split.empty()) target.shard_bytes = parse_bytes("--split", arguments.split);
   return target;
@@ -303,7 +246,7 @@ class QuantizeCommand {
     warn_all(plan_.warnings);
     if (importance_) refuse_foreign(*importance_, arguments_.importance, plan_);
     calibration_.scale_columns = folder_ == nullptr;
-    calibration_.sort_columns = arguments_.act_order;
+    calibration_.sort_columns = arguments_.folder.act_order;
     if (arguments_.calibrated()) {
       take_calibration_samples();
     }
@@ -450,7 +393,7 @@ class QuantizeCommand {
       };
     }
     // A layer that an earlier run finished comes back without the order of its columns.
-    if (!arguments_.act_order) run.journal = &*journal_;
+    if (!arguments_.folder.act_order) run.journal = &*journal_;
     run.verify = arguments_.verify;
     if (folder_ != nullptr) {
       return write_model_folder(model_, plan_, run, folder_target(arguments_, *folder_), pool_);
@@ -509,30 +452,6 @@ std::string mix_names() {
   return join(names);
 }
 
-std::vector<std::string> known_layouts() {
-  std::vector<std::string> names = written_layouts();
-  names.emplace_back("gguf");
-  return names;
-}
-
-/// What only a model folder has a place for.
-void add_folder_options(CLI::App& verb, QuantizeArguments& arguments) {
-  verb.add_option("--activations", arguments.activations,
-                  "What a folder says of its layers' inputs: floats, dynamic (rounded by scales "
-                  "found as they come), static (by scales from --calibrate); else as usual for "
-                  "the format")
-      ->check(
-          CLI::IsMember(std::vector<std::string>(std::begin(kInputNames), std::end(kInputNames))));
-  verb.add_flag("--kv-scales", arguments.kv_scales,
-                "Write scales for an FP8 KV cache into a folder, from --calibrate");
-  verb.add_flag("--act-order", arguments.act_order,
-                "Let the columns share groups that matter alike in --calibrate, and write which "
-                "(g_idx): folders of integers in groups, slower to run");
-  verb.add_flag("--sparse", arguments.sparse,
-                "Of four weights in a row let the smaller two be 0, and leave them out: folders in "
-                "FP8 or int8_channel");
-}
-
 }  // namespace
 
 void add_quantize(CLI::App& app) {
@@ -544,14 +463,9 @@ void add_quantize(CLI::App& app) {
       verb->add_option("--emulate", arguments->options.emulate,
                        "Round to any format (see docs/formats.md), write F16: measures its loss");
   verb->add_option("--to", arguments->options.to,
-                   "A .gguf: " + mix_names() +
-                       "; a folder: " + join(formats_of(layout_named(kDefaultLayout))))
+                   "A .gguf: " + mix_names() + "; a folder: " + usual_folder_formats())
       ->excludes(emulate);
-  verb->add_option("--layout", arguments->layout,
-                   "gguf (where OUT is named so), or a Hugging Face folder in the layout " +
-                       join(written_layouts()) + "; compressed-tensors where nothing is said")
-      ->check(CLI::IsMember(known_layouts()));
-  add_folder_options(*verb, *arguments);
+  declare(arguments->folder, *verb);
   verb->add_option("--size", arguments->size,
                    "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
                    "they cost; also --to 4.75bpw. Needs --calibrate")
