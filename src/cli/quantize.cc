@@ -188,6 +188,19 @@ void refuse_foreign(const Importance& importance, const std::string& path,
                           importance.entries.size(), importance.entries.begin()->first));
 }
 
+/// Codes of two bits and less, searched without weights, make a model that says nothing.
+void refuse_gaps(const Importance& importance, const std::string& path, const QuantizePlan& plan) {
+  for (const PlannedWeight& planned : plan.weights) {
+    const Weight& weight = *planned.weight;
+    const bool needed = planned.format->needs_importance && weight.layer >= 0;
+    if (!needed || importance.entries.contains(weight.gguf_name)) continue;
+    throw Error(
+        fmt::format("{}: has nothing for '{}', and {} cannot do without; give another type "
+                    "for it (--tensor '{}=IQ3_S') or gather statistics of more text",
+                    path, weight.gguf_name, planned.format->name, weight.gguf_name));
+  }
+}
+
 /// The layout of the model folder that is written; null: a GGUF is.
 const Layout* settle_layout(QuantizeArguments& arguments) {
   QuantizeOptions& options = arguments.options;
@@ -244,7 +257,10 @@ class QuantizeCommand {
         pool_(arguments.threads) {
     warn_all(model_.warnings);
     warn_all(plan_.warnings);
-    if (importance_) refuse_foreign(*importance_, arguments_.importance, plan_);
+    if (importance_) {
+      refuse_foreign(*importance_, arguments_.importance, plan_);
+      refuse_gaps(*importance_, arguments_.importance, plan_);
+    }
     calibration_.scale_columns = folder_ == nullptr;
     calibration_.sort_columns = arguments_.folder.act_order;
     if (arguments_.calibrated()) {
@@ -323,6 +339,7 @@ class QuantizeCommand {
 
   void choose() {
     if (!size_.given()) return;
+    stop_within_a_second("fewbits: interrupted; nothing is kept of choosing formats");
     choose_formats(arguments_, model_, size_.bytes(model_.parameters()), pool_, plan_);
     certify();
     look_ahead();

@@ -50,6 +50,13 @@ class Quantize(harness.Case):
                 facts = self.fewbits("inspect", out, "--json").facts
                 self.assertEqual(facts["parameters"], 1247488)
 
+    def test_statistics_without_a_matrix_that_needs_them_are_refused(self):
+        whole, part = self.statistics().read_bytes(), self.folder / "part.gguf"
+        name = b"blk.0.ffn_down.weight"
+        part.write_bytes(whole.replace(name, b"blk.9.ffn_down.weight"))
+        self.refused("quantize", self.model, self.folder / "out.gguf", "--to", "IQ2_XXS", "--imatrix", part,
+                     says=[name.decode(), "--tensor"])
+
     def test_bytes_depend_on_no_thread_count(self):
         for mix in ("Q8_0", "Q4_K_M", "Q2_K", "IQ4_XS"):
             with self.subTest(mix):
