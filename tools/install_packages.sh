@@ -28,6 +28,7 @@ demo_text=jargon-text
 transformers="transformers==5.23.0 safetensors numpy sympy networkx jinja2 fsspec filelock typing_extensions"
 transformers="$transformers loguru psutil pydantic"
 torch="torch==2.13.0 nvidia-cuda-runtime==13.* nvidia-cuda-cupti==13.* compressed-tensors==0.20.0 accelerate==1.15.0"
+autoawq=autoawq==0.2.9
 
 missing_packages() {
   local package
@@ -106,6 +107,7 @@ install_peers() {
 install_interop() {
   local folder=build/interop-venv library stubs site
   make_environment "$folder" "$transformers" "$torch"
+  fetch_awq_sources "$folder"
   [ ! -e "$folder/run" ] || return 0
   stubs=$PWD/$folder/stubs
   site=$(echo "$PWD/$folder"/lib/python3*/site-packages)
@@ -122,6 +124,15 @@ install_interop() {
 LD_PRELOAD=$stubs/functions.so LD_LIBRARY_PATH=$stubs:$site/nvidia/cu13/lib exec $PWD/$folder/bin/python "\$@"
 END
   chmod +x "$folder/run"
+}
+
+# One file of AutoAWQ is wanted; the package itself would bring and pin half a world.
+fetch_awq_sources() {
+  local sources=$1/autoawq
+  [ ! -e "$sources" ] || return 0
+  "$1/bin/pip" download --quiet --no-deps --no-binary :all: -d "$sources.part" "$autoawq"
+  tar --extract --gzip --strip-components=1 --directory "$sources.part" --file "$sources.part"/autoawq-*.tar.gz
+  mv "$sources.part" "$sources"
 }
 
 # The text comes out of its package without being installed: Debian's container images drop /usr/share/doc.
