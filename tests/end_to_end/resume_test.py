@@ -65,10 +65,14 @@ class Resume(harness.Case):
     def undisturbed(self, *more):
         return self.undisturbed_files(*more)["out.gguf"]
 
-    def fault(self, kind, number, *more):
-        """A run on a disk that fails at the given time; the result and whether it was struck."""
+    def need_faults(self):
+        """Before anything that takes time: the fault layer is preloaded, and so is a sanitizer."""
         if harness.SANITIZED:
             self.skipTest("a sanitizer wants to be loaded first")
+
+    def fault(self, kind, number, *more):
+        """A run on a disk that fails at the given time; the result and whether it was struck."""
+        self.need_faults()
         self.copies.mkdir(exist_ok=True)
         for file in self.copies.iterdir():
             file.unlink()
@@ -78,6 +82,7 @@ class Resume(harness.Case):
                               env=os.environ | environment, timeout=harness.SECONDS_AT_MOST)
 
     def at_every_write(self, kind, codes, *more, step=5):
+        self.need_faults()
         whole = self.undisturbed_files(*more)
         struck = 0
         for number in range(1, 1000) if harness.LONG else range(len(more) + 1, 1000, step):
@@ -142,6 +147,7 @@ class Resume(harness.Case):
 
     def test_what_the_disk_holds_is_read_back(self):
         """A bit that turns in any write is found, or does not count."""
+        self.need_faults()
         for to in (["--to", "Q4_K_M", "--split", "300K"], None):
             if to is None:
                 self.use_folder()
@@ -164,6 +170,7 @@ class Resume(harness.Case):
             self.assertGreater(found, 1)
 
     def test_reading_back_can_be_left_out(self):
+        self.need_faults()
         whole = self.undisturbed()
         for number in range(1, 100):
             result = self.fault("rot", number, "--no-verify")
@@ -176,6 +183,7 @@ class Resume(harness.Case):
 
     def test_killed_again_and_again(self):
         """Each run gets a little further than the one before."""
+        self.need_faults()
         whole = self.undisturbed(*self.calibrated)
         for number in range(4, 200, 3):
             if self.fault("kill", number, *self.calibrated).returncode == harness.DONE:
@@ -209,6 +217,7 @@ class Resume(harness.Case):
         self.fail("no run left a journal")
 
     def test_what_changed_is_named(self):
+        self.need_faults()
         whole = self.undisturbed(*self.calibrated)
         self.leave_unfinished()
         self.refused(*self.command(*self.calibrated, to="Q5_K_M"), says=["to was", "Q4_K_M", "Q5_K_M", "--restart"])
@@ -241,13 +250,14 @@ class Resume(harness.Case):
 
     def test_ctrl_c_in_every_phase(self):
         """Hashing, calibrating, rounding, measuring: wherever it comes, the run stops soon and says what stays."""
-        model = tiny_model.TinyModel(hidden=512, ffn=1024, layers=4)
-        self.model = model.write_gguf(self.folder / "tiny.gguf")
+        if not harness.SANITIZED:  # which is slow enough with the usual model
+            model = tiny_model.TinyModel(hidden=512, ffn=1024, layers=4)
+            self.model = model.write_gguf(self.folder / "tiny.gguf")
         options = [*self.calibrated, "--certify", self.text]
         begin = time.monotonic()
         whole = self.undisturbed(*options)
         needed = time.monotonic() - begin
-        moments = 20 if harness.LONG else 6
+        moments = 20 if harness.LONG else 3 if harness.SANITIZED else 6
         for moment in range(moments):
             process = subprocess.Popen([harness.PROGRAM, *map(str, self.command(*options, "--restart"))],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
