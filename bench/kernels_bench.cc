@@ -61,22 +61,33 @@ std::vector<PackedMatrix> make_matrices(const Format& format, const Options& opt
   return matrices;
 }
 
-void measure_decode(const Format& format, const Options& options, const MachineLimits& limits,
-                    ThreadPool& pool) {
-  const auto matrices = make_matrices(format, options, int64_t{1} << 30, pool);
-  const auto inputs = normal_values(options.columns);
-  std::vector<float> out(static_cast<size_t>(options.rows));
+/// `tokens` tokens times each of the matrices, one after the other.
+double seconds_of(const std::vector<PackedMatrix>& matrices, int64_t tokens, const Options& options,
+                  ThreadPool& pool) {
+  const auto inputs = normal_values(tokens * options.columns);
+  std::vector<float> out(static_cast<size_t>(tokens * options.rows));
   Activations activations;
-  const double seconds = best_seconds([&] {
+  return best_seconds([&] {
     for (const PackedMatrix& matrix : matrices) {
-      activations.assign(inputs.data(), 1, options.columns);
+      activations.assign(inputs.data(), tokens, options.columns);
       const MatrixProduct product{&matrix, out.data(), options.rows};
       multiply({&product, 1}, activations, pool);
     }
   });
+}
+
+double operations(const std::vector<PackedMatrix>& matrices, int64_t tokens,
+                  const Options& options) {
+  return 2.0 * static_cast<double>(std::ssize(matrices) * options.rows * options.columns * tokens);
+}
+
+void measure_decode(const Format& format, const Options& options, const MachineLimits& limits,
+                    ThreadPool& pool) {
+  const auto matrices = make_matrices(format, options, int64_t{1} << 30, pool);
   const double bytes = static_cast<double>(std::ssize(matrices) * matrices[0].bytes());
-  fmt::print("{:7} decode   {:7.2f} GB/s   {:5.1f} % of read bandwidth\n", format.name,
-             bytes / seconds * 1e-9, 100 * bytes / seconds / limits.read_bytes);
+  const double rate = bytes / seconds_of(matrices, 1, options, pool);
+  fmt::print("{:7} decode   {:7.2f} GB/s   {:5.1f} % of read bandwidth\n", format.name, rate * 1e-9,
+             100 * rate / limits.read_bytes);
 }
 
 /// A few tokens times weights from memory, as a batch of sequences decodes: the limit is the sum of
@@ -85,39 +96,20 @@ void measure_batch(const Format& format, const Options& options, const MachineLi
                    ThreadPool& pool) {
   constexpr int64_t kTokens = 8;
   const auto matrices = make_matrices(format, options, int64_t{1} << 29, pool);
-  const auto inputs = normal_values(kTokens * options.columns);
-  std::vector<float> out(static_cast<size_t>(kTokens * options.rows));
-  Activations activations;
-  const double seconds = best_seconds([&] {
-    for (const PackedMatrix& matrix : matrices) {
-      activations.assign(inputs.data(), kTokens, options.columns);
-      const MatrixProduct product{&matrix, out.data(), options.rows};
-      multiply({&product, 1}, activations, pool);
-    }
-  });
-  const auto count = static_cast<double>(std::ssize(matrices));
-  const double bytes = count * static_cast<double>(matrices[0].bytes());
-  const double rate =
-      2.0 * count * static_cast<double>(options.rows * options.columns * kTokens) / seconds;
+  const double seconds = seconds_of(matrices, kTokens, options, pool);
+  const double bytes = static_cast<double>(std::ssize(matrices) * matrices[0].bytes()) / seconds;
+  const double rate = operations(matrices, kTokens, options) / seconds;
   const double limit = format.is_float() ? limits.float_operations : limits.int8_operations;
   fmt::print("{:7} batch of {} {:7.2f} GB/s {:5.1f} % of read bandwidth, {:7.1f} GOP/s {:5.1f} %\n",
-             format.name, kTokens, bytes / seconds * 1e-9,
-             100 * bytes / seconds / limits.read_bytes, rate * 1e-9, 100 * rate / limit);
+             format.name, kTokens, bytes * 1e-9, 100 * bytes / limits.read_bytes, rate * 1e-9,
+             100 * rate / limit);
 }
 
 void measure_prefill(const Format& format, const Options& options, const MachineLimits& limits,
                      ThreadPool& pool) {
   const auto matrices = make_matrices(format, options, 1, pool);
-  const auto inputs = normal_values(options.tokens * options.columns);
-  std::vector<float> out(static_cast<size_t>(options.tokens * options.rows));
-  Activations activations;
-  const double seconds = best_seconds([&] {
-    activations.assign(inputs.data(), options.tokens, options.columns);
-    const MatrixProduct product{matrices.data(), out.data(), options.rows};
-    multiply({&product, 1}, activations, pool);
-  });
-  const double rate =
-      2.0 * static_cast<double>(options.rows * options.columns * options.tokens) / seconds;
+  const double rate = operations(matrices, options.tokens, options) /
+                      seconds_of(matrices, options.tokens, options, pool);
   const double limit = format.is_float() ? limits.float_operations : limits.int8_operations;
   fmt::print("{:7} {:4} tok {:7.1f} GOP/s  {:5.1f} % of {} peak\n", format.name, options.tokens,
              rate * 1e-9, 100 * rate / limit, format.is_float() ? "FMA" : "int8");

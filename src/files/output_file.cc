@@ -34,7 +34,6 @@ constexpr size_t kLongestStem = 180;
 
 constexpr std::string_view kMark = ".fewbits-";
 constexpr std::string_view kPartial = "partial", kParts = "parts";
-constexpr std::string_view kAside = ".rounded";  // pipeline/weights_run.cc
 
 /// "-00001-of-00003.gguf"
 bool is_part(std::string_view end) {
@@ -129,7 +128,7 @@ void refuse_lack_of_space(const fs::path& path, int64_t expected_bytes, int64_t 
 }
 
 std::string temporary_prefix(const fs::path& path) {
-  return fmt::format(".{}.fewbits-", path.filename().string().substr(0, kLongestStem));
+  return fmt::format(".{}{}", path.filename().string().substr(0, kLongestStem), kMark);
 }
 
 /// Removes a temporary whose writer is gone: then nobody holds its lock. No lock, no removal.
@@ -372,7 +371,7 @@ void rename_folder(const fs::path& from, const fs::path& to) {
 fs::path beside_output(const fs::path& path, std::string_view kind) {
   const fs::path target = resolved(path);
   return target.parent_path() /
-         fmt::format(".{}.fewbits-{}", target.filename().string().substr(0, kLongestStem), kind);
+         fmt::format(".{}{}{}", target.filename().string().substr(0, kLongestStem), kMark, kind);
 }
 
 std::vector<fs::path> left_beside(const fs::path& path) {
@@ -389,7 +388,7 @@ std::vector<fs::path> left_beside(const fs::path& path) {
     const size_t mark = beside.rfind(kMark);
     if (mark == std::string_view::npos) continue;
     const std::string_view of = beside.substr(0, mark), kind = beside.substr(mark + kMark.size());
-    const bool ours = of == name || of == name + std::string(kAside) ||
+    const bool ours = of == name || of == name + std::string(kRoundedSuffix) ||
                       (of.starts_with(stem) && is_part(of.substr(stem.size())));
     if (ours && (kind == kPartial || kind == kParts)) found.push_back(it->path());
   }

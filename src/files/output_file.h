@@ -90,6 +90,10 @@ void rename_folder(const std::filesystem::path& from, const std::filesystem::pat
 /// ".NAME.fewbits-KIND" beside a file that is written, links followed; long names are cut.
 std::filesystem::path beside_output(const std::filesystem::path& path, std::string_view kind);
 
+/// Behind an output's name: of a file that lies beside it, under its temporary name only, until the
+/// output is whole.
+inline constexpr std::string_view kRoundedSuffix = ".rounded";
+
 /// What runs into this output that were killed have left beside it: files and folders that go on or
 /// are in the way, of the output as a whole and of the files it is split into.
 std::vector<std::filesystem::path> left_beside(const std::filesystem::path& path);

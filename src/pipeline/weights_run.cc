@@ -16,18 +16,23 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kWindowBytes = int64_t{1} << 20;
 
-/// Calls `use` with one window of a weight's bytes after the other.
-void for_each_window(const WeightOutput& output, size_t weight,
-                     const std::function<void(std::span<const std::byte>)>& use) {
-  const int64_t size = output.bytes(weight);
+/// Calls use(window) for one part of `size` bytes after the other, read(offset, window) before it.
+template <class Read, class Use>
+void for_each_window(int64_t size, Read read, Use use) {
   std::vector<std::byte> window(static_cast<size_t>(std::min(size, kWindowBytes)));
   for (int64_t begin = 0; begin < size; begin += kWindowBytes) {
     throw_if_interrupted();
     const auto part =
         std::span(window).first(static_cast<size_t>(std::min(kWindowBytes, size - begin)));
-    output.read(weight, begin, part);
+    read(begin, part);
     use(part);
   }
+}
+
+void add_to_hash(const WeightOutput& output, size_t weight, Sha256& hash) {
+  for_each_window(
+      output.bytes(weight), [&](int64_t begin, auto part) { output.read(weight, begin, part); },
+      [&](auto part) { hash.update(part); });
 }
 
 /// Of the weights that a record adds; empty where it is none of ours.
@@ -47,7 +52,7 @@ std::vector<WrittenWeight> written_of(const Json& record) {
 
 /// OUT.rounded: never written itself, but what lies beside it until the output is whole.
 fs::path rounded_name(fs::path out) {
-  out += ".rounded";
+  out += kRoundedSuffix;
   return out;
 }
 
@@ -194,7 +199,7 @@ bool WeightsRun::take_over(const Json& record) {
   Sha256 hash(hash_);
   std::vector<std::string> hashes;
   for (size_t i = done(); i < end; ++i) {
-    for_each_window(output_, i, [&](auto window) { hash.update(window); });
+    add_to_hash(output_, i, hash);
     hashes.push_back(hash.so_far());
   }
   if (json_string_or(record, "sha256", "", "journal") != hash.so_far()) return false;
@@ -208,13 +213,9 @@ bool WeightsRun::take_over_rounded(const Json& record, size_t end) {
   const int64_t begin = rounded_->offsets[done()], size = rounded_->offsets[end] - begin;
   if (rounded_->file.size() < begin + size) return false;
   Sha256 hash(rounded_->hash);
-  std::vector<std::byte> window(static_cast<size_t>(std::min(size, kWindowBytes)));
-  for (int64_t at = 0; at < size; at += kWindowBytes) {
-    const auto part =
-        std::span(window).first(static_cast<size_t>(std::min(kWindowBytes, size - at)));
-    rounded_->file.read(begin + at, part);
-    hash.update(part);
-  }
+  for_each_window(
+      size, [&](int64_t at, auto part) { rounded_->file.read(begin + at, part); },
+      [&](auto part) { hash.update(part); });
   if (json_string_or(record, "rounded_sha256", "", "journal") != hash.so_far()) return false;
   rounded_->hash = std::move(hash);
   return true;
@@ -255,7 +256,7 @@ void WeightsRun::verify() const {
   int64_t bytes = 0;
   for (size_t i = 0; i < done(); ++i) {
     const std::string& name = plan_.weights[i].weight->gguf_name;
-    for_each_window(output_, i, [&](auto window) { hash.update(window); });
+    add_to_hash(output_, i, hash);
     if (hash.so_far() != hashes_[i]) {
       throw Error(
           fmt::format("{}: '{}' reads back as something else than was written, so nothing is kept; "
