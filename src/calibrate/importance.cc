@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "calibrate/model_identity.h"
 #include "calibrate/sites.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
@@ -16,6 +17,7 @@ namespace fewbits {
 namespace {
 
 constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
+constexpr const char* kModelKey = "fewbits.model";
 
 int64_t longest(std::span<const std::vector<Token>> samples) {
   size_t length = 0;
@@ -177,7 +179,8 @@ Importance gather_importance(const Model& model, std::span<const std::vector<Tok
   return {.entries = std::move(gathering.entries),
           .texts = {},
           .samples = count,
-          .sample_length = longest(samples)};
+          .sample_length = longest(samples),
+          .model = model_identity(model)};
 }
 
 void write_importance(const Importance& importance, const std::filesystem::path& path) {
@@ -186,6 +189,7 @@ void write_importance(const Importance& importance, const std::filesystem::path&
   metadata.set_strings("imatrix.datasets", importance.texts);
   metadata.set_uint32("imatrix.chunk_count", importance.samples);
   metadata.set_uint32("imatrix.chunk_size", importance.sample_length);
+  if (!importance.model.empty()) metadata.set_string(kModelKey, importance.model);
   const Format* format = &format_named("F32");
   std::vector<PlannedTensor> tensors;
   for (const auto& [name, entry] : importance.entries) {
@@ -211,6 +215,7 @@ Importance read_importance(const std::filesystem::path& path) {
   }
   Importance importance;
   if (const auto* texts = store.metadata().strings("imatrix.datasets")) importance.texts = *texts;
+  importance.model = store.metadata().string(kModelKey).value_or("");
   importance.samples = store.metadata().integer("imatrix.chunk_count").value_or(0);
   importance.sample_length = store.metadata().integer("imatrix.chunk_size").value_or(0);
   for (const StoredTensor& tensor : store.tensors()) {

@@ -14,7 +14,8 @@
 // How much each input column of a matrix matters: the mean square of what it is fed. llama.cpp
 // calls a file of them an importance matrix (imatrix) and keeps it as a GGUF:
 //
-//     general.type = "imatrix", imatrix.datasets, imatrix.chunk_count, imatrix.chunk_size
+//     general.type = "imatrix", imatrix.datasets, imatrix.chunk_count, imatrix.chunk_size,
+//     fewbits.model (ours alone: model_identity)
 //     NAME.in_sum2   F32 [matrices][columns]   sums of squares; NAME is a weight's GGUF name
 //     NAME.counts    F32 [matrices][1]         tokens that were summed
 //
@@ -35,6 +36,7 @@ struct Importance {
   std::map<std::string, ImportanceEntry> entries;  ///< by the GGUF name of the weight
   std::vector<std::string> texts;                  ///< where it was gathered
   int64_t samples = 0, sample_length = 0;
+  std::string model = {};  ///< its identity; "": the file does not say
 };
 
 /// Samples done, samples of all layers together.

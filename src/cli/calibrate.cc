@@ -2,31 +2,59 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "calibrate/importance.h"
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/sample_arguments.h"
+#include "cli/statistics.h"
+#include "files/output_file.h"
 #include "pipeline/quantize.h"
 
 namespace fewbits::cli {
 namespace {
 
 struct CalibrateArguments {
-  std::string model, out;
+  std::string model;
+  std::filesystem::path out;
   std::vector<std::filesystem::path> texts;
   SampleOptions samples;
+  bool sensitivity = false;
   int threads = 0;
   bool json = false;
 };
 
-void calibrate(const CalibrateArguments& arguments) {
+void write_report(const Json& report, const std::filesystem::path& path) {
+  const std::string text = report.dump(1) + "\n";
+  OutputFile file(path, std::ssize(text));
+  file.append(std::as_bytes(std::span(text)));
+  file.commit();
+}
+
+void report_sensitivity(const CalibrateArguments& arguments, const Model& model) {
+  if (arguments.out.extension() != ".json") {
+    throw Error(fmt::format("{}: a report of sensitivities is JSON; give it a name in .json",
+                            arguments.out.string()));
+  }
+  ThreadPool pool(arguments.threads);
+  const SensitivityReport report =
+      measure_sensitivities(model, arguments.texts, arguments.samples, pool);
+  const Json json = to_json(report);
+  write_report(json, arguments.out);
+  if (arguments.json) return print_json(json);
+  print(sensitivity_table(report));
+}
+
+void calibrate(CalibrateArguments& arguments) {
   const Stopwatch clock;
-  check_output(arguments.model, arguments.out);
+  if (!arguments.sensitivity) check_output(arguments.model, arguments.out);
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
+  if (arguments.sensitivity) return report_sensitivity(arguments, model);
   const auto samples = take_samples(model.tokenizer, arguments.texts, arguments.samples);
   ThreadPool pool(arguments.threads);
   Progress progress("calibrate");
@@ -44,7 +72,7 @@ void calibrate(const CalibrateArguments& arguments) {
                        {"peak_memory_bytes", peak_memory_bytes()}});
   }
   print(fmt::format("{}: importance of {} matrices from {} tokens, {:.1f} s, peak memory {}\n",
-                    arguments.out, importance.entries.size(), tokens, clock.seconds(),
+                    arguments.out.string(), importance.entries.size(), tokens, clock.seconds(),
                     human_bytes(peak_memory_bytes())));
 }
 
@@ -57,9 +85,13 @@ void add_calibrate(CLI::App& app) {
                          "Gather how much each input of a model's matrices matters, as llama.cpp's "
                          "imatrix files say it");
   verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
-  verb->add_option("out", arguments->out, ".gguf file to write")->required();
+  verb->add_option("out", arguments->out, ".gguf file to write (.json with --sensitivity)")
+      ->required();
   verb->add_option("--text", arguments->texts, "Text files that the model reads")->required();
   add_sample_options(*verb, arguments->samples, "Samples of the text");
+  verb->add_flag("--sensitivity", arguments->sensitivity,
+                 "Measure instead how much the model's predictions lose by each matrix; OUT is a "
+                 ".json that quantize --size takes. A few samples are enough, and take long");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");

@@ -20,6 +20,7 @@
 #include "cli/needs.h"
 #include "cli/quantize_bar.h"
 #include "cli/sample_arguments.h"
+#include "cli/statistics.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
 #include "files/gguf_split.h"
@@ -50,6 +51,7 @@ struct QuantizeArguments {
   std::string lora;                              // folder
   std::string certify;                           // text to measure the loss on
   std::string size;                              // of the file at most
+  std::string sensitivity;                       // file: what each matrix costs
   std::vector<std::filesystem::path> calibrate;  // texts
   SampleOptions samples;
   std::string importance;  // file
@@ -77,14 +79,14 @@ void split_tensor_formats(QuantizeArguments& arguments) {
 void choose_formats(const QuantizeArguments& arguments, const Model& model, int64_t bytes,
                     ThreadPool& pool, QuantizePlan& plan) {
   constexpr int64_t kProbes = 2;
-  const auto samples = take_samples(model.tokenizer, arguments.calibrate,
-                                    {.count = kProbes, .length = arguments.samples.length});
-  Progress progress("measuring sensitivity");
-  const auto sensitivities = measure_sensitivity(
-      model, samples, pool, [&](int64_t done, int64_t total) { progress.update(done, total, ""); });
   // The certificate names the formats: with others it may be a little longer.
   constexpr int64_t kLongerNames = 8;
-  fit_to_size(plan, sensitivities, bytes - kLongerNames * std::ssize(plan.weights));
+  const int64_t most = bytes - kLongerNames * std::ssize(plan.weights);
+  if (!arguments.sensitivity.empty()) {
+    return fit_to_size(plan, sensitivity_for(arguments.sensitivity, model).matrices, most);
+  }
+  const SampleOptions probes{.count = kProbes, .length = arguments.samples.length};
+  fit_to_size(plan, measure_sensitivities(model, arguments.calibrate, probes, pool).matrices, most);
 }
 
 Json to_json(const QuantizeResult& result) {
@@ -113,6 +115,9 @@ Json recipe_of(const QuantizeArguments& arguments) {
     arguments.folder.describe(recipe);
   }
   if (!arguments.size.empty()) recipe["size"] = arguments.size;
+  if (!arguments.sensitivity.empty()) {
+    recipe["sensitivity"] = to_json(hash_files({arguments.sensitivity}, [](int64_t) {})).front();
+  }
   if (options.pure) recipe["pure"] = true;
   if (!options.output_format.empty()) recipe["output"] = options.output_format;
   if (!options.embedding_format.empty()) recipe["embedding"] = options.embedding_format;
@@ -172,35 +177,6 @@ Json measure_loss(const Model& source, const std::filesystem::path& file,
   return facts;
 }
 
-std::optional<Importance> read_importance_of(const QuantizeArguments& arguments) {
-  if (arguments.importance.empty()) return {};
-  return read_importance(arguments.importance);
-}
-
-/// Statistics of another model mostly show in their names.
-void refuse_foreign(const Importance& importance, const std::string& path,
-                    const QuantizePlan& plan) {
-  const auto known = [&](const PlannedWeight& planned) {
-    return importance.entries.contains(planned.weight->gguf_name);
-  };
-  if (std::any_of(plan.weights.begin(), plan.weights.end(), known)) return;
-  throw Error(fmt::format("{}: none of its {} matrices is in this model (the first is '{}')", path,
-                          importance.entries.size(), importance.entries.begin()->first));
-}
-
-/// Codes of two bits and less, searched without weights, make a model that says nothing.
-void refuse_gaps(const Importance& importance, const std::string& path, const QuantizePlan& plan) {
-  for (const PlannedWeight& planned : plan.weights) {
-    const Weight& weight = *planned.weight;
-    const bool needed = planned.format->needs_importance && weight.layer >= 0;
-    if (!needed || importance.entries.contains(weight.gguf_name)) continue;
-    throw Error(
-        fmt::format("{}: has nothing for '{}', and {} cannot do without; give another type "
-                    "for it (--tensor '{}=IQ3_S') or gather statistics of more text",
-                    path, weight.gguf_name, planned.format->name, weight.gguf_name));
-  }
-}
-
 /// The layout of the model folder that is written; null: a GGUF is.
 const Layout* settle_layout(QuantizeArguments& arguments) {
   QuantizeOptions& options = arguments.options;
@@ -228,9 +204,13 @@ FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& lay
 WantedSize settle_size(QuantizeArguments& arguments) {
   if (!arguments.options.emulate.empty()) return {};
   WantedSize size(arguments.size, arguments.options.to);
-  if (size.given() && !arguments.calibrated()) {
+  if (size.given() && !arguments.calibrated() && arguments.sensitivity.empty()) {
     throw Error(
-        "quantize: a size needs --calibrate TEXT: what each matrix costs is measured on it");
+        "quantize: a size needs --calibrate TEXT, to measure on it what each matrix costs, or a "
+        "--sensitivity FILE that says so");
+  }
+  if (!size.given() && !arguments.sensitivity.empty()) {
+    throw Error("--sensitivity: only with a size, which formats are then chosen for");
   }
   return size;
 }
@@ -251,15 +231,13 @@ class QuantizeCommand {
       : arguments_(arguments),
         size_(settle_size(arguments)),
         folder_(settle_layout(arguments)),
-        importance_(read_importance_of(arguments)),
         model_(open_model(arguments.in, arguments.lora)),
         plan_(plan_quantize(model_, arguments.options)),
         pool_(arguments.threads) {
     warn_all(model_.warnings);
     warn_all(plan_.warnings);
-    if (importance_) {
-      refuse_foreign(*importance_, arguments_.importance, plan_);
-      refuse_gaps(*importance_, arguments_.importance, plan_);
+    if (!arguments_.importance.empty()) {
+      importance_ = importance_for(arguments_.importance, model_, plan_);
     }
     calibration_.scale_columns = folder_ == nullptr;
     calibration_.sort_columns = arguments_.folder.act_order;
@@ -307,7 +285,7 @@ class QuantizeCommand {
                        .search = search()};
     request.writes_folder = folder_ != nullptr;
     request.hashes_source = arguments_.certificate;
-    request.loads_model = size_.given();
+    request.loads_model = size_.given() && arguments_.sensitivity.empty();
     request.certifies = !arguments_.certify.empty();
     if (!arguments_.memory.empty()) {
       request.memory_limit = parse_bytes("--memory", arguments_.memory);
@@ -444,9 +422,9 @@ class QuantizeCommand {
   QuantizeArguments& arguments_;
   WantedSize size_;
   const Layout* folder_;  ///< of the model folder that is written; null: a GGUF is
-  std::optional<Importance> importance_;
   Model model_;
   QuantizePlan plan_;
+  std::optional<Importance> importance_;
   ThreadPool pool_;
   std::vector<std::vector<Token>> samples_;
   CalibrationOptions calibration_;
@@ -487,6 +465,8 @@ void add_quantize(CLI::App& app) {
                    "Most bytes of the file, as in 95M: formats are chosen for each matrix by what "
                    "they cost; also --to 4.75bpw. Needs --calibrate")
       ->excludes(emulate);
+  verb->add_option("--sensitivity", arguments->sensitivity,
+                   "What each matrix costs, as fewbits calibrate --sensitivity measured it");
   verb->add_option("--tensor", arguments->tensors,
                    "GLOB=FORMAT for tensors by name; the last match counts")
       ->take_all();

@@ -21,20 +21,21 @@ constexpr int64_t kRowsPerTask = 16;    // encoded by one thread at once
 constexpr int64_t kRowsForErrors = 96;  // of a matrix, to compare formats by
 constexpr double kMostBits = 9;         // of formats that are chosen from
 
-/// The matrix in the probe format, rows in our order.
+/// A matrix in some format, rows in our order.
 struct RoundedMatrix {
   std::vector<std::byte> bytes;
   RoundingError error = {};
 };
 
 /// Rounds consecutive rows of `values` and measures what was lost. `out`: their bytes.
-RoundingError round_rows(const Format& format, const std::vector<float>& values, int64_t columns,
-                         std::byte* out) {
+RoundingError round_rows(const Format& format, const std::vector<float>& values,
+                         std::span<const float> inputs, std::byte* out) {
+  const auto columns = static_cast<int64_t>(inputs.size());
   const auto rows = static_cast<int64_t>(values.size()) / columns;
-  encode_rows(format, values.data(), rows, columns, nullptr, Search::kBest, out);
+  encode_rows(format, values.data(), rows, columns, inputs.data(), Search::kBest, out);
   std::vector<float> decoded(values.size());
   decode(format, out, rows * columns, decoded.data());
-  return rounding_error(values, decoded);
+  return rounding_error(values, decoded, inputs);
 }
 
 std::vector<float> read_rows(const Weight& weight, int64_t first, int64_t count, int64_t step) {
@@ -45,8 +46,8 @@ std::vector<float> read_rows(const Weight& weight, int64_t first, int64_t count,
   return values;
 }
 
-RoundedMatrix round_matrix(const Weight& weight, ThreadPool& pool) {
-  const Format& format = probe_format();
+RoundedMatrix round_matrix(const Weight& weight, const Format& format,
+                           std::span<const float> inputs, ThreadPool& pool) {
   const int64_t row_size = row_bytes(format, weight.columns());
   RoundedMatrix matrix;
   matrix.bytes.resize(static_cast<size_t>(weight.rows() * row_size));
@@ -55,7 +56,7 @@ RoundedMatrix round_matrix(const Weight& weight, ThreadPool& pool) {
     const int64_t first = task * kRowsPerTask;
     const auto values = read_rows(weight, first, std::min(kRowsPerTask, weight.rows() - first), 1);
     parts[static_cast<size_t>(task)] =
-        round_rows(format, values, weight.columns(), matrix.bytes.data() + first * row_size);
+        round_rows(format, values, inputs, matrix.bytes.data() + first * row_size);
   });
   for (const RoundingError& part : parts) {
     matrix.error.add(part);
@@ -63,13 +64,27 @@ RoundedMatrix round_matrix(const Weight& weight, ThreadPool& pool) {
   return matrix;
 }
 
-/// Squared error over squared weights in `format`, from rows at even distances.
-double relative_error(const Weight& weight, const Format& format) {
+std::vector<float> inputs_of(const Importance& importance, const Weight& weight) {
+  return importance.entries.at(weight.gguf_name).means(0);
+}
+
+double output_error(const Weight& weight, const Format& format, std::span<const float> inputs) {
   const int64_t step = std::max<int64_t>(1, weight.rows() / kRowsForErrors);
   const int64_t count = std::min(kRowsForErrors, weight.rows() / step);
   const auto values = read_rows(weight, 0, count, step);
   std::vector<std::byte> bytes(static_cast<size_t>(count * row_bytes(format, weight.columns())));
-  return round_rows(format, values, weight.columns(), bytes.data()).relative();
+  return round_rows(format, values, inputs, bytes.data()).relative();
+}
+
+std::vector<const Format*> formats_to_choose_from(const Weight& weight) {
+  std::vector<const Format*> result;
+  for (const Format* format : formats()) {
+    const bool fits = format->gguf_type >= 0 && format->has_levels() &&
+                      format->sharing == Sharing::kBlock &&
+                      weight.columns() % format->block_values == 0;
+    if (fits && format->bits_per_value() <= kMostBits) result.push_back(format);
+  }
+  return result;
 }
 
 /// One sample in the 16-bit model.
@@ -80,26 +95,25 @@ struct Reference {
 
 class Prober {
  public:
-  Prober(const Model& model, std::span<const std::vector<Token>> samples, ThreadPool& pool)
-      : model_(model), pool_(pool), engine_(model, pool), cache_(model.config, longest(samples)) {
+  Prober(const Model& model, std::span<const std::vector<Token>> samples,
+         const SensitivityOptions& options, ThreadPool& pool)
+      : model_(model),
+        options_(options),
+        pool_(pool),
+        engine_(model, pool),
+        cache_(model.config, longest(samples)) {
     for (const auto& sample : samples) references_.push_back(run(sample));
+    if (!options_.rounded.empty()) round_all(samples);
   }
 
   Sensitivity probe(const Weight& weight) {
-    RoundedMatrix rounded = round_matrix(weight, pool_);
-    exchange(weight, rounded.bytes);
-    double sum = 0;
-    int64_t rows = 0;
-    for (const Reference& reference : references_) {
-      throw_if_interrupted();
-      std::vector<float> states = reference.states[static_cast<size_t>(weight.layer)];
-      for (int64_t layer = weight.layer; layer < model_.config.layers; ++layer) {
-        engine_.run_layer(layer, states, cache_);
-      }
-      sum += divergence(reference.logits, scored_logits(states), rows);
-    }
+    const auto found = options_.rounded.find(&weight);
+    if (found != options_.rounded.end()) return without(weight, *found->second);
+    RoundedMatrix rounded = round(weight, probe_format());
+    exchange(weight, probe_format(), rounded.bytes);
+    const double divergence = divergence_behind(weight.layer);
     restore();
-    return {&weight, sum / static_cast<double>(rows), rounded.error.relative()};
+    return with_costs({&weight, &probe_format(), divergence, rounded.error.relative()});
   }
 
  private:
@@ -107,6 +121,71 @@ class Prober {
     size_t length = 1;
     for (const auto& sample : samples) length = std::max(length, sample.size());
     return static_cast<int64_t>(length);
+  }
+
+  RoundedMatrix round(const Weight& weight, const Format& format) {
+    return round_matrix(weight, format, inputs_of(*options_.importance, weight), pool_);
+  }
+
+  /// The states of references_ are those of the rounded model afterwards.
+  void round_all(std::span<const std::vector<Token>> samples) {
+    for (const auto& [weight, format] : options_.rounded) {
+      throw_if_interrupted();
+      const RoundedMatrix rounded = round(*weight, *format);
+      errors_[weight] = rounded.error.relative();
+      exchange(*weight, *format, rounded.bytes);
+    }
+    exchanged_.clear();
+    double sum = 0;
+    int64_t rows = 0;
+    for (size_t i = 0; i < samples.size(); ++i) {
+      Reference behind = run(samples[i]);
+      sum += divergence(references_[i].logits, behind.logits, rows);
+      references_[i].states = std::move(behind.states);
+    }
+    all_rounded_ = sum / static_cast<double>(rows);
+  }
+
+  /// What the rounded model gains where this matrix alone is left as it was.
+  Sensitivity without(const Weight& weight, const Format& format) {
+    const Format& floats = format_named("F32");
+    const std::vector<float> values = read_rows(weight, 0, weight.rows(), 1);
+    exchange(weight, floats, std::as_bytes(std::span(values)));
+    const double divergence = all_rounded_ - divergence_behind(weight.layer);
+    restore();
+    return with_costs({&weight, &format, divergence, errors_.at(&weight)});
+  }
+
+  Sensitivity with_costs(Sensitivity sensitivity) {
+    const Weight& weight = *sensitivity.weight;
+    const std::vector<float> inputs = inputs_of(*options_.importance, weight);
+    const double error = sensitivity.output_error;
+    const double slope = error > 0 ? sensitivity.divergence / error : 0;
+    const std::vector<const Format*> choice = formats_to_choose_from(weight);
+    sensitivity.costs.resize(choice.size());
+    pool_.run(std::ssize(choice), [&](int64_t i, int) {
+      const Format* format = choice[static_cast<size_t>(i)];
+      FormatCost& cost = sensitivity.costs[static_cast<size_t>(i)];
+      cost = {format, weight.rows() * row_bytes(*format, weight.columns()),
+              output_error(weight, *format, inputs), 0};
+      cost.divergence = slope * cost.output_error;
+    });
+    return sensitivity;
+  }
+
+  /// Of the model as it is now; what comes before `layer` is as it was.
+  double divergence_behind(int64_t first) {
+    double sum = 0;
+    int64_t rows = 0;
+    for (const Reference& reference : references_) {
+      throw_if_interrupted();
+      std::vector<float> states = reference.states[static_cast<size_t>(first)];
+      for (int64_t layer = first; layer < model_.config.layers; ++layer) {
+        engine_.run_layer(layer, states, cache_);
+      }
+      sum += divergence(reference.logits, scored_logits(states), rows);
+    }
+    return sum / static_cast<double>(rows);
   }
 
   Reference run(const std::vector<Token>& sample) {
@@ -152,15 +231,15 @@ class Prober {
     return sum;
   }
 
-  void exchange(const Weight& weight, const std::vector<std::byte>& bytes) {
-    const Format& format = probe_format();
+  void exchange(const Weight& weight, const Format& format, std::span<const std::byte> bytes) {
     const auto row_size = static_cast<size_t>(row_bytes(format, weight.columns()));
     LayerWeights& layer = engine_.layer(weight.layer);
     for (const MatrixPart& part : parts_of(weight, model_.config, layer)) {
-      const auto rows = std::span(bytes).subspan(static_cast<size_t>(part.begin) * row_size,
-                                                 static_cast<size_t>(part.count) * row_size);
-      PackedMatrix packed = PackedMatrix::pack({&format, {part.count, weight.columns()}, rows}, {},
-                                               {.float_math = true}, pool_);
+      const auto rows = bytes.subspan(static_cast<size_t>(part.begin) * row_size,
+                                      static_cast<size_t>(part.count) * row_size);
+      PackedMatrix packed =
+          PackedMatrix::keep(format, {part.count, weight.columns()}, {rows.begin(), rows.end()},
+                             {.float_math = true}, pool_);
       std::swap(packed, *part.matrix);
       exchanged_.emplace_back(part.matrix, std::move(packed));
     }
@@ -172,10 +251,13 @@ class Prober {
   }
 
   const Model& model_;
+  const SensitivityOptions& options_;
   ThreadPool& pool_;
   Engine engine_;
   KvCache cache_;
   std::vector<Reference> references_;
+  std::map<const Weight*, double> errors_;  ///< of the matrices that are rounded throughout
+  double all_rounded_ = 0;                  ///< divergence with all of them
   std::vector<std::pair<PackedMatrix*, PackedMatrix>> exchanged_;
 };
 
@@ -186,34 +268,23 @@ bool can_be_probed(const Weight& weight, const ModelConfig& config) {
   return !parts_of(weight, config, none).empty();
 }
 
-/// The formats that a GGUF file may have rows of so many columns in.
-std::vector<const Format*> candidates(int64_t columns) {
-  std::vector<const Format*> result;
-  for (const Format* format : formats()) {
-    const bool fits = format->gguf_type >= 0 && format->has_levels() &&
-                      format->sharing == Sharing::kBlock && columns % format->block_values == 0;
-    if (fits && format->bits_per_value() <= kMostBits) result.push_back(format);
-  }
-  return result;
-}
-
 }  // namespace
 
 const Format& probe_format() {
   return format_named("IQ4_NL");
 }
 
-std::vector<Sensitivity> measure_sensitivity(
-    const Model& model, std::span<const std::vector<Token>> samples, ThreadPool& pool,
-    const std::function<void(int64_t, int64_t)>& progress) {
+std::vector<Sensitivity> measure_sensitivity(const Model& model,
+                                             std::span<const std::vector<Token>> samples,
+                                             const SensitivityOptions& options, ThreadPool& pool) {
   std::vector<const Weight*> weights;
   for (const Weight& weight : model.weights) {
     if (can_be_probed(weight, model.config)) weights.push_back(&weight);
   }
-  Prober prober(model, samples, pool);
+  Prober prober(model, samples, options, pool);
   std::vector<Sensitivity> result;
   for (const Weight* weight : weights) {
-    progress(std::ssize(result), std::ssize(weights));
+    options.progress(std::ssize(result), std::ssize(weights));
     result.push_back(prober.probe(*weight));
   }
   return result;
@@ -224,23 +295,22 @@ void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities,
   for (PlannedWeight& weight : plan.weights) planned[weight.weight] = &weight;
   int64_t budget = bytes - gguf_file_bytes(plan.metadata, plan.tensors());
   std::vector<PlannedWeight*> open;
-  std::vector<std::vector<const Format*>> formats_of;
+  std::vector<const std::vector<FormatCost>*> costs;
   std::vector<std::vector<Choice>> items;
-  for (const auto& [weight, divergence, error] : sensitivities) {
-    if (planned.at(weight)->fixed) continue;
-    open.push_back(planned.at(weight));
-    budget += weight->rows() * row_bytes(*planned.at(weight)->format, weight->columns());
-    const double slope = error > 0 ? divergence / error : 0;
-    formats_of.push_back(candidates(weight->columns()));
+  for (const Sensitivity& sensitivity : sensitivities) {
+    const Weight& weight = *sensitivity.weight;
+    if (planned.at(&weight)->fixed) continue;
+    open.push_back(planned.at(&weight));
+    budget += weight.rows() * row_bytes(*planned.at(&weight)->format, weight.columns());
+    costs.push_back(&sensitivity.costs);
     std::vector<Choice>& choices = items.emplace_back();
-    for (const Format* format : formats_of.back()) {
-      choices.push_back({weight->rows() * row_bytes(*format, weight->columns()),
-                         slope * relative_error(*weight, *format)});
+    for (const FormatCost& cost : sensitivity.costs) {
+      choices.push_back({cost.bytes, cost.divergence});
     }
   }
   const auto chosen = allocate(items, budget);
   for (size_t i = 0; i < chosen.size(); ++i) {
-    open[i]->format = formats_of[i][chosen[i]];
+    open[i]->format = (*costs[i])[chosen[i]].format;
   }
   plan.bytes_out = gguf_file_bytes(plan.metadata, plan.tensors());
 }

@@ -2,35 +2,59 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "calibrate/importance.h"
 #include "model/model.h"
 #include "pipeline/quantize.h"
 
 // How much each matrix of the layers matters: the divergence of the model's predictions when that
 // matrix alone is rounded. Divergences of single matrices are small, add up, and grow with the
-// squared error of the weights; so one measurement tells of all formats, and a knapsack then finds
-// what a number of bytes is best spent on.
+// squared error of what the matrix puts out; so one measurement tells of all formats, and a
+// knapsack then finds what a number of bytes is best spent on.
 namespace fewbits {
+
+/// What a matrix costs in a format.
+struct FormatCost {
+  const Format* format;
+  int64_t bytes;
+  /// The share of the mean square of its outputs that is lost, were its inputs independent of each
+  /// other; from rows at even distances.
+  double output_error;
+  double divergence;  ///< expected: the measured one by the ratio of the errors
+};
 
 struct Sensitivity {
   const Weight* weight;
-  double divergence;      ///< mean KL divergence in nats with this matrix rounded to probe_format()
-  double relative_error;  ///< of the matrix so rounded
+  const Format* format;                ///< that it was rounded to
+  double divergence;                   ///< mean KL divergence in nats that this adds
+  double output_error;                 ///< of all rows so rounded
+  std::vector<FormatCost> costs = {};  ///< in the formats that a GGUF file may have it in
+};
+
+struct SensitivityOptions {
+  /// What the matrices of this model are fed; errors are weighed by it. REQUIRES: it has all that
+  /// are measured.
+  const Importance* importance = nullptr;
+  /// What all matrices are rounded to while one is looked at: its divergence is then how much less
+  /// there is when it alone is not. Empty: nothing but that one is rounded, to probe_format().
+  std::map<const Weight*, const Format*> rounded = {};
+  /// Counts matrices.
+  std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};
 };
 
 /// Rough enough to show in every matrix's divergence, and it fits rows of any whole 32 values.
 const Format& probe_format();
 
 /// One for each matrix of the layers that the probe format fits (experts' excepted), in the model's
-/// order. The model is loaded as it is, so this needs memory for all of it. `progress` counts
-/// matrices. Throws Interrupted.
+/// order. The model is loaded as it is, so this needs memory for all of it. Throws Interrupted.
 std::vector<Sensitivity> measure_sensitivity(const Model& model,
                                              std::span<const std::vector<Token>> samples,
-                                             ThreadPool& pool,
-                                             const std::function<void(int64_t, int64_t)>& progress);
+                                             const SensitivityOptions& options, ThreadPool& pool);
 
 /// Changes the formats of the measured matrices, but for those that the user fixed, so that the
 /// file has at most `bytes` and the expected divergence is least. Throws Error where so few bytes

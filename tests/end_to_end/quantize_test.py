@@ -146,6 +146,26 @@ class Size(harness.Case):
         size = self.quantized("--to", "5.5bpw")
         self.assertLessEqual(size, 5.5 / 8 * 1247488)
 
+    def test_sensitivities_measured_once_serve_every_size(self):
+        report = self.folder / "report.json"
+        table = self.fewbits("calibrate", self.model, report, "--sensitivity", "--text", self.text, "--samples", 2,
+                             "--sample-length", 64).stdout
+        self.assertIn("blk.1.ffn_down.weight", table)
+        by_hand = self.quantized("--size", "800K")
+        self.fewbits("quantize", self.model, self.out, "--size", "800K", "--sensitivity", report)
+        self.assertLessEqual(self.out.stat().st_size, 800_000)
+        self.assertAlmostEqual(self.out.stat().st_size, by_hand, delta=4096)
+        other = tiny_model.TinyModel(ffn=256).write_gguf(self.folder / "other.gguf")
+        self.refused("quantize", other, self.out, "--size", "800K", "--sensitivity", report, says=["another model"])
+        self.refused("quantize", self.model, self.out, "--to", "Q4_0", "--sensitivity", report, says=["with a size"])
+
+    def test_statistics_of_another_model_are_refused(self):
+        statistics = self.folder / "importance.gguf"
+        self.fewbits("calibrate", self.model, statistics, "--text", self.text, "--samples", 2, "--sample-length", 64)
+        self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", "--imatrix", statistics)
+        other = tiny_model.TinyModel(ffn=256).write_gguf(self.folder / "other.gguf")
+        self.refused("quantize", other, self.out, "--to", "Q4_0", "--imatrix", statistics, says=["another model"])
+
     def test_what_cannot_be_is_said_at_once(self):
         calibrate = ("--calibrate", self.text)
         self.refused("quantize", self.model, self.out, "--size", "100K", *calibrate, "--sample-length", 64,
