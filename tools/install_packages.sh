@@ -14,7 +14,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build_packages=(build-essential cmake ninja-build pkg-config git
-  libcli11-dev libfmt-dev libopenblas-pthread-dev nlohmann-json3-dev libpcre2-dev libssl-dev libutf8proc-dev)
+  libcli11-dev libfmt-dev libopenblas-pthread-dev nlohmann-json3-dev libpcre2-dev libssl-dev libutf8proc-dev
+  libyaml-dev)
 check_packages=(python3 python3-venv python3-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   clang libclang-rt-dev binutils)
 demo_packages=(python3 python3-venv)

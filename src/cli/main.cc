@@ -1,13 +1,18 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "cli/commands.h"
+#include "cli/recipe.h"
 #include "cli/version.h"
 
 namespace {
@@ -36,7 +41,10 @@ int run(int argc, char** argv) {
   fewbits::cli::add_tokenize(app);
   fewbits::cli::add_tune(app);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments =
+        fewbits::cli::with_recipe({argv + std::min(argc, 1), argv + argc}, app);
+    std::ranges::reverse(arguments);  // as parse wants them
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {

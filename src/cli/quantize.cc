@@ -17,10 +17,12 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/folder_arguments.h"
+#include "cli/measured_loss.h"
 #include "cli/needs.h"
 #include "cli/quantize_bar.h"
 #include "cli/sample_arguments.h"
 #include "cli/statistics.h"
+#include "cli/tuning.h"
 #include "cli/wanted_size.h"
 #include "evaluate/evaluate.h"
 #include "files/gguf_split.h"
@@ -37,8 +39,12 @@
 namespace fewbits::cli {
 namespace {
 
+// What --effort buys (docs/methods.md says what it gains).
+constexpr int kMeasuredAgain = 2, kTuned = 3;
+
 struct QuantizeArguments {
   std::string in, out;
+  std::string recipe;                // its options are among the others
   std::vector<std::string> tensors;  // glob=FORMAT
   std::string search = "best";
   FolderArguments folder;
@@ -60,7 +66,11 @@ struct QuantizeArguments {
 
   bool restart = false;
 
-  bool calibrated() const { return !calibrate.empty(); }
+  int effort = -1;     // -1: by what is given
+  std::string time;    // at most, of tuning
+  bool stage = false;  // the output is not what was asked for
+
+  bool calibrated() const { return !calibrate.empty() && effort != 0; }
 };
 
 void split_tensor_formats(QuantizeArguments& arguments) {
@@ -82,11 +92,14 @@ void choose_formats(const QuantizeArguments& arguments, const Model& model, int6
   // The certificate names the formats: with others it may be a little longer.
   constexpr int64_t kLongerNames = 8;
   const int64_t most = bytes - kLongerNames * std::ssize(plan.weights);
-  if (!arguments.sensitivity.empty()) {
-    return fit_to_size(plan, sensitivity_for(arguments.sensitivity, model).matrices, most);
-  }
   const SampleOptions probes{.count = kProbes, .length = arguments.samples.length};
-  fit_to_size(plan, measure_sensitivities(model, arguments.calibrate, probes, pool).matrices, most);
+  SensitivityReport report = arguments.sensitivity.empty()
+                                 ? measure_sensitivities(model, arguments.calibrate, probes, pool)
+                                 : sensitivity_for(arguments.sensitivity, model);
+  fit_to_size(plan, report.matrices, most);
+  if (arguments.effort < kMeasuredAgain) return;
+  measure_again(report, model, plan, arguments.calibrate, pool);
+  fit_to_size(plan, report.matrices, most);
 }
 
 Json to_json(const QuantizeResult& result) {
@@ -114,6 +127,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
     recipe["to"] = options.emulate;
     arguments.folder.describe(recipe);
   }
+  if (arguments.effort >= 0) recipe["effort"] = arguments.effort;
   if (!arguments.size.empty()) recipe["size"] = arguments.size;
   if (!arguments.sensitivity.empty()) {
     recipe["sensitivity"] = to_json(hash_files({arguments.sensitivity}, [](int64_t) {})).front();
@@ -158,25 +172,6 @@ std::vector<FileHash> hash_source(const QuantizeArguments& arguments, int64_t by
   });
 }
 
-/// What the file that was written loses against its source, on the text to certify.
-Json measure_loss(const Model& source, const std::filesystem::path& file,
-                  const std::filesystem::path& text_file, ThreadPool& pool) {
-  const Model model = open_model(file);
-  const MappedFile text = MappedFile::open(text_file);
-  const std::string_view bytes(reinterpret_cast<const char*>(text.bytes().data()),
-                               text.bytes().size());
-  Progress progress("certify");
-  Json facts = facts_of(evaluate_text(
-      {.model = &model,
-       .reference = &source,
-       .pool = &pool,
-       .progress = [&](int64_t done, int64_t total) { progress.update(done, total); }},
-      bytes, {}));
-  facts["text"] = to_json(hash_files({text_file}, [](int64_t) {})).front();
-  facts["instruction_set"] = kernels().name;
-  return facts;
-}
-
 /// The layout of the model folder that is written; null: a GGUF is.
 const Layout* settle_layout(QuantizeArguments& arguments) {
   QuantizeOptions& options = arguments.options;
@@ -204,7 +199,7 @@ FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& lay
 WantedSize settle_size(QuantizeArguments& arguments) {
   if (!arguments.options.emulate.empty()) return {};
   WantedSize size(arguments.size, arguments.options.to);
-  if (size.given() && !arguments.calibrated() && arguments.sensitivity.empty()) {
+  if (size.given() && arguments.calibrate.empty() && arguments.sensitivity.empty()) {
     throw Error(
         "quantize: a size needs --calibrate TEXT, to measure on it what each matrix costs, or a "
         "--sensitivity FILE that says so");
@@ -249,8 +244,33 @@ class QuantizeCommand {
   void run() {
     look_ahead();
     if (arguments_.dry_run && !size_.given()) return print_plan();
-    if (!arguments_.dry_run) recipe_ = recipe_of(arguments_);
+    describe();
+    write_as_described();
+  }
+
+  /// The same, where the output is none that an equal command has finished.
+  TuneOrigin run_unless_done() {
+    look_ahead();
+    describe();
+    if (arguments_.restart || !is_done()) write_as_described();
+    return {source_, recipe_};
+  }
+
+ private:
+  void describe() {
+    if (arguments_.dry_run) return;
+    recipe_ = recipe_of(arguments_);
     hash();
+  }
+
+  bool is_done() const {
+    if (source_.empty() || !std::filesystem::exists(arguments_.out)) return false;
+    const std::optional<Json> found = certificate_of(open_model(arguments_.out));
+    return found && found->value("recipe", Json()) == recipe_ &&
+           found->value("source", Json()) == fewbits::to_json(source_);
+  }
+
+  void write_as_described() {
     choose();
     if (arguments_.dry_run) return print_plan();
     take_up();
@@ -258,7 +278,6 @@ class QuantizeCommand {
     report(write());
   }
 
- private:
   void take_calibration_samples() {
     SampleOptions& wanted = arguments_.samples;
     if (const int64_t context = model_.config.context; context > 0 && wanted.length > context) {
@@ -305,7 +324,7 @@ class QuantizeCommand {
   }
 
   void hash() {
-    if (!arguments_.certificate || arguments_.dry_run) return;
+    if (!arguments_.certificate) return;
     source_ = hash_source(arguments_, model_.store.file_bytes());
     certify();
   }
@@ -400,6 +419,7 @@ class QuantizeCommand {
   void report(const QuantizeResult& result) const {
     const RunFacts facts{clock_.seconds(), peak_memory_bytes(),
                          result.bytes_out + result.bytes_aside + needs_.spilled};
+    if (arguments_.stage && arguments_.json) return;
     if (arguments_.json) {
       Json json = to_json(result);
       json["seconds"] = facts.seconds;
@@ -434,10 +454,58 @@ class QuantizeCommand {
   RunNeeds needs_;
 };
 
+void settle_effort(const QuantizeArguments& arguments) {
+  if (arguments.effort > 0 && arguments.calibrate.empty()) {
+    throw Error(
+        fmt::format("--effort {}: needs --calibrate TEXT to fit the model to", arguments.effort));
+  }
+  if (!arguments.time.empty() && arguments.effort < kTuned) {
+    throw Error("--time: only with --effort 3, whose last stage takes what time there is");
+  }
+  if (!arguments.time.empty()) parse_seconds("--time", arguments.time);
+  if (arguments.effort >= kTuned && (arguments.folder.wanted(arguments.out) ||
+                                     !arguments.split.empty() || !arguments.lora.empty())) {
+    throw Error("--effort 3: only into one .gguf of a model without adapters");
+  }
+}
+
+/// The last stage of the most effort: the rounded file is kept beside the output until its scales
+/// are trained.
+void quantize_and_tune(const QuantizeArguments& wanted) {
+  const Stopwatch clock;
+  QuantizeArguments rounding = wanted;
+  rounding.out = std::filesystem::path(wanted.out).replace_extension(".untuned.gguf").string();
+  rounding.effort = kTuned - 1;
+  rounding.certify.clear();
+  rounding.stage = true;
+  TuneArguments tuning;
+  tuning.model = rounding.out;
+  tuning.out = wanted.out;
+  tuning.against = wanted.in;
+  tuning.texts = wanted.calibrate;
+  tuning.samples = wanted.samples;
+  tuning.certify = wanted.certify;
+  tuning.threads = wanted.threads;
+  tuning.json = wanted.json;
+  tuning.time = wanted.time;
+  check_output(wanted.in, wanted.out);
+  TuneOrigin origin = QuantizeCommand(rounding).run_unless_done();
+  if (wanted.dry_run) return;
+  origin.recipe["tune"] = describe(tuning);
+  if (!wanted.time.empty()) {
+    const double left = parse_seconds("--time", wanted.time) - clock.seconds();
+    tuning.time = fmt::format("{:.0f}s", std::max(1.0, left));
+  }
+  tune(tuning, origin);
+  std::filesystem::remove(rounding.out);
+}
+
 void quantize(QuantizeArguments& arguments) {
   return_freed_memory();
+  settle_effort(arguments);
   split_tensor_formats(arguments);
   arguments.options.weighted = !arguments.importance.empty() || arguments.calibrated();
+  if (arguments.effort >= kTuned) return quantize_and_tune(arguments);
   QuantizeCommand(arguments).run();
 }
 
@@ -454,6 +522,9 @@ void add_quantize(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("quantize", "Write a model in another number format");
   verb->add_option("model", arguments->in, "Hugging Face folder or .gguf file")->required();
   verb->add_option("out", arguments->out, ".gguf file, or model folder, to write")->required();
+  verb->add_option("--recipe", arguments->recipe,
+                   "YAML file of these options, without their dashes; what is typed besides counts "
+                   "before it");
   CLI::Option* emulate =
       verb->add_option("--emulate", arguments->options.emulate,
                        "Round to any format (see docs/formats.md), write F16: measures its loss");
@@ -480,6 +551,13 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--calibrate", arguments->calibrate,
                    "Text files: round with GPTQ on what the model's layers see when it reads them");
+  verb->add_option(
+          "--effort", arguments->effort,
+          "0: no text (but for --size); 1: fitted with GPTQ, as usual with --calibrate; 2: "
+          "also formats measured twice; 3: also trained end to end (fewbits tune)")
+      ->check(CLI::Range(0, 3));
+  verb->add_option("--time", arguments->time,
+                   "With --effort 3: as long as this in all, as in 45m or 8h");
   verb->add_option("--imatrix", arguments->importance,
                    "Weigh errors by this file of fewbits calibrate or llama-imatrix")
       ->excludes("--calibrate");

@@ -2,48 +2,92 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/text.h"
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/measured_loss.h"
 #include "cli/sample_arguments.h"
+#include "cli/tuning.h"
 #include "files/file_hash.h"
 #include "pipeline/certificate.h"
 
 namespace fewbits::cli {
 namespace {
 
-struct TuneArguments {
-  std::string model, out, against;
-  std::vector<std::filesystem::path> texts;
-  SampleOptions samples;
-  TuneOptions options;
-  int threads = 0;
-  bool json = false;
-};
+constexpr int64_t kManyEpochs = 1000;  // where the time says when to stop
 
-Json recipe_of(const TuneArguments& arguments) {
-  return {{"tune",
-           {{"texts", to_json(hash_files(arguments.texts, [](int64_t) {}))},
-            {"samples", arguments.samples.count},
-            {"sample_length", arguments.samples.length},
-            {"learning_rate", arguments.options.learning_rate},
-            {"epochs", arguments.options.epochs},
-            {"batch", arguments.options.batch}}}};
-}
-
+/// The files that were read, as a certificate names them.
 std::vector<FileHash> hash_sources(const TuneArguments& arguments) {
   std::vector<std::filesystem::path> files = checkpoint_files(arguments.model);
   for (const auto& file : checkpoint_files(arguments.against)) files.push_back(file);
-  return hash_files(files, [](int64_t) {});
+  Progress progress("hash");
+  int64_t done = 0, bytes = 0;
+  for (const auto& file : files) bytes += static_cast<int64_t>(std::filesystem::file_size(file));
+  return hash_files(files, [&](int64_t more) {
+    throw_if_interrupted();
+    progress.update(done += more, bytes);
+  });
 }
 
-void tune(const TuneArguments& arguments) {
+/// What was asked for when the file that is tuned was made, where it says so.
+Json earlier_recipe(const std::string& path) {
+  const Model model = open_model(path);
+  const std::optional<Json> certificate = certificate_of(model);
+  return certificate ? certificate->value("recipe", Json()) : Json();
+}
+
+TuneOptions options_of(const TuneArguments& arguments, const Stopwatch& clock) {
+  TuneOptions options = arguments.options;
+  if (arguments.time.empty()) return options;
+  options.epochs = kManyEpochs;
+  options.time_over = [seconds = parse_seconds("--time", arguments.time), &clock] {
+    return clock.seconds() / seconds;
+  };
+  return options;
+}
+
+void tune_alone(const TuneArguments& arguments) {
+  Json recipe = earlier_recipe(arguments.model);
+  if (!recipe.is_object()) recipe = Json::object();
+  recipe["tune"] = describe(arguments);
+  tune(arguments, {hash_sources(arguments), std::move(recipe)});
+}
+
+}  // namespace
+
+double parse_seconds(std::string_view option, const std::string& text) {
+  double number = 0;
+  char unit = 0, rest = 0;
+  const int fields = std::sscanf(text.c_str(), "%lf%c%c", &number, &unit, &rest);
+  const double factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : 0;
+  if (fields == 2 && number > 0 && factor > 0) return number * factor;
+  throw Error(fmt::format("{}: '{}' is no time; give 90s, 45m or 8h", option, text));
+}
+
+Json describe(const TuneArguments& arguments) {
+  Json json = {{"texts", to_json(hash_files(arguments.texts, [](int64_t) {}))},
+               {"samples", arguments.samples.count},
+               {"sample_length", arguments.samples.length},
+               {"learning_rate", arguments.options.learning_rate},
+               {"epochs", arguments.options.epochs},
+               {"batch", arguments.options.batch}};
+  if (!arguments.time.empty()) json["time"] = arguments.time;
+  return json;
+}
+
+void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
   const Stopwatch clock;
+  const TuneOptions options = options_of(arguments, clock);
   check_output(arguments.model, arguments.out);
   const Model model = open_model(arguments.model), reference = open_model(arguments.against);
   warn_all(model.warnings);
@@ -53,15 +97,26 @@ void tune(const TuneArguments& arguments) {
   }
   const auto samples = take_samples(model.tokenizer, arguments.texts, arguments.samples);
   QuantizePlan plan = plan_copy(model);
-  add_certificate(plan, hash_sources(arguments), recipe_of(arguments), false);
+  if (!origin.source.empty()) {
+    add_certificate(plan, origin.source, origin.recipe, !arguments.certify.empty());
+  }
   ThreadPool pool(arguments.threads);
   Tuner tuner(model, reference, pool);
   Progress progress("tune");
-  const TuneResult tuned = tuner.run(samples, arguments.options, [&](const TuneProgress& now) {
-    progress.update(now.step, now.steps, fmt::format("KL divergence {:.4f}", now.divergence));
+  const TuneResult tuned = tuner.run(samples, options, [&](const TuneProgress& now) {
+    constexpr int64_t kParts = 1000;
+    const std::string detail = fmt::format("KL divergence {:.4f}", now.divergence);
+    if (!options.time_over) return progress.update(now.step, now.steps, detail);
+    progress.update(static_cast<int64_t>(kParts * options.time_over()), kParts, detail);
   });
   QuantizeRun run;
   run.encoder = [&](const PlannedWeight& planned) { return tuner.encoded(*planned.weight); };
+  if (!arguments.certify.empty()) {
+    run.measure = [&](const std::filesystem::path& file) {
+      progress.finish();
+      return measure_loss(reference, file, arguments.certify, pool);
+    };
+  }
   run_quantize(model, plan, run, arguments.out, pool);
   progress.finish();
   if (arguments.json) {
@@ -77,8 +132,6 @@ void tune(const TuneArguments& arguments) {
       arguments.out, tuned.before, tuned.after, tuned.tokens, clock.seconds(),
       human_bytes(peak_memory_bytes())));
 }
-
-}  // namespace
 
 void add_tune(CLI::App& app) {
   const auto arguments = std::make_shared<TuneArguments>();
@@ -98,10 +151,15 @@ void add_tune(CLI::App& app) {
   verb->add_option("--rate", arguments->options.learning_rate, "Learning rate of log scales")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  verb->add_option(
+      "--time", arguments->time,
+      "As long as this at most, as in 90s, 45m or 8h: the text is read again until then");
+  verb->add_option("--certify", arguments->certify,
+                   "Text file: measure the loss on it, and write that into the file");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
-  verb->callback([arguments] { tune(*arguments); });
+  verb->callback([arguments] { tune_alone(*arguments); });
 }
 
 }  // namespace fewbits::cli

@@ -68,8 +68,7 @@ bool is_tunable(const Weight& weight) {
 }
 
 /// Linear growth over the first twentieth, then half a cosine down to 0.
-double share_of_rate(int64_t step, int64_t steps) {
-  const double done = (static_cast<double>(step) + 0.5) / static_cast<double>(steps);
+double share_of_rate(double done) {
   constexpr double kWarmUp = 0.05;
   if (done < kWarmUp) return done / kWarmUp;
   return 0.5 + 0.5 * std::cos(std::numbers::pi * (done - kWarmUp) / (1 - kWarmUp));
@@ -289,10 +288,20 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
 
   std::mt19937 random(1);
   const int64_t steps_of_epoch = divide_up(std::ssize(trained), options.batch);
-  TuneResult result{.steps = steps_of_epoch * options.epochs};
+  TuneResult result;
   result.before = result.after = held_out_divergence(held_out);
   std::vector<std::vector<float>> best = parameters();
-  for (int64_t step_index = 0; step_index < result.steps; ++step_index) {
+  const auto keep_if_better = [&] {
+    const double now = held_out_divergence(held_out);
+    if (now >= result.after) return;
+    result.after = now;
+    best = parameters();
+  };
+  const int64_t steps = steps_of_epoch * options.epochs;
+  for (int64_t step_index = 0; step_index < steps; ++step_index) {
+    const double over = options.time_over ? options.time_over() : 0;
+    const double done = (static_cast<double>(step_index) + 0.5) / static_cast<double>(steps);
+    if (over >= 1) break;
     const int64_t first = step_index % steps_of_epoch * options.batch;
     if (first == 0) std::shuffle(trained.begin(), trained.end(), random);
     const int64_t end = std::min(first + options.batch, std::ssize(trained));
@@ -300,16 +309,13 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
     const Samples chosen(trained.begin() + first, trained.begin() + end);
     const double divergence = step(chosen, true);
     result.tokens += std::ssize(chosen) * std::ssize(*chosen.front());
-    update(options.learning_rate * share_of_rate(step_index, result.steps),
+    update(options.learning_rate * share_of_rate(std::max(done, std::min(over, 1.0))),
            static_cast<int>(step_index) + 1);
-    progress({step_index + 1, result.steps, divergence});
-    const bool last = step_index + 1 == result.steps;
-    if (!last && (step_index + 1) % steps_of_epoch != 0) continue;
-    const double now = held_out_divergence(held_out);
-    if (now >= result.after) continue;
-    result.after = now;
-    best = parameters();
+    progress({step_index + 1, steps, divergence});
+    result.steps = step_index + 1;
+    if (result.steps % steps_of_epoch == 0) keep_if_better();
   }
+  if (result.steps % steps_of_epoch != 0) keep_if_better();
   restore(best);
   return result;
 }

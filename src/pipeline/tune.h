@@ -21,6 +21,9 @@ struct TuneOptions {
   int64_t batch = 4;  ///< samples in a step
   /// Of the samples, not trained on: the parameters that do best on them are kept.
   double held_out = 0.1;
+  /// The share of the time for it that is over: at 1 no step is begun, and until then the rate
+  /// falls as if the steps left would all be done. Empty: there is time for all.
+  std::function<double()> time_over = {};
 };
 
 struct TuneProgress {

@@ -49,7 +49,7 @@ struct TinyPair {
   std::vector<std::vector<Token>> samples;
 };
 
-constexpr TuneOptions kQuick = {.learning_rate = 0.01, .epochs = 4, .batch = 3, .held_out = 0.2};
+const TuneOptions kQuick = {.learning_rate = 0.01, .epochs = 4, .batch = 3, .held_out = 0.2};
 
 TEST(Tune, PredictionsComeNearerOnTextNotTrainedOn) {
   TinyPair pair;
@@ -59,7 +59,7 @@ TEST(Tune, PredictionsComeNearerOnTextNotTrainedOn) {
 }
 
 TEST(Tune, BytesDependOnNoThreadCount) {
-  constexpr TuneOptions kOneEpoch = {
+  const TuneOptions kOneEpoch = {
       .learning_rate = 0.01, .epochs = 1, .batch = 3, .held_out = 0.2};
   TinyPair pair;
   pair.tune(1, kOneEpoch);
@@ -68,6 +68,17 @@ TEST(Tune, BytesDependOnNoThreadCount) {
     pair.tune(threads, kOneEpoch);
     EXPECT_EQ(pair.tuned_bytes(), once);
   }
+}
+
+TEST(Tune, EndsWhenItsTimeIsOver) {
+  TinyPair pair;
+  TuneOptions options = kQuick;
+  options.epochs = 1000;
+  int asked = 0;
+  options.time_over = [&] { return 0.125 * asked++; };
+  const TuneResult result = pair.tune(2, options);
+  EXPECT_EQ(result.steps, 8);
+  EXPECT_LT(result.after, result.before);
 }
 
 TEST(Tune, WhatDoesNotHelpIsNotKept) {
