@@ -45,14 +45,18 @@ class Gathering {
     std::vector<float> hidden;
     int64_t begin = 0, sample = 0;
     const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
-      add(site, input, tokens, layer, sample);
+      add(site, 0, input, tokens, layer, sample);
       return true;
+    };
+    const ExpertObserver of_experts = [&](Role site, int64_t expert, std::span<const float> input,
+                                          int64_t tokens) {
+      add(site, expert, input, tokens, layer, sample);
     };
     for (const auto& tokens : samples_) {
       throw_if_interrupted();
       const int64_t size = static_cast<int64_t>(tokens.size()) * config_.hidden;
       hidden.assign(hidden_.begin() + begin, hidden_.begin() + begin + size);
-      LayerContext context{config_, rope_, buffers_, pool_, &observer};
+      LayerContext context{config_, rope_, buffers_, pool_, &observer, &of_experts};
       cache_.truncate(0);
       forward_layer(weights, hidden, cache_.layer(0), context);
       std::copy(hidden.begin(), hidden.end(), hidden_.begin() + begin);
@@ -76,9 +80,10 @@ class Gathering {
     for (const auto& sample : samples_) embedder.embed(sample, hidden_);
   }
 
-  void add(Role site, std::span<const float> input, int64_t tokens, int64_t layer, int64_t sample) {
+  void add(Role site, int64_t expert, std::span<const float> input, int64_t tokens, int64_t layer,
+           int64_t sample) {
     const size_t columns = input.size() / static_cast<size_t>(tokens);
-    Sums& sums = sums_[site];
+    Sums& sums = sums_[site][expert];
     sums.squares.resize(columns);
     sums.tokens += tokens;
     double all = 0;
@@ -91,8 +96,16 @@ class Gathering {
     }
     if (!std::isfinite(all)) {
       throw Error(fmt::format("calibration: what {} of layer {} is fed in sample {} is not finite",
-                              model_.find(site, layer)->gguf_name, layer, sample));
+                              reader_of(site, layer), layer, sample));
     }
+  }
+
+  std::string reader_of(Role site, int64_t layer) const {
+    for (const Role role : readers_of(site)) {
+      const Weight* weight = model_.find(role, layer);
+      if (weight != nullptr) return weight->gguf_name;
+    }
+    return "something";
   }
 
   void finish_layer(int64_t layer) {
@@ -100,9 +113,7 @@ class Gathering {
       for (const Role role : readers_of(site)) {
         const Weight* weight = model_.find(role, layer);
         if (weight == nullptr) continue;
-        ImportanceEntry& entry = entries[weight->gguf_name];
-        entry.sums.assign(sums.squares.begin(), sums.squares.end());
-        entry.tokens = {static_cast<float>(sums.tokens)};
+        entries[weight->gguf_name] = entry_of(*weight, sums);
       }
     }
     sums_.clear();
@@ -112,6 +123,21 @@ class Gathering {
     std::vector<double> squares;
     int64_t tokens = 0;
   };
+  using ExpertSums = std::map<int64_t, Sums>;  ///< by expert; 0 where there are none
+
+  /// Experts that no token went to have zeros and a count of zero.
+  static ImportanceEntry entry_of(const Weight& weight, const ExpertSums& experts) {
+    const int64_t matrices = weight.shape.size() > 2 ? weight.shape.front() : 1;
+    ImportanceEntry entry;
+    entry.sums.resize(static_cast<size_t>(matrices * weight.columns()));
+    entry.tokens.resize(static_cast<size_t>(matrices));
+    for (const auto& [expert, sums] : experts) {
+      std::copy(sums.squares.begin(), sums.squares.end(),
+                entry.sums.begin() + expert * weight.columns());
+      entry.tokens[static_cast<size_t>(expert)] = static_cast<float>(sums.tokens);
+    }
+    return entry;
+  }
 
   const Model& model_;
   std::span<const std::vector<Token>> samples_;
@@ -121,7 +147,7 @@ class Gathering {
   KvCache cache_;
   LayerBuffers buffers_;
   std::vector<float> hidden_;  ///< [sample][token][hidden size]
-  std::map<Role, Sums> sums_;
+  std::map<Role, ExpertSums> sums_;
 };
 
 std::span<const std::byte> bytes_of(const std::vector<float>& values) {
@@ -163,6 +189,17 @@ std::vector<float> ImportanceEntry::means(int64_t matrix) const {
   std::vector<float> means(first, first + columns());
   for (float& mean : means) mean /= count;
   return means;
+}
+
+std::vector<StarvedExpert> starved_experts(const Importance& importance) {
+  std::vector<StarvedExpert> starved;
+  for (const auto& [name, entry] : importance.entries) {
+    for (int64_t i = 0; entry.matrices() > 1 && i < entry.matrices(); ++i) {
+      const auto tokens = static_cast<int64_t>(entry.tokens[static_cast<size_t>(i)]);
+      if (tokens < kEnoughTokens) starved.push_back({name, i, tokens});
+    }
+  }
+  return starved;
 }
 
 Importance gather_importance(const Model& model, std::span<const std::vector<Token>> samples,

@@ -39,6 +39,17 @@ struct Importance {
   std::string model = {};  ///< its identity; "": the file does not say
 };
 
+/// An expert that hardly any token of the samples went to: what it is fed is not known well. Where
+/// none did, its weights are rounded as if all inputs mattered alike.
+struct StarvedExpert {
+  std::string weight;
+  int64_t expert, tokens;
+};
+
+inline constexpr int64_t kEnoughTokens = 64;  ///< for an expert
+
+std::vector<StarvedExpert> starved_experts(const Importance& importance);
+
 /// Samples done, samples of all layers together.
 using ImportanceProgress = std::function<void(int64_t done, int64_t total)>;
 

@@ -47,6 +47,26 @@ TEST(Importance, OfTheFirstLayerIsTheMeanSquareOfNormedEmbeddings) {
   EXPECT_EQ(importance.entries.at("blk.0.attn_v.weight").sums, query.sums) << "the same input";
 }
 
+TEST(Importance, EachExpertHasItsOwnTokens) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config.update(
+      {{"model_type", "mixtral"}, {"num_local_experts", 5}, {"num_experts_per_tok", 2}});
+  checkpoint.fill_as_described();
+  const Model model = open_model(checkpoint.write());
+  ThreadPool pool(2);
+  const std::vector<std::vector<Token>> samples = {{1, 2, 3, 4, 5, 6}, {7, 8, 9, 10}};
+  const Importance importance = gather_importance(model, samples, pool);
+  const ImportanceEntry& gate = importance.entries.at("blk.1.ffn_gate_exps.weight");
+  EXPECT_EQ(gate.matrices(), 5);
+  float visits = 0;
+  for (const float tokens : gate.tokens) visits += tokens;
+  EXPECT_EQ(visits, 2 * 10) << "each token goes to two experts";
+  EXPECT_EQ(importance.entries.at("blk.1.ffn_up_exps.weight").sums, gate.sums) << "the same input";
+  EXPECT_EQ(importance.entries.at("blk.1.ffn_down_exps.weight").tokens, gate.tokens);
+  const auto starved = starved_experts(importance);
+  EXPECT_EQ(starved.size(), 2u * 3 * 5) << "ten tokens are enough for none";
+}
+
 TEST(Importance, FilesAreReadAsTheyWereWritten) {
   TinyCheckpoint checkpoint;
   Importance written{.entries = {}, .texts = {"a.txt"}, .samples = 3, .sample_length = 512};

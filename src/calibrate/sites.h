@@ -14,6 +14,10 @@ inline std::vector<Role> readers_of(Role site) {
       return {Role::kQueryKeyValue, Role::kQuery, Role::kKey, Role::kValue, Role::kLatent};
     case Role::kGate:
       return {Role::kGateUp, Role::kGate, Role::kUp};
+    case Role::kExpertGate:
+      return {Role::kExpertGate, Role::kExpertUp};
+    case Role::kSharedGate:
+      return {Role::kSharedGate, Role::kSharedUp};
     default:
       return {site};
   }

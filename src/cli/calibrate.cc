@@ -28,6 +28,18 @@ struct CalibrateArguments {
   bool json = false;
 };
 
+/// Which experts have seen too little, one line each.
+std::vector<std::string> coverage_warnings(const Importance& importance) {
+  std::vector<std::string> warnings;
+  for (const StarvedExpert& starved : starved_experts(importance)) {
+    warnings.push_back(
+        fmt::format("{}: only {} tokens went to expert {}; more text, of more kinds, "
+                    "would reach it",
+                    starved.weight, starved.tokens, starved.expert));
+  }
+  return warnings;
+}
+
 void write_report(const Json& report, const std::filesystem::path& path) {
   const std::string text = report.dump(1) + "\n";
   OutputFile file(path, std::ssize(text));
@@ -64,8 +76,10 @@ void calibrate(CalibrateArguments& arguments) {
   write_importance(importance, arguments.out);
   progress.finish();
   const int64_t tokens = std::ssize(samples) * importance.sample_length;
+  warn_all(coverage_warnings(importance));
   if (arguments.json) {
     return print_json({{"matrices", importance.entries.size()},
+                       {"starved_experts", starved_experts(importance).size()},
                        {"samples", std::ssize(samples)},
                        {"tokens", tokens},
                        {"seconds", clock.seconds()},

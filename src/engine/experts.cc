@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 #include "base/error.h"
 #include "engine/parallel.h"
@@ -78,9 +79,16 @@ class ExpertPass {
     multiply({&product, 1}, context_.buffers.input, context_.pool);
   }
 
+  void observe(Role site, size_t expert, const float* input, int64_t tokens, int64_t columns) {
+    if (context_.expert_observer == nullptr) return;
+    const std::span<const float> values(input, static_cast<size_t>(tokens * columns));
+    (*context_.expert_observer)(site, static_cast<int64_t>(expert), values, tokens);
+  }
+
   void add_shared(int64_t tokens) {
     LayerBuffers& buffers = context_.buffers;
     const int64_t ffn = config_.shared_ffn;
+    observe(Role::kSharedGate, 0, input_, tokens, config_.hidden);
     buffers.input.assign(input_, tokens, config_.hidden);
     const MatrixProduct products[] = {{&experts_.shared_gate, buffers.gate.data(), ffn},
                                       {&experts_.shared_up, buffers.up.data(), ffn}};
@@ -89,6 +97,7 @@ class ExpertPass {
       activate(config_.design.activation, buffers.gate.data() + t * ffn,
                buffers.up.data() + t * ffn, ffn);
     });
+    observe(Role::kSharedDown, 0, buffers.gate.data(), tokens, ffn);
     buffers.input.assign(buffers.gate.data(), tokens, ffn);
     multiply_one(experts_.shared_down, buffers.expert_output.data(), config_.hidden);
     kernels().add(out_, buffers.expert_output.data(), tokens * config_.hidden);
@@ -102,6 +111,7 @@ class ExpertPass {
       std::copy_n(input_ + visits[static_cast<size_t>(i)].token * hidden, hidden,
                   buffers.expert_input.data() + i * hidden);
     }
+    observe(Role::kExpertGate, expert, buffers.expert_input.data(), count, hidden);
     buffers.input.assign(buffers.expert_input.data(), count, hidden);
     const MatrixProduct products[] = {{&experts_.gate[expert], buffers.gate.data(), ffn},
                                       {&experts_.up[expert], buffers.up.data(), ffn}};
@@ -110,6 +120,7 @@ class ExpertPass {
       activate(config_.design.activation, buffers.gate.data() + i * ffn,
                buffers.up.data() + i * ffn, ffn);
     });
+    observe(Role::kExpertDown, expert, buffers.gate.data(), count, ffn);
     buffers.input.assign(buffers.gate.data(), count, ffn);
     multiply_one(experts_.down[expert], buffers.expert_output.data(), hidden);
     for (int64_t i = 0; i < count; ++i) {

@@ -49,9 +49,14 @@ struct LayerWeights {
 /// Sees the input of each linear map, [tokens][columns], before it is multiplied. Maps with one
 /// input are reported once: kQuery for query, key and value (or latent), kKeyValue,
 /// kAttentionOutput, kGate for gate and up, kDown. Experts report nothing but kGate, for all of
-/// them together. False: nothing behind this site is of interest; the pass ends there, and the
-/// hidden states are left as they were when the site was reached.
+/// them together (ExpertObserver). False: nothing behind this site is of interest; the pass ends
+/// there, and the hidden states are left as they were when the site was reached.
 using SiteObserver = std::function<bool(Role site, std::span<const float> input, int64_t tokens)>;
+
+/// Sees what each expert is fed: kExpertGate for its gate and up, kExpertDown; the shared one as
+/// expert 0 under kSharedGate and kSharedDown. Experts that no token goes to are not reported.
+using ExpertObserver =
+    std::function<void(Role site, int64_t expert, std::span<const float> input, int64_t tokens)>;
 
 /// What lies between the steps of a layer, allocated once and used by all layers in turn.
 struct LayerBuffers {
@@ -70,6 +75,7 @@ struct LayerContext {
   LayerBuffers& buffers;
   ThreadPool& pool;
   const SiteObserver* observer = nullptr;
+  const ExpertObserver* expert_observer = nullptr;
 };
 
 /// Replaces `hidden` [tokens][hidden size] by the layer's output and fills the positions of the
