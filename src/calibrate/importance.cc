@@ -6,11 +6,9 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "calibrate/model_identity.h"
+#include "calibrate/sample_run.h"
 #include "calibrate/sites.h"
-#include "engine/embedder.h"
-#include "engine/engine.h"
 #include "files/gguf.h"
 
 namespace fewbits {
@@ -25,87 +23,20 @@ int64_t longest(std::span<const std::vector<Token>> samples) {
   return static_cast<int64_t>(length);
 }
 
-/// All samples through one layer after another.
+/// Sums of one layer, and the entries of those before.
 class Gathering {
  public:
-  Gathering(const Model& model, std::span<const std::vector<Token>> samples, ThreadPool& pool)
-      : model_(model),
-        samples_(samples),
-        pool_(pool),
-        config_(model.config),
-        rope_(rope_table(model, longest(samples))),
-        cache_(one_layer(), longest(samples)),
-        buffers_(config_, longest(samples), pool.threads()) {
-    rope_.prepare(0, longest(samples));
-    embed();
-  }
+  explicit Gathering(const Model& model) : model_(model) {}
 
-  void run_layer(int64_t layer, const std::function<void()>& sample_done) {
-    const LayerWeights weights = load_layer(model_, layer, {}, pool_);
-    std::vector<float> hidden;
-    int64_t begin = 0, sample = 0;
-    const SiteObserver observer = [&](Role site, std::span<const float> input, int64_t tokens) {
-      add(site, 0, input, tokens, layer, sample);
-      return true;
-    };
-    const ExpertObserver of_experts = [&](Role site, int64_t expert, std::span<const float> input,
-                                          int64_t tokens) {
-      add(site, expert, input, tokens, layer, sample);
-    };
-    for (const auto& tokens : samples_) {
-      throw_if_interrupted();
-      const int64_t size = static_cast<int64_t>(tokens.size()) * config_.hidden;
-      hidden.assign(hidden_.begin() + begin, hidden_.begin() + begin + size);
-      LayerContext context{config_, rope_, buffers_, pool_, &observer, &of_experts};
-      cache_.truncate(0);
-      forward_layer(weights, hidden, cache_.layer(0), context);
-      std::copy(hidden.begin(), hidden.end(), hidden_.begin() + begin);
-      begin += size;
-      ++sample;
-      sample_done();
-    }
-    finish_layer(layer);
-  }
-
-  std::map<std::string, ImportanceEntry> entries;
-
- private:
-  const ModelConfig& one_layer() {
-    config_.layers = 1;
-    return config_;
-  }
-
-  void embed() {
-    const Embedder embedder(model_);
-    for (const auto& sample : samples_) embedder.embed(sample, hidden_);
-  }
-
-  void add(Role site, int64_t expert, std::span<const float> input, int64_t tokens, int64_t layer,
-           int64_t sample) {
+  void add(const SampleSite& site, std::span<const float> input, int64_t tokens) {
     const size_t columns = input.size() / static_cast<size_t>(tokens);
-    Sums& sums = sums_[site][expert];
+    Sums& sums = sums_[site.role][site.expert];
     sums.squares.resize(columns);
     sums.tokens += tokens;
-    double all = 0;
+    refuse_infinite(model_, site, input);
     for (size_t i = 0; i < input.size(); i += columns) {
-      for (size_t j = 0; j < columns; ++j) {
-        const double square = double{input[i + j]} * input[i + j];
-        sums.squares[j] += square;
-        all += square;
-      }
+      for (size_t j = 0; j < columns; ++j) sums.squares[j] += double{input[i + j]} * input[i + j];
     }
-    if (!std::isfinite(all)) {
-      throw Error(fmt::format("calibration: what {} of layer {} is fed in sample {} is not finite",
-                              reader_of(site, layer), layer, sample));
-    }
-  }
-
-  std::string reader_of(Role site, int64_t layer) const {
-    for (const Role role : readers_of(site)) {
-      const Weight* weight = model_.find(role, layer);
-      if (weight != nullptr) return weight->gguf_name;
-    }
-    return "something";
   }
 
   void finish_layer(int64_t layer) {
@@ -119,10 +50,14 @@ class Gathering {
     sums_.clear();
   }
 
+  std::map<std::string, ImportanceEntry> entries;
+
+ private:
   struct Sums {
     std::vector<double> squares;
     int64_t tokens = 0;
   };
+
   using ExpertSums = std::map<int64_t, Sums>;  ///< by expert; 0 where there are none
 
   /// Experts that no token went to have zeros and a count of zero.
@@ -140,13 +75,6 @@ class Gathering {
   }
 
   const Model& model_;
-  std::span<const std::vector<Token>> samples_;
-  ThreadPool& pool_;
-  ModelConfig config_;
-  RopeTable rope_;
-  KvCache cache_;
-  LayerBuffers buffers_;
-  std::vector<float> hidden_;  ///< [sample][token][hidden size]
   std::map<Role, ExpertSums> sums_;
 };
 
@@ -204,18 +132,17 @@ std::vector<StarvedExpert> starved_experts(const Importance& importance) {
 
 Importance gather_importance(const Model& model, std::span<const std::vector<Token>> samples,
                              ThreadPool& pool, const ImportanceProgress& progress) {
-  check(!samples.empty());
-  Gathering gathering(model, samples, pool);
-  const auto count = static_cast<int64_t>(samples.size());
-  int64_t done = 0;
-  for (int64_t layer = 0; layer < model.config.layers; ++layer) {
-    gathering.run_layer(layer, [&] {
-      if (progress) progress(++done, count * model.config.layers);
-    });
-  }
+  Gathering gathering(model);
+  SampleRun run;
+  run.observer = [&](const SampleSite& site, std::span<const float> input, int64_t tokens) {
+    gathering.add(site, input, tokens);
+  };
+  run.layer_done = [&](int64_t layer) { gathering.finish_layer(layer); };
+  run.progress = progress;
+  run_samples(model, samples, pool, run);
   return {.entries = std::move(gathering.entries),
           .texts = {},
-          .samples = count,
+          .samples = std::ssize(samples),
           .sample_length = longest(samples),
           .model = model_identity(model)};
 }
