@@ -15,6 +15,7 @@ void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_run(CLI::App& app);
 void add_tokenize(CLI::App& app);
+void add_transform(CLI::App& app);
 void add_tune(CLI::App& app);
 
 }  // namespace fewbits::cli

@@ -39,6 +39,7 @@ int run(int argc, char** argv) {
   fewbits::cli::add_quantize(app);
   fewbits::cli::add_run(app);
   fewbits::cli::add_tokenize(app);
+  fewbits::cli::add_transform(app);
   fewbits::cli::add_tune(app);
   try {
     std::vector<std::string> arguments =

@@ -257,6 +257,7 @@ std::span<const std::byte> Weight::row_bytes(int64_t row, std::vector<std::byte>
 }
 
 void Weight::read_row(int64_t row, float* out) const {
+  if (computed) return computed(row, out);
   if (transposed) {
     const TensorView& view = tensor->view;
     const int64_t size = view.format->block_bytes;

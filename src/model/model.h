@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ struct Weight {
   std::vector<int32_t> stored_rows = {};
   /// For writing GGUF: our row of each GGUF row; empty: the same.
   std::vector<int32_t> gguf_rows = {};
+  /// Gives one of our rows where values are not those stored, but computed of them as they are read
+  /// (transforms); from any thread.
+  std::function<void(int64_t row, float* out)> computed = {};
 
   const Format& format() const { return *tensor->view.format; }
   int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
@@ -38,7 +42,7 @@ struct Weight {
   bool is_matrix() const { return shape.size() >= 2 && is_linear_map(role); }
 
   /// Whether the bytes of a row in `format()` are stored as they are.
-  bool has_row_bytes() const { return !transposed && added == 0; }
+  bool has_row_bytes() const { return !transposed && added == 0 && !computed; }
   /// In `scratch` where the row must be put together. REQUIRES: has_row_bytes().
   std::span<const std::byte> row_bytes(int64_t row, std::vector<std::byte>& scratch) const;
   /// The values of one of our rows. Out: columns().

@@ -61,6 +61,7 @@ uint64_t value_sum(const StoredTensor& tensor, ThreadPool& pool) {
 /// Not those that follow from the config.
 std::vector<const StoredTensor*> stored(const Model& model, const Weight& weight) {
   if (!weight.parts.empty()) return weight.parts;
+  if (weight.computed) return {weight.tensor};
   if (model.store.find(weight.tensor->name) != weight.tensor) return {};
   return {weight.tensor};
 }
@@ -201,6 +202,105 @@ class RowRounder {
   uint64_t sum_ = 0;
 };
 
+/// The values of a weight in the rows that its tensors have, computed or as they are stored.
+class StoredRows {
+ public:
+  explicit StoredRows(const Weight& weight) : weight_(weight) {
+    if (!weight.computed) return;
+    our_row_.resize(static_cast<size_t>(weight.rows()));
+    for (size_t row = 0; row < our_row_.size(); ++row) {
+      const size_t place =
+          weight.stored_rows.empty() ? row : static_cast<size_t>(weight.stored_rows[row]);
+      check(place < our_row_.size());
+      our_row_[place] = static_cast<int64_t>(row);
+    }
+    if (!weight.transposed) return;
+    const int64_t columns = weight.columns();
+    whole_.resize(static_cast<size_t>(weight.values()));
+    for (int64_t row = 0; row < weight.rows(); ++row) {
+      weight.read_row(our_row_[static_cast<size_t>(row)], whole_.data() + row * columns);
+    }
+  }
+
+  const Weight& weight() const { return weight_; }
+
+  /// Row `row` of a tensor before which the other parts have `before` rows.
+  void read(const StoredTensor& tensor, int64_t before, int64_t row, std::span<float> out) const {
+    std::vector<std::byte> scratch;
+    if (!weight_.computed) return read_stored_row(tensor, row, out, scratch);
+    if (!whole_.empty()) {
+      const auto columns = static_cast<size_t>(weight_.columns());
+      for (size_t i = 0; i < out.size(); ++i)
+        out[i] = whole_[i * columns + static_cast<size_t>(row)];
+    } else {
+      weight_.read_row(our_row_[static_cast<size_t>(before + row)], out.data());
+    }
+    for (float& value : out) value -= weight_.added;
+  }
+
+ private:
+  const Weight& weight_;
+  std::vector<int64_t> our_row_;
+  std::vector<float> whole_;  ///< of a matrix that lies on its side
+};
+
+/// Writes the rows of one tensor in a float format.
+class RowConverter {
+ public:
+  RowConverter(const StoredRows& source, const StoredTensor& tensor, const Format& format,
+               ThreadPool& pool)
+      : source_(source), tensor_(tensor), format_(format), pool_(pool) {}
+
+  int64_t rows_per_band() const {
+    return std::max<int64_t>(1, kBandValues / tensor_.view.columns());
+  }
+
+  std::span<const std::byte> rows(int64_t before, int64_t begin, int64_t count) {
+    const int64_t columns = tensor_.view.columns(), stride = row_bytes(format_, columns);
+    const int64_t rows_per_task = std::max<int64_t>(1, kTaskValues / columns);
+    band_.resize(static_cast<size_t>(count * stride));
+    std::vector<WrittenWeight> parts(static_cast<size_t>(divide_up(count, rows_per_task)));
+    pool_.run(std::ssize(parts), [&](int64_t task, int) {
+      std::vector<float> values(static_cast<size_t>(columns)), found(values.size());
+      const int64_t end = std::min(count, (task + 1) * rows_per_task);
+      for (int64_t i = task * rows_per_task; i < end; ++i) {
+        std::byte* out = band_.data() + i * stride;
+        source_.read(tensor_, before, begin + i, values);
+        refuse_too_large(values);
+        encode_rows(format_, values.data(), 1, columns, nullptr, Search::kReference, out);
+        decode(format_, out, columns, found.data());
+        parts[static_cast<size_t>(task)].error.add(rounding_error(values, found));
+        parts[static_cast<size_t>(task)].value_sum += value_sum(begin + i, found);
+      }
+    });
+    for (const WrittenWeight& part : parts) {  // in order: the same for any number of threads
+      total_.error.add(part.error);
+      total_.value_sum += part.value_sum;
+    }
+    return band_;
+  }
+
+  const WrittenWeight& total() const { return total_; }
+
+ private:
+  void refuse_too_large(std::span<const float> values) const {
+    constexpr float kLargestHalf = 65504.0f;
+    const float limit = format_.name == "F16" ? kLargestHalf : std::numeric_limits<float>::max();
+    for (const float value : values) {
+      if (std::abs(value) <= limit) continue;
+      throw Error(fmt::format("tensor '{}': {} is more than {} holds; --type F32 or BF16 does",
+                              tensor_.name, value, format_.name));
+    }
+  }
+
+  const StoredRows& source_;
+  const StoredTensor& tensor_;
+  const Format& format_;
+  ThreadPool& pool_;
+  std::vector<std::byte> band_;
+  WrittenWeight total_;
+};
+
 }  // namespace
 
 std::string module_of(const StoredTensor& tensor) {
@@ -248,7 +348,7 @@ std::vector<SafetensorsEntry> FolderWeights::entries_of(const PlannedWeight& pla
     return entries;
   }
   for (const StoredTensor* tensor : stored(model_, *planned.weight)) {
-    const Format& format = *tensor->view.format;
+    const Format& format = target_.layout ? *tensor->view.format : *planned.format;
     if (!format.is_float()) {
       throw Error(
           fmt::format("{}: is in {} already and would be copied, which a folder of another "
@@ -371,8 +471,9 @@ WrittenWeight FolderWeights::write(size_t weight, const RoundedWeight& rounded,
     writer.append(bytes);
     pieces(bytes);
   };
-  const WrittenWeight written =
-      planned.emulated ? round(planned, rounded, append) : copy(*planned.weight, append);
+  const WrittenWeight written = planned.emulated            ? round(planned, rounded, append)
+                                : target_.layout == nullptr ? convert(planned, append)
+                                                            : copy(*planned.weight, append);
   append_kv_scales(*planned.weight, rounded, append);
   return written;
 }
@@ -395,6 +496,26 @@ WrittenWeight FolderWeights::copy(const Weight& weight, const Pieces& append) {
       all.value_sum += value_sum(row, values);
     }
     tensor->drop_pages();
+  }
+  return all;
+}
+
+WrittenWeight FolderWeights::convert(const PlannedWeight& planned, const Pieces& append) {
+  const Weight& weight = *planned.weight;
+  WrittenWeight all;
+  const StoredRows rows(weight);
+  const std::vector<const StoredTensor*> tensors = stored(model_, weight);
+  for (size_t part = 0; part < tensors.size(); ++part) {
+    const int64_t count = tensors[part]->view.rows();
+    RowConverter converter(rows, *tensors[part], *planned.format, pool_);
+    for (int64_t row = 0; row < count; row += converter.rows_per_band()) {
+      throw_if_interrupted();
+      append(converter.rows(static_cast<int64_t>(part) * count, row,
+                            std::min(converter.rows_per_band(), count - row)));
+      weight.drop_pages();
+    }
+    all.error.add(converter.total().error);
+    all.value_sum += converter.total().value_sum;
   }
   return all;
 }

@@ -17,7 +17,7 @@ namespace fewbits {
 
 struct FolderTarget {
   std::filesystem::path path;
-  const Layout* layout;
+  const Layout* layout;  ///< null: nothing is quantized, every weight is in the plan's format
   std::optional<Inputs> inputs = {};    ///< static ones need a calibrated encoder
   bool kv_scales = false;               ///< likewise
   bool by_use = false;                  ///< the encoder sorts columns
@@ -87,6 +87,7 @@ class FolderWeights : public WeightOutput {
                         const Pieces& append) const;
   std::string shard_name(size_t index) const;
   WrittenWeight copy(const Weight& weight, const Pieces& append);
+  WrittenWeight convert(const PlannedWeight& planned, const Pieces& append);
   WrittenWeight round(const PlannedWeight& planned, const RoundedWeight& rounded,
                       const Pieces& append);
 

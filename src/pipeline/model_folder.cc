@@ -164,6 +164,13 @@ void write_card(const Model& model, const FolderTarget& target, const Format& fo
   folder.write_text("README.md", card);
 }
 
+void take_over(const Model& model, const NewFolder& folder) {
+  for (const char* name : kTakenOver) {
+    std::error_code error;
+    if (fs::exists(model.path / name, error)) folder.copy(model.path / name);
+  }
+}
+
 /// With the hashes of all files but itself.
 void write_certificate(Json certificate, const NewFolder& folder) {
   std::vector<fs::path> files;
@@ -177,10 +184,11 @@ void write_certificate(Json certificate, const NewFolder& folder) {
   folder.write_text(kCertificateFile, certificate.dump(2) + "\n");
 }
 
-QuantizeResult result_of_folder(const Model& model, const QuantizePlan& plan,
+/// `plain`: all weights are in the plan's formats, and none is copied as it is stored.
+QuantizeResult result_of_folder(const Model& model, const QuantizePlan& plan, bool plain,
                                 const std::vector<WrittenWeight>& written, int64_t bytes) {
   QuantizeResult result = result_of(model, plan, written);
-  for (size_t i = 0; i < plan.weights.size(); ++i) {
+  for (size_t i = 0; i < plan.weights.size() && !plain; ++i) {
     const Weight& weight = *plan.weights[i].weight;
     const Format* emulated = plan.weights[i].emulated;
     result.tensors[i].format = emulated != nullptr ? emulated : &weight.format();
@@ -207,6 +215,30 @@ void check_folder_output(const fs::path& model, const fs::path& out) {
   }
 }
 
+QuantizeResult write_plain_folder(const Model& model, const QuantizePlan& plan,
+                                  const QuantizeRun& run, const PlainFolder& plain,
+                                  ThreadPool& pool) {
+  check_folder_output(model.path, plain.path);
+  const FolderTarget target{.path = plain.path, .layout = nullptr};
+  NewFolder folder(fs::absolute(plain.path).lexically_normal(), false, run.verify);
+  FolderWeights output({model, plan, run, target, pool}, folder.path());
+  WeightsRun weights(plan, run, plain.path, output);
+  QuantizeResult result;
+  weights.finish([&] {
+    output.finish();
+    result = result_of_folder(model, plan, true, weights.written(), output.file_bytes());
+    Json config = read_json_file(model.path / "config.json");
+    config.merge_patch(plain.config);
+    folder.write_text("config.json", config.dump(2) + "\n");
+    take_over(model, folder);
+    folder.write_text("README.md", plain.card);
+    if (run.verify) output.verify(weights.written());
+    write_certificate(completed_certificate(plan, result, weights.data_sha256()), folder);
+    folder.commit();
+  });
+  return result;
+}
+
 QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
                                   const QuantizeRun& run, const FolderTarget& target,
                                   ThreadPool& pool) {
@@ -219,13 +251,10 @@ QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
   QuantizeResult result;
   const auto complete = [&] {
     output.finish();
-    result = result_of_folder(model, plan, weights.written(), output.file_bytes());
+    result = result_of_folder(model, plan, false, weights.written(), output.file_bytes());
     result.bytes_aside = weights.bytes_aside();
     write_config(model, plan, *target.layout, scheme, folder);
-    for (const char* name : kTakenOver) {
-      std::error_code error;
-      if (fs::exists(model.path / name, error)) folder.copy(model.path / name);
-    }
+    take_over(model, folder);
     write_card(model, target, scheme.format, result, folder);
     if (run.verify) output.verify(weights.written());
     if (target.certificate) {

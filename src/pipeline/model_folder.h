@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
+#include "base/json.h"
 #include "pipeline/folder_weights.h"
 #include "pipeline/quantize.h"
 
@@ -19,6 +21,19 @@ void check_folder_output(const std::filesystem::path& model, const std::filesyst
 /// side, more than one format, a format without a layout.
 QuantizeResult write_model_folder(const Model& model, const QuantizePlan& plan,
                                   const QuantizeRun& run, const FolderTarget& target,
+                                  ThreadPool& pool);
+
+/// A folder of the same kind as the source, nothing in it quantized.
+struct PlainFolder {
+  std::filesystem::path path;
+  Json config = Json::object();  ///< what changes in config.json: a merge patch (RFC 7396)
+  std::string card = {};         ///< README.md
+};
+
+/// Every tensor in the plan's format. The folder appears under its name only when it is whole.
+/// Throws Error where a value is too large for its format. REQUIRES: `plan` has a certificate.
+QuantizeResult write_plain_folder(const Model& model, const QuantizePlan& plan,
+                                  const QuantizeRun& run, const PlainFolder& plain,
                                   ThreadPool& pool);
 
 }  // namespace fewbits
