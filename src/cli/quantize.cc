@@ -59,6 +59,7 @@ struct QuantizeArguments {
   std::string size;                              // of the file at most
   std::string sensitivity;                       // file: what each matrix costs
   std::vector<std::filesystem::path> calibrate;  // texts
+  std::string scale_columns = "balanced";
   SampleOptions samples;
   std::string importance;  // file
   std::string memory;      // at most; "": a share of what is free
@@ -82,6 +83,12 @@ void split_tensor_formats(QuantizeArguments& arguments) {
     }
     arguments.options.tensor_formats.emplace_back(text.substr(0, equals), text.substr(equals + 1));
   }
+}
+
+ColumnScaling column_scaling(std::string_view name) {
+  return name == "none"  ? ColumnScaling::kNone
+         : name == "awq" ? ColumnScaling::kAwq
+                         : ColumnScaling::kBalanced;
 }
 
 /// Chooses the formats of the layers' matrices by what they cost in predictions, so that the file
@@ -141,6 +148,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
                              {"samples", arguments.samples.count},
                              {"sample_length", arguments.samples.length}};
     recipe["instruction_set"] = kernels().name;
+    if (arguments.scale_columns != "balanced") recipe["scale_columns"] = arguments.scale_columns;
   }
   if (!arguments.lora.empty()) {
     recipe["lora"] = to_json(hash_files(checkpoint_files(arguments.lora), [](int64_t) {}));
@@ -234,7 +242,7 @@ class QuantizeCommand {
     if (!arguments_.importance.empty()) {
       importance_ = importance_for(arguments_.importance, model_, plan_);
     }
-    calibration_.scale_columns = folder_ == nullptr;
+    if (folder_ == nullptr) calibration_.scaling = column_scaling(arguments_.scale_columns);
     calibration_.sort_columns = arguments_.folder.act_order;
     if (arguments_.calibrated()) {
       take_calibration_samples();
@@ -558,6 +566,10 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(0, 3));
   verb->add_option("--time", arguments->time,
                    "With --effort 3: as long as this in all, as in 45m or 8h");
+  verb->add_option("--scale-columns", arguments->scale_columns,
+                   "With --calibrate, into a .gguf: by a rule, by AWQ's search, or not at all")
+      ->check(CLI::IsMember({"none", "balanced", "awq"}))
+      ->capture_default_str();
   verb->add_option("--imatrix", arguments->importance,
                    "Weigh errors by this file of fewbits calibrate or llama-imatrix")
       ->excludes("--calibrate");

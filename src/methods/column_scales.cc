@@ -10,14 +10,16 @@ namespace {
 
 constexpr double kLargestLog = 2.772588722239781;  // ln 16
 
-}  // namespace
-
-std::vector<float> column_scales(std::span<const double> inputs, std::span<const double> weights) {
+/// x^input_power / w^weight_power over the geometric mean of all; x and w come squared.
+std::vector<float> powers(std::span<const double> inputs, std::span<const double> weights,
+                          double input_power, double weight_power) {
   check(inputs.size() == weights.size());
   std::vector<double> logs(inputs.size(), 0.0);
   double mean = 0;
   for (size_t i = 0; i < logs.size(); ++i) {
-    if (inputs[i] > 0 && weights[i] > 0) logs[i] = 0.25 * std::log(inputs[i] / weights[i]);
+    if (inputs[i] > 0 && weights[i] > 0) {
+      logs[i] = input_power * std::log(inputs[i]) / 2 - weight_power * std::log(weights[i]) / 2;
+    }
     mean += logs[i] / static_cast<double>(logs.size());
   }
   std::vector<float> scales;
@@ -27,6 +29,24 @@ std::vector<float> column_scales(std::span<const double> inputs, std::span<const
     scales.push_back(static_cast<float>(std::exp(log)));
   }
   return scales;
+}
+
+}  // namespace
+
+std::vector<float> column_scales(std::span<const double> inputs, std::span<const double> weights) {
+  return powers(inputs, weights, 0.5, 0.5);
+}
+
+std::vector<std::vector<float>> awq_candidates(std::span<const double> inputs,
+                                               std::span<const double> weights) {
+  constexpr int kSteps = 20;
+  std::vector<std::vector<float>> candidates;
+  for (int step = 0; step < kSteps; ++step) {
+    const double power = static_cast<double>(step) / kSteps;
+    candidates.push_back(powers(inputs, weights, power, 0));
+    candidates.push_back(powers(inputs, weights, power, 1 - power));
+  }
+  return candidates;
 }
 
 }  // namespace fewbits

@@ -46,5 +46,17 @@ TEST(ColumnScales, StaySaneWithoutInputsAndWithExtremes) {
   EXPECT_NEAR(scales[3], 1 / 16.0, 1e-3);
 }
 
+TEST(AwqCandidates, BeginWithNoneAndArePowersOfTheInputs) {
+  const std::vector<double> inputs = {1, 16, 0}, weights = {1, 4, 1};
+  const auto candidates = awq_candidates(inputs, weights);
+  ASSERT_EQ(candidates.size(), 40u);
+  for (const float scale : candidates.front()) EXPECT_EQ(scale, 1);
+  for (const auto& scales : candidates) EXPECT_EQ(scales[2], 1);
+  const std::vector<float>& half = candidates[20];  // |x|^(1/2): 1 and 2
+  EXPECT_NEAR(half[1] / half[0], 2, 1e-5);
+  const std::vector<float>& balanced = candidates[21];  // over |w|^(1/2): 1 and 2 / sqrt 2
+  EXPECT_NEAR(balanced[1] / balanced[0], 1.41421356, 1e-5);
+}
+
 }  // namespace
 }  // namespace fewbits

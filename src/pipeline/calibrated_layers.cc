@@ -16,7 +16,7 @@
 #include "calibrate/blas.h"
 #include "calibrate/sites.h"
 #include "engine/engine.h"
-#include "methods/column_scales.h"
+#include "pipeline/scale_search.h"
 
 namespace fewbits {
 namespace {
@@ -51,17 +51,6 @@ std::vector<float> product(const std::vector<float>& a, const std::vector<float>
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, size, size, 1.0f, a.data(), size,
               b.data(), size, 0.0f, result.data(), size);
   return result;
-}
-
-/// Sums of squares of the weights by column.
-std::vector<double> column_squares(const Weight& weight) {
-  std::vector<double> sums(at(weight.columns()));
-  std::vector<float> row(sums.size());
-  for (int64_t i = 0; i < weight.rows(); ++i) {
-    weight.read_row(i, row.data());
-    for (size_t j = 0; j < row.size(); ++j) sums[j] += double{row[j]} * row[j];
-  }
-  return sums;
 }
 
 /// The value head's row whose output is column j of what attention output reads.
@@ -151,7 +140,7 @@ void CalibratedLayers::encode_layer(int64_t layer) {
   const LayerWeights original = run_reference(layer);
   LayerWeights weights = load_layer(model_, layer, {.float_math = true}, pool_);
   row_scales_.clear();
-  if (options_.scale_columns) {
+  if (scales()) {
     scale_rows_of_value();
     scale_rows_of_up();
   }
@@ -208,7 +197,7 @@ void CalibratedLayers::restore_layer(int64_t layer, const RoundedBytes& bytes) {
 }
 
 void CalibratedLayers::restore_gains(Role site, const RoundedBytes& bytes, LayerWeights& weights) {
-  if (!options_.scale_columns || rounded_readers(site).empty() || !norm_can_scale(site)) return;
+  if (!scales() || rounded_readers(site).empty() || !norm_can_scale(site)) return;
   const bool query = site == Role::kQuery;
   const auto found = bytes(*find(query ? Role::kAttentionNorm : Role::kMlpNorm));
   std::vector<float>& gains = query ? weights.attention_norm.gain : weights.mlp_norm.gain;
@@ -223,23 +212,23 @@ void CalibratedLayers::scale_rows_of_value() {
   const bool possible =
       rounded(Role::kValue) && rounded(Role::kAttentionOutput) && find(Role::kValueBias) == nullptr;
   if (!possible) return;
-  const ModelConfig& config = streams_.config();
-  const std::vector<double>& inputs = streams_.squares(Role::kAttentionOutput);
-  const std::vector<double> weights = column_squares(*find(Role::kAttentionOutput));
-  std::vector<double> shared_inputs(at(find(Role::kValue)->rows())), shared_weights(shared_inputs);
-  for (int64_t j = 0; j < std::ssize(inputs); ++j) {  // heads that share a value share its scales
-    shared_inputs[at(value_row(config, j))] += inputs[at(j)];
-    shared_weights[at(value_row(config, j))] += weights[at(j)];
+  const Weight& reader = *find(Role::kAttentionOutput);
+  ScaleSearch search{.readers = {{&reader, rounded_format(reader)}},
+                     .inputs = streams_.squares(Role::kAttentionOutput)};
+  for (int64_t j = 0; j < reader.columns(); ++j) {  // heads that share a value share its scales
+    search.scale_of_column.push_back(static_cast<int32_t>(value_row(streams_.config(), j)));
   }
-  row_scales_[Role::kValue] = column_scales(shared_inputs, shared_weights);
+  row_scales_[Role::kValue] = choose_scales(search, options_.scaling, pool_);
 }
 
 void CalibratedLayers::scale_rows_of_up() {
   const bool possible = rounded(Role::kUp) && rounded(Role::kDown) &&
                         find(Role::kGate) != nullptr && find(Role::kUpBias) == nullptr;
   if (!possible) return;
-  row_scales_[Role::kUp] =
-      column_scales(streams_.squares(Role::kDown), column_squares(*find(Role::kDown)));
+  const Weight& reader = *find(Role::kDown);
+  row_scales_[Role::kUp] = choose_scales(
+      {.readers = {{&reader, rounded_format(reader)}}, .inputs = streams_.squares(Role::kDown)},
+      options_.scaling, pool_);
 }
 
 /// The scales that the inputs of attention output and down already have.
@@ -270,15 +259,14 @@ bool CalibratedLayers::norm_can_scale(Role site) const {
 
 /// Chooses scales for the columns that read a norm, and moves them into its gains and the moments.
 std::vector<float> CalibratedLayers::scale_norm(SiteMoments& moments, LayerWeights& weights) {
-  if (!options_.scale_columns || !norm_can_scale(moments.role)) return {};
+  if (!scales() || !norm_can_scale(moments.role)) return {};
   const size_t n = at(moments.columns);
-  std::vector<double> inputs(n), squares(n, 0.0);
-  for (size_t j = 0; j < n; ++j) inputs[j] = double{moments.gram[j * n + j]};
+  ScaleSearch search{.gram = moments.gram};
+  for (size_t j = 0; j < n; ++j) search.inputs.push_back(double{moments.gram[j * n + j]});
   for (const Weight* weight : rounded_readers(moments.role)) {
-    const std::vector<double> of_one = column_squares(*weight);
-    for (size_t j = 0; j < n; ++j) squares[j] += of_one[j];
+    search.readers.push_back({weight, rounded_format(*weight)});
   }
-  std::vector<float> scales = column_scales(inputs, squares);
+  const std::vector<float> scales = choose_scales(search, options_.scaling, pool_);
   for (size_t i = 0; i < n; ++i) {
     for (size_t j = 0; j < n; ++j) {
       const float share = 1 / (scales[i] * scales[j]);
@@ -561,8 +549,8 @@ CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& pla
     longest = std::max(longest, std::ssize(sample));
   }
   CalibrationMemory memory;
-  memory.states = states_kept(streams, options.scale_columns) * tokens * model.config.hidden *
-                  static_cast<int64_t>(sizeof(float));
+  memory.states = states_kept(streams, options.scaling != ColumnScaling::kNone) * tokens *
+                  model.config.hidden * static_cast<int64_t>(sizeof(float));
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
     memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads));
   }

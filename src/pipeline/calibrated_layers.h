@@ -10,6 +10,7 @@
 
 #include "base/thread_pool.h"
 #include "engine/layer.h"
+#include "methods/column_scales.h"
 #include "methods/gptq.h"
 #include "model/model.h"
 #include "pipeline/quantize.h"
@@ -33,9 +34,9 @@ struct CalibrationOptions {
   /// With streams.follow_outputs: of the way from the weights to those that give the wanted
   /// outputs.
   double output_share = 0.25;
-  bool scale_columns = false;
+  ColumnScaling scaling = ColumnScaling::kNone;
   /// Columns are sorted by how much they matter before they are grouped, so that what is rounded
-  /// has another order than the weight; not with scale_columns or follow_outputs.
+  /// has another order than the weight; not with scaling or follow_outputs.
   bool sort_columns = false;
   /// Matrices in float formats are scaled too. It changes no output; nobody gains by it but tests.
   bool scale_floats = false;
@@ -78,7 +79,8 @@ class CalibratedLayers {
   bool rounded(Role role) const;
   std::vector<const Weight*> rounded_readers(Role site) const;
   bool norm_can_scale(Role site) const;
-  bool needs_reference() const { return options_.scale_columns || options_.streams.follow_outputs; }
+  bool scales() const { return options_.scaling != ColumnScaling::kNone; }
+  bool needs_reference() const { return scales() || options_.streams.follow_outputs; }
 
   void refuse_broken_weights(int64_t layer) const;
   LayerWeights run_reference(int64_t layer);

@@ -289,7 +289,8 @@ std::vector<float> logits_of(const std::filesystem::path& path) {
 
 TEST_F(Calibrated, ScalingColumnsChangesNoLogits) {
   const auto scaled = checkpoint_ / "scaled.gguf";
-  options_.scale_columns = options_.scale_floats = true;
+  options_.scaling = ColumnScaling::kBalanced;
+  options_.scale_floats = true;
   output_ = "F32";
   samples_ = 8;
   quantize(scaled, 2, "F32");
@@ -321,11 +322,13 @@ TEST_F(Calibrated, ActivationsThatAreNotFiniteAreNamed) {
 
 TEST_F(Calibrated, SameBytesForAnyThreadCountWithEveryOption) {
   options_.streams.follow_outputs = options_.streams.weigh_by_residual = true;
-  options_.scale_columns = true;
   samples_ = 8;
-  quantize(checkpoint_ / "one.gguf", 1, "Q5_0");
-  quantize(checkpoint_ / "seven.gguf", 7, "Q5_0");
-  EXPECT_EQ(bytes_of(checkpoint_ / "one.gguf"), bytes_of(checkpoint_ / "seven.gguf"));
+  for (const ColumnScaling scaling : {ColumnScaling::kBalanced, ColumnScaling::kAwq}) {
+    options_.scaling = scaling;
+    quantize(checkpoint_ / "one.gguf", 1, "Q5_0");
+    quantize(checkpoint_ / "seven.gguf", 7, "Q5_0");
+    EXPECT_EQ(bytes_of(checkpoint_ / "one.gguf"), bytes_of(checkpoint_ / "seven.gguf"));
+  }
 }
 
 TEST(Quantize, ImportanceWeighsErrorsAndForeignFilesAreRefused) {
