@@ -49,11 +49,12 @@ constexpr int64_t kTaskValues = 16384;
 Activations::Activations() : impl_(std::make_unique<Impl>()) {}
 Activations::~Activations() = default;
 
-void Activations::assign(const float* values, int64_t tokens, int64_t columns) {
+void Activations::assign(const float* values, int64_t tokens, int64_t columns, CodeScales scales) {
   check(tokens >= 0 && columns > 0);
   impl_->values = values;
   impl_->tokens = tokens;
   impl_->columns = columns;
+  impl_->scales = scales;
   impl_->blocks_ready = false;
 }
 
@@ -76,7 +77,8 @@ void Activations::Impl::make_blocks(ThreadPool& pool) {
   pool.run(divide_up(tokens, step), [&](int64_t task, int) {
     const int64_t end = std::min(tokens, (task + 1) * step);
     for (int64_t t = task * step; t < end; ++t) {
-      kernels().quantize_inputs(values + t * columns, columns, inputs_at(blocks, columns, t, 0));
+      kernels().quantize_inputs(values + t * columns, columns, scales,
+                                inputs_at(blocks, columns, t, 0));
     }
   });
   blocks_ready = true;

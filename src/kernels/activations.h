@@ -13,6 +13,7 @@ struct Activations::Impl {
   int64_t tokens = 0;
   int64_t columns = 0;
 
+  CodeScales scales{};
   bool blocks_ready = false;
   BlockInputs blocks{};  ///< of all tokens, in block_memory
   HugeBuffer block_memory;

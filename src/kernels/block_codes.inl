@@ -82,7 +82,7 @@ F super_scale(const uint8_t* header, int row) {
     return load_half(scales) * broadcast(kBlockLayouts[kLayout].unit);
   if constexpr (kind == SuperScale::kHalf) return load_half(scales);
   if constexpr (kind == SuperScale::kPower) return load_bfloat(scales);
-  return broadcast(0.5f);
+  return broadcast(kind == SuperScale::kRow ? 1.0f : 0.5f);
 }
 
 /// What multiplies the codes of kLanes rows, and what is added for each unit of input. `header` is

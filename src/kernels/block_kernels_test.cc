@@ -11,7 +11,8 @@ namespace {
 
 /// int8 inputs of some tokens, with memory of their own.
 struct Inputs {
-  Inputs(const KernelTable& table, const std::vector<float>& values, int64_t tokens)
+  Inputs(const KernelTable& table, const std::vector<float>& values, int64_t tokens,
+         CodeScales code_scales = {})
       : columns(std::ssize(values) / tokens),
         codes(std::ssize(values)),
         scales(std::ssize(values) / 32),
@@ -22,7 +23,8 @@ struct Inputs {
         blocks{codes.data(),  scales.data(),   sums32.data(),
                sums16.data(), scaled32.data(), scaled16.data()} {
     for (int64_t t = 0; t < tokens; ++t) {
-      table.quantize_inputs(values.data() + t * columns, columns, inputs_at(blocks, columns, t, 0));
+      table.quantize_inputs(values.data() + t * columns, columns, code_scales,
+                            inputs_at(blocks, columns, t, 0));
     }
   }
   double value(int64_t token, int64_t k) const {
@@ -61,13 +63,17 @@ struct Group {
         const uint64_t fill[] = {random(), 0x00, 0xff, 0x80, 0x7f};
         byte = static_cast<std::byte>(fill[pattern] & 0xff);
       }
-      for (size_t at = 0; at < row.size(); at += static_cast<size_t>(format.block_bytes))
+      const auto outer = static_cast<size_t>(format.outer_bytes);
+      constexpr float kOne = 1;  // kernels do not see it
+      if (outer > 0) std::memcpy(row.data(), &kOne, sizeof kOne);
+      for (size_t at = outer; at < row.size(); at += static_cast<size_t>(format.block_bytes))
         set_halves(row.data() + at, r);
-      pack_block_row(layout, format, row.data(), columns, r, bytes.data());
+      pack_block_row(layout, format, row.data() + outer, columns, r, bytes.data());
       decode(format, row.data(), columns, weights.data() + r * columns);
       if (layout.vectors()) continue;
-      std::vector<std::byte> again(row.size());
-      unpack_block_row(layout, format, bytes.data(), columns, r, again.data());
+      std::vector<std::byte> again(row.begin(), row.begin() + format.outer_bytes);
+      again.resize(row.size());
+      unpack_block_row(layout, format, bytes.data(), columns, r, again.data() + outer);
       EXPECT_EQ(row, again) << format.name;
     }
   }
@@ -224,6 +230,32 @@ TEST_P(QuantizeInputs, CodesAreNearestAndSumsExact) {
                 inputs.blocks.scales[i / 2] * static_cast<float>(sum));
     }
   }
+}
+
+TEST_P(QuantizeInputs, OneScaleForATokenIsThatOfItsLargestValue) {
+  auto values = normal_values(320, 4);
+  values[200] = -25.4f;
+  const Inputs inputs(*GetParam(), values, 1, {CodeScales::kToken});
+  for (int64_t i = 0; i < 320; ++i) {
+    EXPECT_FLOAT_EQ(inputs.blocks.scales[i / 32], 0.2f);
+    EXPECT_NEAR(inputs.value(0, i), values[static_cast<size_t>(i)], 0.10001);
+  }
+  EXPECT_EQ(inputs.blocks.codes[200], -127);
+}
+
+TEST_P(QuantizeInputs, AGivenScaleCutsOff) {
+  std::vector<float> values(64, 0.26f);
+  values[3] = 1e30f;
+  values[4] = -32;
+  const Inputs inputs(*GetParam(), values, 1, {CodeScales::kGiven, 0.25f});
+  EXPECT_EQ(inputs.blocks.codes[3], 127);
+  EXPECT_EQ(inputs.blocks.codes[4], -127);
+  EXPECT_EQ(inputs.blocks.codes[5], 1);
+  EXPECT_EQ(inputs.blocks.scales[1], 0.25f);
+  EXPECT_EQ(inputs.blocks.sums32[0], 30);
+  values[63] = NAN;
+  EXPECT_FALSE(
+      std::isfinite(Inputs(*GetParam(), values, 1, {CodeScales::kGiven, 0.25f}).blocks.scales[0]));
 }
 
 TEST_P(QuantizeInputs, NumbersThatAreNoneShowInTheScale) {

@@ -39,6 +39,7 @@ enum class SuperScale : uint8_t {
   kHalf,
   kPower,        ///< a power of two, stored as bfloat: halves have too few of them
   kHalfOfLevel,  ///< nothing is stored: the levels of FP4 are twice its values
+  kRow,          ///< nothing is stored: one scale for a row multiplies finished sums
 };
 
 /// What codes of four bits are looked up in.
@@ -72,8 +73,11 @@ struct BlockLayout {
     if (table == CodeTable::kIq4) return 8;
     return table == CodeTable::kIq2 || table == CodeTable::kIq3Xxs ? 7 : 5;
   }
+  constexpr bool has_header() const {
+    return super_scale == SuperScale::kHalf || super_scale == SuperScale::kPower;
+  }
   constexpr int super_header_bytes() const {
-    if (super_scale == SuperScale::kHalfOfLevel) return 0;
+    if (!has_header()) return 0;
     return kHalfBytes * (minimum ? 2 : 1);
   }
   constexpr int parameter_bytes() const {
@@ -94,9 +98,15 @@ struct BlockLayout {
 };
 
 constexpr BlockLayout kBlockLayouts[] = {
+    {.format = "int4_channel", .low_bits = 4, .zero_shift = 3, .super_scale = SuperScale::kRow},
     {.format = "int4_g128", .low_bits = 4, .zero_shift = 3, .super_blocks = 4},
     {.format = "int4_g32", .low_bits = 4, .zero_shift = 3},
     {.format = "int4_g64", .low_bits = 4, .zero_shift = 3, .super_blocks = 2},
+    {.format = "int8_channel", .low_bits = 8, .zero_shift = 7, .super_scale = SuperScale::kRow},
+    {.format = "int8_channel_narrow",
+     .low_bits = 8,
+     .zero_shift = 7,
+     .super_scale = SuperScale::kRow},
     {.format = "int8_g128", .low_bits = 8, .zero_shift = 7, .super_blocks = 4},
     {.format = "int8_g32", .low_bits = 8, .zero_shift = 7},
     {.format = "IQ2_S",
@@ -212,6 +222,17 @@ struct CodePanel {
   float minimums[kPanelBlocks * 2 * 16];   ///< the same, where the layout has one
   int32_t
       starts[kPanelBlocks * 2 * 16];  ///< the same; what sums of products start from, with signs
+};
+
+/// What shares the scale of int8 codes of inputs.
+struct CodeScales {
+  enum Of : uint8_t {
+    kBlock,  ///< 32 values: the least error
+    kToken,  ///< all values of a token
+    kGiven,  ///< everything: `given`; what is beyond 127 of it is cut off
+  };
+  Of of = kBlock;
+  float given = 0;
 };
 
 /// Inputs of one product in blocks of 32: value = scale * code, code from -127 to 127.

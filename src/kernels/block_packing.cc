@@ -123,7 +123,7 @@ uint16_t take_half(const uint8_t* list, int64_t row) {
 
 void pack_header(const BlockLayout& layout, const BlockParameters& in, int64_t row,
                  uint8_t* header) {
-  if (layout.super_scale == SuperScale::kHalfOfLevel) return;
+  if (!layout.has_header()) return;
   const bool power = layout.super_scale == SuperScale::kPower;
   put_half(power ? bfloat_of_power(in.scale) : in.scale, row, header);
   if (layout.minimum)
@@ -132,7 +132,7 @@ void pack_header(const BlockLayout& layout, const BlockParameters& in, int64_t r
 
 void unpack_header(const BlockLayout& layout, const uint8_t* header, int64_t row,
                    BlockParameters& out) {
-  if (layout.super_scale == SuperScale::kHalfOfLevel) return;
+  if (!layout.has_header()) return;
   const uint16_t scale = take_half(header, row);
   out.scale = layout.super_scale == SuperScale::kPower ? exponent_of(scale) : scale;
   if (layout.minimum)

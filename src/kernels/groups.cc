@@ -63,7 +63,7 @@ void pack_group(const RowSource& source, GroupLayout layout, int64_t group, std:
   for (int64_t row = 0; row < count; ++row) {
     const std::byte* in = source.row(first + row);
     if (layout.is_blocks()) {
-      pack_block_row(layout.blocks(), format, in, columns, row, as_bytes(out));
+      pack_block_row(layout.blocks(), format, in + format.outer_bytes, columns, row, as_bytes(out));
     } else if (layout.kind == GroupLayout::Kind::kF32) {
       pack_as_floats(format, in, columns, row, out);
     } else {

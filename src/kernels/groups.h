@@ -24,6 +24,7 @@ struct GroupLayout {
 
   bool is_blocks() const { return kind == Kind::kBlocks; }
   const BlockLayout& blocks() const { return kBlockLayouts[block_layout]; }
+  bool scales_rows() const { return is_blocks() && blocks().super_scale == SuperScale::kRow; }
 };
 
 /// Rows of a matrix in the order in which they are packed.
@@ -45,7 +46,8 @@ int64_t group_bytes(GroupLayout layout, int64_t columns);
 /// Fills `out` (group_bytes) with the rows from 16 * group on.
 void pack_group(const RowSource& source, GroupLayout layout, int64_t group, std::byte* out);
 
-/// The inverse for one row: its bytes as they were in `format`.
+/// The inverse for one row: its bytes as they were in `format`, but for the outer parameters before
+/// the blocks.
 void unpack_row(const std::byte* group, GroupLayout layout, int64_t row, const Format& format,
                 int64_t columns, std::byte* out);
 

@@ -169,7 +169,8 @@ struct KernelTable {
   void (*float_panel)(const PanelTask<float>& task);
   void (*half_panel)(const PanelTask<uint16_t>& task);
   void (*bfloat_panel)(const PanelTask<BFloat>& task);
-  void (*quantize_inputs)(const float* in, int64_t columns, const BlockInputs& out);
+  void (*quantize_inputs)(const float* in, int64_t columns, const CodeScales& scales,
+                          const BlockInputs& out);
   struct BlockKernels {
     void (*dot)(const BlockDotTask& task);
     /// Blocks [first, first + count) of a group, count <= kPanelBlocks.

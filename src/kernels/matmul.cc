@@ -49,6 +49,7 @@ struct Pair {
   int64_t count;
   float* out;
   int64_t stride;
+  const float* row_scales;  ///< of the first group; null: none
 };
 
 /// What a task works on.
@@ -156,10 +157,20 @@ void dot_blocks(const Work& work, const Pair& pair) {
   }
 }
 
+void scale_rows(const Work& work, const Pair& pair) {
+  for (int64_t t = 0; t < work.input.tokens; ++t) {
+    kernels().multiply(pair.out + t * pair.stride, pair.row_scales, pair.count * kGroupRows);
+  }
+}
+
 void multiply_pair(const Work& work, const Pair& pair) {
   if (!work.matrix.layout.is_blocks()) return multiply_floats(work, pair);
-  if (work.input.tokens == 1) return dot_blocks(work, pair);
-  multiply_blocks(work, pair);
+  if (work.input.tokens == 1) {
+    dot_blocks(work, pair);
+  } else {
+    multiply_blocks(work, pair);
+  }
+  if (pair.row_scales != nullptr) scale_rows(work, pair);
 }
 
 /// Groups 2 * index and, where there is one, the next.
@@ -172,7 +183,8 @@ void multiply_pair_of(const MatrixProduct& product, const Activations::Impl& inp
   Pair pair{{},
             std::min(kPair, matrix.groups() - index * kPair),
             product.out + first,
-            product.out_stride};
+            product.out_stride,
+            matrix.row_scales.empty() ? nullptr : matrix.row_scales.data() + first};
   for (int64_t i = 0; i < pair.count; ++i) {
     pair.groups[i] = matrix.group(index * kPair + i, scratch + i * matrix.group_size());
   }

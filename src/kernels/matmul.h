@@ -7,6 +7,7 @@
 
 #include "base/thread_pool.h"
 #include "formats/tensor_view.h"
+#include "kernels/block_layout.h"
 
 // y = x W^T for packed weights W [rows, columns] of any format and float activations x [tokens,
 // columns].
@@ -45,6 +46,8 @@ class PackedMatrix {
   int64_t columns() const;
   const Format& format() const;
   int64_t bytes() const;  ///< read for one token
+  /// Whether products are computed with the int8 form of inputs.
+  bool multiplies_codes() const;
 
   /// One row as floats, exactly as the format decodes it (token embeddings).
   void decode_row(int64_t row, float* out) const;
@@ -65,7 +68,8 @@ class Activations {
   Activations(const Activations&) = delete;
   Activations& operator=(const Activations&) = delete;
 
-  void assign(const float* values, int64_t tokens, int64_t columns);
+  /// `scales`: of the int8 form.
+  void assign(const float* values, int64_t tokens, int64_t columns, CodeScales scales = {});
   const float* values() const;
   int64_t tokens() const;
   int64_t columns() const;

@@ -107,6 +107,28 @@ TEST_P(MatmulFormats, RowsDecodeExactlyAndInTheGivenOrder) {
   }
 }
 
+// Codes of both sides, one scale for a token and one for a row: the products are those of integers.
+TEST(Matmul, ChannelsTimesTokensAreIntegers) {
+  ThreadPool pool(2);
+  const int64_t rows = 40, columns = 640;
+  for (const char* name : {"int8_channel", "int4_channel"}) {
+    const Weights weights = make_weights(format_named(name), rows, columns);
+    const PackedMatrix matrix = PackedMatrix::pack(weights.view, {}, {}, pool);
+    ASSERT_TRUE(matrix.multiplies_codes());
+    for (const int64_t tokens : {1, 7}) {
+      std::vector<float> inputs(static_cast<size_t>(tokens * columns));
+      for (size_t i = 0; i < inputs.size(); ++i)
+        inputs[i] = 0.5f * static_cast<float>(static_cast<int>(i * 37 % 255) - 127);
+      Activations activations;
+      activations.assign(inputs.data(), tokens, columns, {CodeScales::kToken});
+      std::vector<float> out(static_cast<size_t>(tokens * (rows + 3)));
+      const MatrixProduct one{&matrix, out.data(), rows + 3};
+      multiply({&one, 1}, activations, pool);
+      EXPECT_LT(error_of(weights, inputs, tokens, out), 1e-6) << name;
+    }
+  }
+}
+
 TEST_P(MatmulFormats, ThreadsDoNotChangeResults) {
   const Format& format = *GetParam();
   ThreadPool one(1), two(2), seven(7);

@@ -1,5 +1,7 @@
 #include "kernels/packed_matrix.h"
 
+#include <cstring>
+
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "kernels/block_packing.h"
@@ -12,6 +14,15 @@ namespace {
 bool keeps_groups(const Format& format, PackOptions options) {
   const bool own_layout = format.is_float() || layout_for(format, options.float_math).is_blocks();
   return options.repack && own_layout;
+}
+
+/// The scales before the blocks of each row.
+std::vector<float> read_row_scales(const PackedMatrix::Impl& matrix) {
+  std::vector<float> scales(static_cast<size_t>(matrix.groups() * kGroupRows));
+  for (int64_t row = 0; row < matrix.rows(); ++row) {
+    std::memcpy(&scales[static_cast<size_t>(row)], matrix.source.row(row), sizeof(float));
+  }
+  return scales;
 }
 
 void pack_all(PackedMatrix::Impl& matrix, ThreadPool& pool) {
@@ -39,6 +50,7 @@ PackedMatrix PackedMatrix::pack(const TensorView& weights, std::span<const int32
   impl.row_order.assign(row_order.begin(), row_order.end());
   impl.source = {weights, impl.row_order};
   impl.layout = layout_for(*weights.format, options.float_math);
+  if (impl.layout.scales_rows()) impl.row_scales = read_row_scales(impl);
   if (keeps_groups(*weights.format, options)) {
     pack_all(impl, pool);
     impl.source.weights.bytes = {};
@@ -63,6 +75,10 @@ const Format& PackedMatrix::format() const {
   return *impl_->source.weights.format;
 }
 
+bool PackedMatrix::multiplies_codes() const {
+  return impl_ != nullptr && impl_->layout.is_blocks();
+}
+
 int64_t PackedMatrix::bytes() const {
   return impl_ == nullptr ? 0 : rows() * row_bytes(format(), columns());
 }
@@ -76,7 +92,10 @@ void PackedMatrix::decode_row(int64_t row, float* out) const {
                             row % kGroupRows, out);
   }
   std::vector<std::byte> bytes(static_cast<size_t>(row_bytes(format(), columns())));
-  unpack_row(group, impl_->layout, row % kGroupRows, format(), columns(), bytes.data());
+  std::byte* blocks = bytes.data() + format().outer_bytes;
+  if (impl_->layout.scales_rows())
+    std::memcpy(bytes.data(), &impl_->row_scales[static_cast<size_t>(row)], sizeof(float));
+  unpack_row(group, impl_->layout, row % kGroupRows, format(), columns(), blocks);
   decode(format(), bytes.data(), columns(), out);
 }
 

@@ -13,6 +13,8 @@ struct PackedMatrix::Impl {
   std::vector<int32_t> row_order;  ///< what source.order points to
   std::vector<std::byte> kept;     ///< what source.weights borrows, where nobody else keeps it
   GroupLayout layout;
+  std::vector<float> row_scales;  ///< of SuperScale::kRow, in packed order and zeros for the rest
+                                  ///< of the last group
   HugeBuffer packed;  ///< all groups one after the other, or nothing: then they are made when they
                       ///< are used
 
