@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "cli/activation_arguments.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/kv_arguments.h"
@@ -17,6 +18,7 @@ struct BenchArguments {
   std::string model;
   SpeedOptions options;
   KvArguments kv;
+  ActivationArguments activations;
   int threads = 0;
   bool json = false;
 };
@@ -56,6 +58,7 @@ std::string to_text(const Speed& speed, int threads) {
 
 void bench(BenchArguments& arguments) {
   arguments.options.kv = arguments.kv.options();
+  arguments.options.activations = arguments.activations.options(arguments.kv);
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
   ThreadPool pool(arguments.threads);
@@ -95,6 +98,7 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
+  declare(arguments->activations, *verb);
   declare(arguments->kv, *verb);
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
   verb->callback([arguments] { bench(*arguments); });

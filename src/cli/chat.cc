@@ -24,7 +24,7 @@ class Conversation {
                ThreadPool& pool)
       : model_(model),
         options_(arguments.options),
-        engine_(model, pool),
+        engine_(model, pool, {.activations = arguments.activations.options(arguments.kv)}),
         cache_(model.config, context_for(model.config, arguments), arguments.kv.options()) {
     if (!system.empty()) turns_.push_back({{"role", "system"}, {"content", system}});
   }

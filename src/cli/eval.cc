@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "cli/activation_arguments.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/kv_arguments.h"
@@ -23,6 +24,7 @@ struct EvalArguments {
   int threads = 0;
   bool json = false;
   bool float_math = false;
+  ActivationArguments activations;
   KvArguments kv;
   std::optional<double> most_divergence;
   PerplexityOptions options;
@@ -110,7 +112,8 @@ class Evaluator {
     return {.model = &model_,
             .reference = reference_ ? &*reference_ : nullptr,
             .pool = &pool_,
-            .engine = {.pack = {.float_math = arguments_.float_math}},
+            .engine = {.pack = {.float_math = arguments_.float_math},
+                       .activations = arguments_.activations.options(arguments_.kv)},
             .kv = arguments_.kv.options(),
             .progress = [&](int64_t done, int64_t total) { progress.update(done, total); }};
   }
@@ -197,6 +200,7 @@ void add_eval(CLI::App& app) {
                  "Compute in float: shows what integer kernels add");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
+  declare(arguments->activations, *verb);
   declare(arguments->kv, *verb);
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");
   verb->callback([arguments] { eval(*arguments); });

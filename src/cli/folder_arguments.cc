@@ -46,16 +46,18 @@ const Layout& FolderArguments::settle(const std::string& out, const std::string&
 
 void FolderArguments::refuse_outside_folders() const {
   if (plain()) return;
-  throw Error("--activations, --kv-scales, --act-order and --sparse: only for a model folder");
+  throw Error(
+      "--activations, --observer, --kv-scales, --act-order and --sparse: only for a model folder");
 }
 
 void FolderArguments::check(const Layout& chosen, const Format& format, bool calibrated) const {
   if (plain()) return;
-  refuse_unkept(chosen, {.format = format,
-                         .inputs = inputs(),
-                         .kv_scales = kv_scales,
-                         .by_use = act_order,
-                         .sparse = sparse});
+  refuse_unkept(chosen, scheme(format));
+  if (!observer.empty()) {
+    if (inputs() != Inputs::kStatic) throw Error("--observer: only with --activations static");
+    StreamOptions ignored;
+    observe(chosen, format, ignored);
+  }
   if (sparse && calibrated) {
     throw Error("--sparse: weights are chosen by size alone; leave --calibrate out");
   }
@@ -67,9 +69,26 @@ void FolderArguments::check(const Layout& chosen, const Format& format, bool cal
   }
 }
 
+FolderScheme FolderArguments::scheme(const Format& format) const {
+  return {.format = format,
+          .inputs = inputs(),
+          .kv_scales = kv_scales,
+          .by_use = act_order,
+          .sparse = sparse};
+}
+
+void FolderArguments::observe(const Layout& chosen, const Format& format,
+                              StreamOptions& streams) const {
+  if (observer.empty()) return;
+  streams.observer = observer_named(observer);
+  streams.observed = chosen.inputs(chosen.config(scheme(format), {})).format;
+  refuse_observer(streams.observer, *streams.observed);
+}
+
 void FolderArguments::describe(Json& recipe) const {
   recipe["layout"] = layout;
   if (!activations.empty()) recipe["activations"] = activations;
+  if (!observer.empty()) recipe["observer"] = observer;
   if (kv_scales) recipe["kv_scales"] = true;
   if (act_order) recipe["act_order"] = true;
   if (sparse) recipe["sparse"] = "2:4";
@@ -91,7 +110,7 @@ std::optional<Inputs> FolderArguments::inputs() const {
 }
 
 bool FolderArguments::plain() const {
-  return activations.empty() && !kv_scales && !act_order && !sparse;
+  return activations.empty() && observer.empty() && !kv_scales && !act_order && !sparse;
 }
 
 void declare(FolderArguments& arguments, CLI::App& verb) {
@@ -105,6 +124,10 @@ void declare(FolderArguments& arguments, CLI::App& verb) {
                   "the format")
       ->check(
           CLI::IsMember(std::vector<std::string>(std::begin(kInputNames), std::end(kInputNames))));
+  verb.add_option("--observer", arguments.observer,
+                  "The range of static inputs: absmax, average (of the samples' largest), mse "
+                  "(least squared error), entropy (of int8, as TensorRT), percentile, "
+                  "percentile:99.9; absmax where nothing is said");
   verb.add_flag("--kv-scales", arguments.kv_scales,
                 "Write scales for an FP8 KV cache into a folder, from --calibrate");
   verb.add_flag("--act-order", arguments.act_order,

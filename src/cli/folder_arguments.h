@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "files/layouts/layout.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/sample_streams.h"
 
 namespace fewbits::cli {
 
@@ -14,6 +15,7 @@ namespace fewbits::cli {
 struct FolderArguments {
   std::string layout;       ///< "" by the name of the output
   std::string activations;  ///< "" as usual for the format
+  std::string observer;     ///< of static ones; "" the largest value
   bool kv_scales = false;
   bool act_order = false;
   bool sparse = false;
@@ -25,6 +27,9 @@ struct FolderArguments {
   /// mix. Throws Error where the layout cannot hold the format or what else is asked for.
   const Layout& settle(const std::string& out, const std::string& to, bool calibrated);
 
+  /// How the ranges of static inputs are found. REQUIRES: settled.
+  void observe(const Layout& chosen, const Format& format, StreamOptions& streams) const;
+
   /// Throws Error where something is asked for that only a folder has a place for.
   void refuse_outside_folders() const;
 
@@ -33,6 +38,7 @@ struct FolderArguments {
 
  private:
   std::optional<Inputs> inputs() const;
+  FolderScheme scheme(const Format& format) const;
   bool plain() const;
   void check(const Layout& chosen, const Format& format, bool calibrated) const;
 };

@@ -34,6 +34,7 @@ void declare(GenerationArguments& arguments, CLI::App& verb) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
   verb.add_option("--threads", arguments.threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
+  declare(arguments.activations, verb);
   declare(arguments.kv, verb);
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/activation_arguments.h"
 #include "cli/kv_arguments.h"
 #include "engine/generate.h"
 
@@ -16,6 +17,7 @@ struct GenerationArguments {
   int64_t context = 0;  ///< 0: the model's, at most kDefaultContext
   int threads = 0;
   KvArguments kv;
+  ActivationArguments activations;
   bool json = false;
 };
 

@@ -72,6 +72,39 @@ double bits_per_weight(const Model& model) {
          static_cast<double>(model.parameters());
 }
 
+std::string input_text(const InputRule& rule) {
+  if (rule.format == nullptr) return rule.unknown.empty() ? "floats" : "unknown: " + rule.unknown;
+  return fmt::format("{}, {}", rule.format->name, rule.is_static ? "static scales" : "dynamic");
+}
+
+/// "120 scales, 0.0012 to 0.034"
+std::string scales_text(const std::map<std::string, float>& scales) {
+  const auto [least, most] = std::ranges::minmax_element(
+      scales, [](const auto& a, const auto& b) { return a.second < b.second; });
+  return fmt::format("{} scales, {:.4g} to {:.4g}", scales.size(), least->second, most->second);
+}
+
+/// What a folder says of what its layers are fed.
+void print_activations(const ActivationScheme& scheme) {
+  const InputRule& rule = scheme.inputs;
+  if (rule.format != nullptr || !rule.unknown.empty())
+    print(fmt::format("  inputs        {}\n", input_text(rule)));
+  const std::pair<const char*, const std::map<std::string, float>&> kLists[] = {
+      {"of inputs", scheme.input_scales},
+      {"of keys", scheme.key_scales},
+      {"of values", scheme.value_scales}};
+  for (const auto& [name, scales] : kLists) {
+    if (!scales.empty()) print(fmt::format("  {:<12}  {}\n", name, scales_text(scales)));
+  }
+}
+
+Json to_json(const ActivationScheme& scheme) {
+  return {{"inputs", input_text(scheme.inputs)},
+          {"input_scales", scheme.input_scales},
+          {"key_scales", scheme.key_scales},
+          {"value_scales", scheme.value_scales}};
+}
+
 void print_summary(const Model& model) {
   const ModelConfig& config = model.config;
   print(
@@ -90,6 +123,7 @@ void print_summary(const Model& model) {
     print(fmt::format("  {:<12}  {} tensors, {:.1f} M values, {}\n", name, total.tensors,
                       static_cast<double>(total.values) / 1e6, human_bytes(total.bytes)));
   }
+  print_activations(model.activations);
 }
 
 /// One value of a certificate for people.
@@ -212,6 +246,7 @@ Json to_json(const Model& model, Statistician& statistics) {
           {"parameters", model.parameters()},
           {"bytes", model.store.file_bytes()},
           {"bits_per_weight", bits_per_weight(model)},
+          {"activations", to_json(model.activations)},
           {"tensors", std::move(tensors)}};
 }
 

@@ -244,6 +244,10 @@ class QuantizeCommand {
     }
     if (folder_ == nullptr) calibration_.scaling = column_scaling(arguments_.scale_columns);
     calibration_.sort_columns = arguments_.folder.act_order;
+    if (folder_ != nullptr) {
+      arguments_.folder.observe(*folder_, format_named(arguments_.options.emulate),
+                                calibration_.streams);
+    }
     if (arguments_.calibrated()) {
       take_calibration_samples();
     }

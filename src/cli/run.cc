@@ -39,7 +39,9 @@ void run(RunArguments& arguments) {
   warn_all(model.warnings);
   const std::vector<Token> prompt = prompt_tokens(model, arguments);
   ThreadPool pool(generation.threads);
-  Engine engine(model, pool, {.pack = {.repack = arguments.repack}});
+  Engine engine(model, pool,
+                {.pack = {.repack = arguments.repack},
+                 .activations = generation.activations.options(generation.kv)});
   KvCache cache(model.config, context_for(model.config, generation), generation.kv.options());
   if (!generation.json) {
     if (!arguments.chat) print(arguments.prompt);

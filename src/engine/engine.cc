@@ -299,10 +299,11 @@ struct Engine::Impl {
         rope(rope_table(model, batch)),
         buffers(std::in_place, config, batch, pool.threads()),
         hidden(static_cast<size_t>(batch * config.hidden)) {
-    load(wanted.pack);
+    wanted.pack.float_math |= wants_floats(model, wanted.activations);
+    load(wanted);
   }
 
-  void load(PackOptions pack);
+  void load(const EngineOptions& options);
   void place(std::span<const Token> tokens, std::span<KvCache* const> caches);
   void pass(std::span<const Token> tokens, std::span<KvCache* const> caches);
   void embed(std::span<const Token> tokens, std::span<const int64_t> positions);
@@ -330,7 +331,8 @@ struct Engine::Impl {
   std::vector<float> finals;  ///< what forward returned last
 };
 
-void Engine::Impl::load(PackOptions pack) {
+void Engine::Impl::load(const EngineOptions& options) {
+  const PackOptions& pack = options.pack;
   // A table that is only looked up stays in the file: a few rows of it are ever read.
   const PackOptions lookup{.repack = false, .float_math = pack.float_math};
   const Weight& table = weight_of(model, Role::kEmbedding);
@@ -339,6 +341,7 @@ void Engine::Impl::load(PackOptions pack) {
   if (!config.tied_embeddings) output = load_matrix(weight_of(model, Role::kOutput), pack, pool);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     layers.push_back(load_layer(model, layer, pack, pool));
+    layers.back().rounding = layer_rounding(model, layer, layers.back(), options.activations);
   }
   output_norm = load_norm(model, Role::kOutputNorm, Role::kOutputNormBias);
   output_bias = load_values(model, Role::kOutputBias);

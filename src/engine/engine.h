@@ -16,6 +16,8 @@ namespace fewbits {
 struct EngineOptions {
   PackOptions pack = {};
   int64_t batch = 512;  ///< most tokens in one pass; longer inputs are cut
+  /// What is not int8 is computed in floats, whatever `pack` says.
+  ActivationOptions activations = {};
 };
 
 /// Loads what one layer computes with. With `options.repack` the source pages are given back behind

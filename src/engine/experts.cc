@@ -58,8 +58,13 @@ std::vector<std::vector<Visit>> route(const ModelConfig& config, float* scores, 
 
 class ExpertPass {
  public:
-  ExpertPass(const ExpertWeights& experts, const float* input, float* out, LayerContext& context)
-      : experts_(experts), input_(input), out_(out), context_(context), config_(context.config) {}
+  ExpertPass(const LayerWeights& layer, const float* input, float* out, LayerContext& context)
+      : experts_(layer.experts),
+        rounding_(layer.rounding),
+        input_(input),
+        out_(out),
+        context_(context),
+        config_(context.config) {}
 
   void run(int64_t tokens) {
     LayerBuffers& buffers = context_.buffers;
@@ -74,6 +79,12 @@ class ExpertPass {
   }
 
  private:
+  void assign(const InputRounding& rounding, const float* values, int64_t tokens, int64_t columns) {
+    LayerBuffers& buffers = context_.buffers;
+    assign_rounded(rounding, values, tokens, columns, buffers.rounded, buffers.input,
+                   context_.pool);
+  }
+
   void multiply_one(const PackedMatrix& matrix, float* out, int64_t stride) {
     const MatrixProduct product{&matrix, out, stride};
     multiply({&product, 1}, context_.buffers.input, context_.pool);
@@ -89,7 +100,7 @@ class ExpertPass {
     LayerBuffers& buffers = context_.buffers;
     const int64_t ffn = config_.shared_ffn;
     observe(Role::kSharedGate, 0, input_, tokens, config_.hidden);
-    buffers.input.assign(input_, tokens, config_.hidden);
+    assign(rounding_.gate, input_, tokens, config_.hidden);
     const MatrixProduct products[] = {{&experts_.shared_gate, buffers.gate.data(), ffn},
                                       {&experts_.shared_up, buffers.up.data(), ffn}};
     multiply(products, buffers.input, context_.pool);
@@ -98,7 +109,7 @@ class ExpertPass {
                buffers.up.data() + t * ffn, ffn);
     });
     observe(Role::kSharedDown, 0, buffers.gate.data(), tokens, ffn);
-    buffers.input.assign(buffers.gate.data(), tokens, ffn);
+    assign(rounding_.down, buffers.gate.data(), tokens, ffn);
     multiply_one(experts_.shared_down, buffers.expert_output.data(), config_.hidden);
     kernels().add(out_, buffers.expert_output.data(), tokens * config_.hidden);
   }
@@ -112,7 +123,7 @@ class ExpertPass {
                   buffers.expert_input.data() + i * hidden);
     }
     observe(Role::kExpertGate, expert, buffers.expert_input.data(), count, hidden);
-    buffers.input.assign(buffers.expert_input.data(), count, hidden);
+    assign(rounding_.gate, buffers.expert_input.data(), count, hidden);
     const MatrixProduct products[] = {{&experts_.gate[expert], buffers.gate.data(), ffn},
                                       {&experts_.up[expert], buffers.up.data(), ffn}};
     multiply(products, buffers.input, context_.pool);
@@ -121,7 +132,7 @@ class ExpertPass {
                buffers.up.data() + i * ffn, ffn);
     });
     observe(Role::kExpertDown, expert, buffers.gate.data(), count, ffn);
-    buffers.input.assign(buffers.gate.data(), count, ffn);
+    assign(rounding_.down, buffers.gate.data(), count, ffn);
     multiply_one(experts_.down[expert], buffers.expert_output.data(), hidden);
     for (int64_t i = 0; i < count; ++i) {
       const Visit& visit = visits[static_cast<size_t>(i)];
@@ -131,6 +142,7 @@ class ExpertPass {
   }
 
   const ExpertWeights& experts_;
+  const LayerRounding& rounding_;
   const float* input_;
   float* out_;
   LayerContext& context_;
@@ -139,9 +151,9 @@ class ExpertPass {
 
 }  // namespace
 
-void forward_experts(const ExpertWeights& experts, const float* input, int64_t tokens, float* out,
+void forward_experts(const LayerWeights& layer, const float* input, int64_t tokens, float* out,
                      LayerContext& context) {
-  ExpertPass(experts, input, out, context).run(tokens);
+  ExpertPass(layer, input, out, context).run(tokens);
 }
 
 void activate(LayerDesign::Activation activation, float* gate, const float* up, int64_t count) {

@@ -71,7 +71,7 @@ class LayerPass {
     const float* input = side_by_side_ ? buffers_.normed.data() : norm_before(weights_.mlp_norm);
     if (!weights_.experts.down.empty()) {
       if (!observe(Role::kGate, input, config_.hidden)) return false;
-      forward_experts(weights_.experts, input, tokens_, buffers_.branch.data(), context_);
+      forward_experts(weights_, input, tokens_, buffers_.branch.data(), context_);
     } else {
       if (!feed(Role::kGate, input, config_.hidden)) return false;
       multiply_up();
@@ -101,7 +101,8 @@ class LayerPass {
 
   bool feed(Role site, const float* values, int64_t columns) {
     if (!observe(site, values, columns)) return false;
-    buffers_.input.assign(values, tokens_, columns);
+    assign_rounded(weights_.rounding.of(site), values, tokens_, columns, buffers_.rounded,
+                   buffers_.input, context_.pool);
     return true;
   }
 
@@ -175,6 +176,8 @@ class LayerPass {
       finish_heads({weights_.query_bias, weights_.query_norm, config_.heads},
                    buffers_.query.data() + t * query_width_, t);
       finish_heads({weights_.key_bias, weights_.key_norm, config_.kv_heads}, key, t);
+      round_for_cache(weights_.rounding.key_scale, key);
+      round_for_cache(weights_.rounding.value_scale, value);
       const bool one = caches_.size() == 1;
       const LayerCache& cache = caches_[static_cast<size_t>(one ? 0 : t)];
       const int64_t position = cache.length + (one ? t : 0);
@@ -184,6 +187,14 @@ class LayerPass {
         kernels().floats_to_halves(value + offset, config_.head_dim, cache.value(head, position));
       }
     });
+  }
+
+  /// By the scale of a cache in E4M3. What is stored is half as wide here only where the cache is
+  /// coded too.
+  void round_for_cache(float scale, float* row) const {
+    if (scale == 0) return;
+    static const ActivationFormat& float8 = activation_format_named("fp8");
+    round_activations(float8, row, kv_width_, scale, row);
   }
 
   void store_key(const float* key, uint16_t* first) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "engine/activation_rounding.h"
 #include "engine/attention.h"
 #include "engine/kv_cache.h"
 #include "engine/rope.h"
@@ -44,10 +45,11 @@ struct LayerWeights {
   std::vector<float> query_bias, key_bias, value_bias, attention_output_bias, up_bias, down_bias;
   ExpertWeights experts;  ///< in place of gate, up and down
   int64_t window = 0;     ///< tokens that attention sees; 0: all
+  LayerRounding rounding = {};
 };
 
-/// Sees the input of each linear map, [tokens][columns], before it is multiplied. Maps with one
-/// input are reported once: kQuery for query, key and value (or latent), kKeyValue,
+/// Sees the input of each linear map, [tokens][columns], before it is rounded and multiplied. Maps
+/// with one input are reported once: kQuery for query, key and value (or latent), kKeyValue,
 /// kAttentionOutput, kGate for gate and up, kDown. Experts report nothing but kGate, for all of
 /// them together (ExpertObserver). False: nothing behind this site is of interest; the pass ends
 /// there, and the hidden states are left as they were when the site was reached.
@@ -67,6 +69,7 @@ struct LayerBuffers {
   std::vector<float> normed, query, key, value, mixed, gate, up, branch;
   std::vector<float> latent, latent_normed, key_value;     ///< of latent attention
   std::vector<float> scores, expert_input, expert_output;  ///< of experts
+  std::vector<float> rounded;  ///< inputs that are not multiplied as they are
 };
 
 struct LayerContext {

@@ -37,7 +37,7 @@ std::vector<ItemScore> ask(const Model& model, const Task& task, const Evaluatio
   const std::vector<EncodedItem> items =
       encode_items(task, [&](std::string_view text) { return text_tokens(model.tokenizer, text); });
   const int64_t capacity = std::min(longest_sequence(items), model.config.context);
-  EngineScorer scorer(model, *evaluation.pool, capacity, evaluation.engine, kv);
+  EngineScorer scorer(model, *evaluation.pool, capacity, evaluation.engine_of(model), kv);
   return score_items(scorer, items, *evaluation.pool, progress);
 }
 
@@ -61,10 +61,12 @@ PerplexityResult evaluate_text(const Evaluation& evaluation, std::string_view te
   options.bos = model.tokenizer.adds_bos() ? model.tokenizer.bos() : std::nullopt;
   if (evaluation.progress) options.progress = evaluation.progress;
 
-  EngineScorer scorer(model, *evaluation.pool, plan.context, evaluation.engine, evaluation.kv);
+  EngineScorer scorer(model, *evaluation.pool, plan.context, evaluation.engine_of(model),
+                      evaluation.kv);
   std::optional<EngineScorer> reference;
   if (evaluation.reference != nullptr) {
-    reference.emplace(*evaluation.reference, *evaluation.pool, plan.context, evaluation.engine);
+    reference.emplace(*evaluation.reference, *evaluation.pool, plan.context,
+                      evaluation.engine_of(*evaluation.reference));
   }
   return score_text(scorer, reference ? &*reference : nullptr, tokens, options, *evaluation.pool);
 }

@@ -26,9 +26,15 @@ struct Evaluation {
   const Model* model = nullptr;
   const Model* reference = nullptr;  ///< null: none
   ThreadPool* pool = nullptr;
-  EngineOptions engine = {};
-  KvOptions kv = {};  ///< of the model; the reference's cache is f16
+  EngineOptions engine = {};  ///< of both, but for what the model's layers are fed
+  KvOptions kv = {};          ///< of the model; the reference's cache is f16
   Progress progress = {};
+
+  EngineOptions engine_of(const Model& measured) const {
+    EngineOptions options = engine;
+    if (&measured == reference) options.activations = {};
+    return options;
+  }
 };
 
 /// Loads the models, reads `text` with both and compares. Throws Error where the text is too short

@@ -88,7 +88,7 @@ using Vectors = std::vector<std::vector<float>>;
 /// The vectors of all sentences, two of each pair.
 Vectors embed_all(const Model& model, const Evaluation& evaluation, const SentencePairs& pairs,
                   int64_t done) {
-  Encoder encoder(model, *evaluation.pool, evaluation.engine);
+  Encoder encoder(model, *evaluation.pool, evaluation.engine_of(model));
   const int64_t models = evaluation.reference != nullptr ? 2 : 1;
   Vectors vectors;
   for (const SentencePair& pair : pairs.pairs) {

@@ -64,7 +64,7 @@ class SpeedTests {
         options_(options),
         progress_(progress),
         format_(main_format(model)),
-        engine_(model, pool) {}
+        engine_(model, pool, {.activations = options.activations}) {}
 
   Speed run() {
     begin("machine");

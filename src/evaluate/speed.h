@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "engine/activation_rounding.h"
 #include "engine/kv_cache.h"
 #include "kernels/machine_limits.h"
 #include "model/model.h"
@@ -24,8 +25,9 @@ struct SpeedOptions {
   int64_t tokens = 32;                   ///< tokens of each decode test
   std::vector<int64_t> depths = {4096};  ///< of context, for further decode tests
   KvOptions kv = {};                     ///< cache of the tests
-  int64_t sequences = 8;                 ///< that are decoded at once in the batch test
-  int repeats = 3;                       ///< runs of each test; the best counts
+  ActivationOptions activations = {};
+  int64_t sequences = 8;  ///< that are decoded at once in the batch test
+  int repeats = 3;        ///< runs of each test; the best counts
 };
 
 struct SpeedRow {

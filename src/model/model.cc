@@ -168,11 +168,12 @@ const Architecture& find_architecture(const Source& source, const TensorStore& s
 }
 
 /// Safetensors come first where both are there.
-TensorStore open_weights(const fs::path& folder, const Json& config, const std::string& where) {
+TensorStore open_weights(const fs::path& folder, const Json& config, const std::string& where,
+                         ActivationScheme& activations) {
   const auto quantization = config.is_object() ? config.find("quantization_config") : config.end();
   if (config.is_object() && quantization != config.end() && quantization->is_object()) {
     TensorStore store = open_quantized_folder(folder);
-    join_tensors(store, *quantization, where);
+    activations = join_tensors(store, *quantization, where);
     return store;
   }
   const bool safetensors = fs::exists(folder / "model.safetensors") ||
@@ -188,7 +189,12 @@ Model open_folder(const fs::path& folder, const fs::path& lora) {
   const Json whole = read_json_file(config_file);
   const Json json = text_part(whole, warnings);
   const Json tokenizer_config = read_optional_json(folder / "tokenizer_config.json");
-  TensorStore store = open_weights(folder, whole, config_file.string());
+  ActivationScheme activations;
+  TensorStore store = open_weights(folder, whole, config_file.string(), activations);
+  if (!activations.inputs.unknown.empty()) {
+    warnings.push_back("inputs of layers stay floats; how they are to be rounded is not known: " +
+                       activations.inputs.unknown);
+  }
   if (!lora.empty()) merge_lora(store, lora);
   const Architecture& architecture =
       find_architecture(json, store, false, config_file.string(), warnings);
@@ -204,7 +210,8 @@ Model open_folder(const fs::path& folder, const fs::path& lora) {
               .chat_template = read_chat_template(folder, tokenizer_config),
               .stop_tokens = read_stop_tokens(folder, config.vocabulary),
               .weights = {},
-              .warnings = std::move(warnings)};
+              .warnings = std::move(warnings),
+              .activations = std::move(activations)};
   find_weights(model, SourceKind::kHuggingFace);
   check_model(model);
   model.metadata = describe(model);

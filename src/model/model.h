@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "files/layouts/activation_scheme.h"
 #include "files/tensor_store.h"
 #include "model/architecture.h"
 #include "model/config.h"
@@ -78,6 +79,7 @@ struct Model {
   std::vector<Weight>
       weights;  ///< embedding, then the layers, then output norm and output, in GGUF order
   std::vector<std::string> warnings;
+  ActivationScheme activations = {};  ///< of a quantized folder
 
   const Weight* find(Role role, int64_t layer = -1) const;
   int64_t parameters() const;  ///< values in all weights

@@ -182,6 +182,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   moments.columns = columns;
   GramAccumulator gram(columns);
   CrossAccumulator cross(moments.has_output() ? config_.hidden : columns, columns);
+  InputObserver observer(options_.observer);
   std::vector<float> wanted, inputs;
   int64_t begin = 0;
   const SiteObserver reference_input = [&](Role, std::span<const float> x, int64_t) {
@@ -191,7 +192,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   const SiteObserver add = [&](Role reached, std::span<const float> x, int64_t tokens) {
     if (reached != role) return true;
     refuse_infinite(role, x);
-    for (const float value : x) moments.largest = std::max(moments.largest, std::abs(value));
+    observer.add(x);
     inputs.assign(x.begin(), x.end());
     if (moments.has_output()) {
       if (options_.follow_outputs) wanted_outputs(role, begin, rounded, wanted);
@@ -214,6 +215,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
     forward(rounded, &add);
     begin += sample_values(sample);
   }
+  moments.largest = observer.range(*options_.observed);
   moments.gram = gram.take_mean();
   if (options_.follow_outputs) moments.cross = cross.mean();
   return moments;

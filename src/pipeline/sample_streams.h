@@ -11,6 +11,7 @@
 
 #include "base/thread_pool.h"
 #include "calibrate/gram.h"
+#include "calibrate/observers.h"
 #include "engine/layer.h"
 #include "model/model.h"
 #include "pipeline/state_store.h"
@@ -21,7 +22,7 @@ namespace fewbits {
 struct SiteMoments {
   Role role = Role::kQuery;
   int64_t columns = 0;
-  float largest = 0;        ///< of |x|
+  float largest = 0;        ///< of |x|; or the range that StreamOptions::observer finds
   std::vector<float> gram;  ///< mean of x x^T
   /// Where the matrix adds to the residual stream: mean of y x^T [hidden][columns], y: what it
   /// should add. Elsewhere: mean of (x' - x) x^T [columns][columns], x': the 16-bit model's input.
@@ -42,6 +43,8 @@ struct StreamOptions {
   /// Hidden states lie in files there, not in memory.
   std::optional<std::filesystem::path> spill = {};
   std::function<void()> waiting = {};  ///< called for each sample on its way through a layer
+  ObserverRule observer = {};          ///< of the range of inputs
+  const ActivationFormat* observed = &activation_format_named("int8");  ///< what they become
 };
 
 /// How many numbers SampleStreams keeps for each one of the samples' hidden states. `reference`:

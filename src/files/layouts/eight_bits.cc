@@ -221,6 +221,7 @@ constinit const Layout kFp8 = {.name = "fp8",
                                .method = "fp8",
                                .readers = kReaders,
                                .ignored = kIgnored,
+                               .inputs = fp8_inputs,
                                .holds = holds,
                                .config = config,
                                .tensor = tensor};

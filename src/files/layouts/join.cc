@@ -28,7 +28,8 @@ std::vector<std::pair<std::string, CodedMatrix>> join_modules(const Layout& layo
 
 }  // namespace
 
-void join_tensors(TensorStore& store, const Json& quantization_config, std::string_view where) {
+ActivationScheme join_tensors(TensorStore& store, const Json& quantization_config,
+                              std::string_view where) {
   const Layout& layout = layout_of(quantization_config, where);
   Parts parts(store, quantization_config, where);
   auto matrices = join_modules(layout, parts);
@@ -41,7 +42,10 @@ void join_tensors(TensorStore& store, const Json& quantization_config, std::stri
     throw Error(fmt::format("{}: tensor {} in {} is no part of a weight that {} would split so",
                             where, quote_name(other.name), quote_name(other.dtype), layout.name));
   }
+  ActivationScheme scheme = read_activation_scheme(
+      parts, layout.inputs != nullptr ? layout.inputs(quantization_config) : InputRule{});
   store.join(parts.used(), std::move(matrices));
+  return scheme;
 }
 
 }  // namespace fewbits

@@ -33,8 +33,9 @@ class Joined {
   Joined(std::string file, const Json& config) : file_(std::move(file)) {
     ParsedFile parsed = parse_safetensors(as_bytes(file_), "f");
     store_ = TensorStore({}, std::move(parsed.tensors), {}, std::move(parsed.others));
-    join_tensors(store_, config, "c");
+    scheme_ = join_tensors(store_, config, "c");
   }
+  const ActivationScheme& scheme() const { return scheme_; }
   const TensorStore& store() const { return store_; }
 
   std::vector<float> values(std::string_view name) const {
@@ -52,6 +53,7 @@ class Joined {
  private:
   std::string file_;
   TensorStore store_;
+  ActivationScheme scheme_;
 };
 
 std::string refusal(const std::vector<SafetensorsEntry>& entries, const Json& config) {
@@ -102,6 +104,12 @@ TEST(Layouts, WhatEachWritesItReads) {
       const Joined joined(file_of(tensor->entries(), data), layout->config(scheme, {}));
       ASSERT_NE(joined.store().find("m.weight"), nullptr);
       EXPECT_EQ(joined.store().tensors().size(), 1u);
+      const ActivationScheme& scheme_read = joined.scheme();
+      EXPECT_EQ(scheme_read.inputs.unknown, "");
+      if (inputs) {
+        EXPECT_EQ(scheme_read.inputs.format == nullptr, *inputs == Inputs::kFloats);
+        EXPECT_EQ(scheme_read.input_scales.size(), *inputs == Inputs::kStatic ? 1u : 0u);
+      }
       // A narrow range shows in no tensor: it is one of codes that are not there.
       const bool narrow = name.ends_with("_narrow");
       EXPECT_TRUE(narrow || joined.store().find("m.weight")->view.format == &format);
@@ -158,6 +166,37 @@ TEST(Layouts, WhatABitmaskLeavesOutIsZero) {
             "c: tensor 'a.bitmask': row 0 has 5 bits, but must have 4");
   EXPECT_EQ(error_of([&] { Joined(folder("\x36", 6), config); }),
             "c: tensor 'a.shape': says 1 x 6, but there are codes of 1 x 8");
+}
+
+/// A layer of one value in E4M3 with scales beside it.
+Joined with_scales(float input, const Json& inputs) {
+  const std::string data(1, '\x38');
+  return Joined(file_of({{"m.q_proj.weight", "F8_E4M3", {1, 1}, 1},
+                         {"m.q_proj.weight_scale", "F32", {1}, 4},
+                         {"m.q_proj.input_scale", "F32", {1}, 4},
+                         {"m.k_scale", "F32", {1}, 4},
+                         {"m.v_scale", "F32", {}, 4}},
+                        data + raw(1.0f) + raw(input) + raw(0.5f) + raw(2.0f)),
+                {{"quant_method", "compressed-tensors"},
+                 {"config_groups", {{"group_0", {{"input_activations", inputs}}}}}});
+}
+
+TEST(Layouts, ScalesOfInputsAndCacheAreKept) {
+  Json inputs = {{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}, {"dynamic", false}};
+  const Joined joined = with_scales(0.25f, inputs);
+  const ActivationScheme& scheme = joined.scheme();
+  EXPECT_EQ(scheme.inputs.format->name, "fp8");
+  EXPECT_TRUE(scheme.inputs.is_static);
+  EXPECT_EQ(scheme.input_scales.at("m.q_proj"), 0.25f);
+  EXPECT_EQ(scheme.key_scales.at("m"), 0.5f);
+  EXPECT_EQ(scheme.value_scales.at("m"), 2.0f);
+  for (const float bad : {0.0f, -1.0f, NAN, INFINITY}) {
+    EXPECT_EQ(error_of([&] { with_scales(bad, inputs); }),
+              "c: tensor 'm.q_proj.input_scale': must be a positive number");
+  }
+  inputs["symmetric"] = false;
+  EXPECT_NE(with_scales(0, inputs).scheme().inputs.unknown, "") << "and the scale is not read";
+  EXPECT_EQ(with_scales(0, nullptr).scheme().inputs.format, nullptr);
 }
 
 /// 2 x 4 codes of E4M3: 1, 2, 4, 8 and their negatives; a scale for each pair of columns.

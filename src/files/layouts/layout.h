@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "files/layouts/activation_scheme.h"
 #include "files/layouts/parts.h"
 #include "files/safetensors_writer.h"
 
@@ -76,6 +77,8 @@ struct Layout {
   std::span<const LayoutReader> readers;
   /// Ends of the names of tensors that no weight needs: scales of activations, and the like.
   std::span<const std::string_view> ignored = {};
+  /// What its config says of the inputs of layers; null: nothing.
+  InputRule (*inputs)(const Json& config) = nullptr;
 
   // To write; null where the layout is only read.
   bool (*holds)(const Format& format) = nullptr;
