@@ -46,8 +46,9 @@ struct Sums {
 };
 
 /// Divergence of the values, cut off behind `bins`, from what `levels` steps leave of those before.
+/// Bins of which the steps know nothing are left out: the last, where it was empty before all that
+/// lies beyond came to it.
 double divergence(const Sums& sums, std::span<const double> counts, size_t bins, size_t levels) {
-  constexpr double kNothing = 1e-9;
   const double total = sums.mass.back(), inside = sums.mass[bins];
   const double last = counts[bins - 1], beyond = total - inside;
   if (inside <= 0) return std::numeric_limits<double>::infinity();
@@ -60,9 +61,9 @@ double divergence(const Sums& sums, std::span<const double> counts, size_t bins,
     const bool cut = level + 1 == levels && last > 0;
     expected += (mass + (cut ? beyond : 0)) * std::log(height);
   }
-  if (last <= 0 && beyond > 0) expected += beyond * std::log(kNothing);
-  const double own = sums.terms[bins - 1] + entropy_term(last + beyond);
-  return (own - expected) / total - std::log(total);
+  const bool end_counts = last > 0;
+  const double own = sums.terms[bins - 1] + (end_counts ? entropy_term(last + beyond) : 0);
+  return (own - expected - (end_counts ? total : inside) * std::log(total)) / total;
 }
 
 }  // namespace
