@@ -61,6 +61,7 @@ struct QuantizeArguments {
   std::vector<std::filesystem::path> calibrate;  // texts
   std::string scale_columns = "balanced";
   SampleOptions samples;
+  int64_t learn = 0;       // steps of learned rounding
   std::string importance;  // file
   std::string memory;      // at most; "": a share of what is free
   QuantizeOptions options;
@@ -147,6 +148,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
     recipe["calibration"] = {{"texts", to_json(hash_files(arguments.calibrate, [](int64_t) {}))},
                              {"samples", arguments.samples.count},
                              {"sample_length", arguments.samples.length}};
+    if (arguments.learn > 0) recipe["calibration"]["learn"] = arguments.learn;
     recipe["instruction_set"] = kernels().name;
     if (arguments.scale_columns != "balanced") recipe["scale_columns"] = arguments.scale_columns;
   }
@@ -248,6 +250,7 @@ class QuantizeCommand {
       arguments_.folder.observe(*folder_, format_named(arguments_.options.emulate),
                                 calibration_.streams);
     }
+    settle_learning();
     if (arguments_.calibrated()) {
       take_calibration_samples();
     }
@@ -288,6 +291,18 @@ class QuantizeCommand {
     take_up();
     warn_of_certifying_on_calibration(arguments_);
     report(write());
+  }
+
+  void settle_learning() {
+    if (arguments_.learn == 0) return;
+    if (!arguments_.calibrated()) throw Error("--learn: learns from text; give --calibrate TEXT");
+    if (arguments_.folder.act_order) throw Error("--learn: not with --act-order");
+    const std::string reason = why_not_learnable(model_);
+    if (reason.empty()) {
+      calibration_.learning.steps = arguments_.learn;
+    } else {
+      warn(fmt::format("--learn: not for this model, {}; it is rounded by GPTQ", reason));
+    }
   }
 
   void take_calibration_samples() {
@@ -389,7 +404,10 @@ class QuantizeCommand {
   }
 
   QuantizeResult write() {
-    QuantizeBar progress(plan_, arguments_.calibrated());
+    const double learned =
+        samples_.empty() ? 0
+                         : learning_operations(std::ssize(samples_.front()), calibration_.learning);
+    QuantizeBar progress(plan_, arguments_.calibrated(), learned);
     QuantizeRun run;
     run.search = search();
     run.progress = [&](int64_t done, int64_t total, const std::string& tensor) {
@@ -402,6 +420,15 @@ class QuantizeCommand {
       progress.matrix(weight, error);
     };
     calibration_.streams.waiting = [&] { progress.wait(); };
+    calibration_.learning_progress = [&](int64_t layer, int64_t step, double loss) {
+      const auto steps = static_cast<double>(calibration_.learning.steps);
+      progress.learning(layer, static_cast<double>(step + 1) / steps, loss);
+    };
+    calibration_.learned = [&](int64_t layer, const LearnedLayer& learned) {
+      if (!learned.warning.empty()) {
+        warn(fmt::format("--learn: layer {} stays as GPTQ rounded it: {}", layer, learned.warning));
+      }
+    };
     if (importance_) run.importance = &*importance_;
     if (!arguments_.certify.empty()) {
       run.measure = [&](const std::filesystem::path& file) {
@@ -578,6 +605,10 @@ void add_quantize(CLI::App& app) {
                    "Weigh errors by this file of fewbits calibrate or llama-imatrix")
       ->excludes("--calibrate");
   add_sample_options(*verb, arguments->samples, "Calibration samples");
+  verb->add_option("--learn", arguments->learn,
+                   "After GPTQ, steps in which each layer learns its rounding from its outputs "
+                   "(200; takes long)")
+      ->check(CLI::Range(int64_t{1}, int64_t{100000}));
   verb->add_flag("!--no-certificate", arguments->certificate,
                  "Do not write into the file what it was made of and what that cost");
   verb->add_option("--certify", arguments->certify,

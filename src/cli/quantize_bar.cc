@@ -18,10 +18,11 @@ int64_t work_with(const PlannedWeight& planned) {
 
 }  // namespace
 
-QuantizeBar::QuantizeBar(const QuantizePlan& plan, bool calibrated) : plan_(plan) {
+QuantizeBar::QuantizeBar(const QuantizePlan& plan, bool calibrated, double learned)
+    : plan_(plan), learned_(learned) {
   if (!calibrated) return;
   for (const PlannedWeight& planned : plan.weights) {
-    all_ += work_with(planned);
+    all_ += work_with(planned) + learning_work(planned);
     layers_ = std::max(layers_, planned.weight->layer + 1);
   }
 }
@@ -32,6 +33,32 @@ int64_t QuantizeBar::work_of(int64_t layer) const {
     if (planned.weight->layer == layer) work += work_with(planned);
   }
   return work;
+}
+
+int64_t QuantizeBar::learning_work(const PlannedWeight& planned) const {
+  constexpr double kOfGptq = 24;  // of it and the descent, for each of the columns of a weight
+  const bool learned = planned.weight->layer >= 0 && planned.weight->is_matrix();
+  return learned ? static_cast<int64_t>(learned_ / kOfGptq *
+                                        static_cast<double>(planned.weight->values()))
+                 : 0;
+}
+
+int64_t QuantizeBar::learning_work_of(int64_t layer) const {
+  int64_t work = 0;
+  for (const PlannedWeight& planned : plan_.weights) {
+    if (planned.weight->layer == layer) work += learning_work(planned);
+  }
+  return work;
+}
+
+void QuantizeBar::learning(int64_t layer, double share, double loss) {
+  if (!bar_) return;
+  done_ -= learning_;
+  learning_ = static_cast<int64_t>(share * static_cast<double>(learning_work_of(layer)));
+  done_ += learning_;
+  if (share == 1) learning_ = 0;
+  detail_ = fmt::format("layer {} of {} learns: lost {:.2e}", layer + 1, layers_, loss);
+  wait();
 }
 
 void QuantizeBar::bytes(int64_t done, int64_t total, const std::string& tensor) {
@@ -62,7 +89,7 @@ void QuantizeBar::matrix(const Weight& weight, double error) {
 void QuantizeBar::restored(int64_t layer) {
   if (!restoring_) bar_.emplace("taking up", layers_);
   restoring_ = true;
-  done_ += work_of(layer);
+  done_ += work_of(layer) + learning_work_of(layer);
   detail_ = fmt::format("layer {} of {} was done", layer + 1, layers_);
   wait();
 }

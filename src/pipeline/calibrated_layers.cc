@@ -59,6 +59,19 @@ int64_t value_row(const ModelConfig& config, int64_t j) {
   return j / dim / group * dim + j % dim;
 }
 
+/// Where each weight would be best while all others stay at `values`: q - ((q - w) H) / H_jj.
+std::vector<float> best_alone(const Hessian& hessian, const std::vector<float>& weights,
+                              const std::vector<float>& values) {
+  std::vector<float> lost(values);
+  for (size_t i = 0; i < lost.size(); ++i) lost[i] -= weights[i];
+  std::vector<float> best = product(lost, hessian.matrix, hessian.columns);
+  for (size_t i = 0; i < best.size(); ++i) {
+    const auto column = static_cast<int64_t>(i) % hessian.columns;
+    best[i] = values[i] - best[i] / hessian.diagonal(column);
+  }
+  return best;
+}
+
 /// Puts the columns first whose inputs are the largest. Returns which each was.
 std::vector<int32_t> sort_by_use(SiteMoments& moments) {
   const size_t n = at(moments.columns);
@@ -145,6 +158,7 @@ void CalibratedLayers::encode_layer(int64_t layer) {
     scale_rows_of_up();
   }
   for (const Role site : kSites) encode_site(site, original, weights);
+  if (options_.learning.wanted()) learn(weights);
   kv_range_ = streams_.advance(weights);
   ++layers_done_;
 }
@@ -319,6 +333,10 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
   const int64_t columns = weight.columns(), row_size = row_bytes(format, columns);
   Encoded& encoded = encoded_[&weight];
   encoded.bytes.resize(at(all_rows * row_size));
+  if (options_.learning.wanted()) {
+    encoded.wanted.resize(at(all_rows * columns));
+    encoded.best.resize(encoded.wanted.size());
+  }
   const int64_t tasks = divide_up(all_rows, kRowsPerTask);
   std::vector<Encoded> sums(at(tasks));
   const Outer outer = outer_of_tensor(weight, target);
@@ -337,6 +355,11 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
     }
     std::vector<float> decoded(values.size());
     decode_rows(format, out, rows, columns, decoded.data());
+    if (options_.learning.wanted()) {
+      const std::vector<float> best = best_alone(target.hessian, values, decoded);
+      std::copy(values.begin(), values.end(), encoded.wanted.begin() + first * columns);
+      std::copy(best.begin(), best.end(), encoded.best.begin() + first * columns);
+    }
     for (size_t i = 0; i < values.size(); ++i) {
       const double error = double{values[i]} - decoded[i];
       sums[at(task)].error += error * error;
@@ -459,6 +482,51 @@ void CalibratedLayers::replace(const Weight& weight, LayerWeights& weights) {
   }
 }
 
+/// Goes on from what GPTQ rounded.
+void CalibratedLayers::learn(LayerWeights& weights) {
+  RoundedLayer layer{.model = model_,
+                     .index = layers_done_,
+                     .attention_norm = weights.attention_norm.gain,
+                     .mlp_norm = weights.mlp_norm.gain};
+  for (auto& [weight, encoded] : encoded_) {
+    if (encoded.wanted.empty()) continue;
+    layer.matrices.push_back(
+        {weight, rounded_format(*weight), std::exchange(encoded.best, {}), encoded.bytes});
+  }
+  for (const auto& sample : samples_) layer.lengths.push_back(std::ssize(sample));
+  layer.input = [&](int64_t sample) { return streams_.input_of(sample); };
+  layer.wanted = [&](int64_t sample) { return streams_.reference_output_of(sample); };
+  layer.output = [&](int64_t sample) { return streams_.output_of(sample, weights); };
+  const auto progress = [&](int64_t step, double loss) {
+    if (options_.learning_progress) options_.learning_progress(layers_done_, step, loss);
+  };
+  LearnedLayer learned = learn_layer(std::move(layer), options_.learning, pool_, progress);
+  for (auto& [weight, encoded] : encoded_) {
+    const auto bytes = learned.bytes.find(weight->role);
+    if (bytes != learned.bytes.end()) {
+      encoded.bytes = std::move(bytes->second);
+      measure(*weight);
+      replace(*weight, weights);
+    }
+    encoded.wanted = {};
+  }
+  if (options_.learned) options_.learned(layers_done_, learned);
+}
+
+/// What the bytes of a matrix lose.
+void CalibratedLayers::measure(const Weight& weight) {
+  Encoded& encoded = encoded_.at(&weight);
+  const std::vector<float>& wanted = encoded.wanted;
+  std::vector<float> values(wanted.size());
+  decode_rows(*rounded_format(weight), encoded.bytes.data(), weight.rows(), weight.columns(),
+              values.data());
+  encoded.error = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const double error = double{wanted[i]} - values[i];
+    encoded.error += error * error;
+  }
+}
+
 RoundedWeight CalibratedLayers::encoded(const Weight& weight) const {
   RoundedWeight rounded;
   rounded.largest_key = kv_range_.key;
@@ -549,10 +617,12 @@ CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& pla
     longest = std::max(longest, std::ssize(sample));
   }
   CalibrationMemory memory;
-  memory.states = states_kept(streams, options.scaling != ColumnScaling::kNone) * tokens *
-                  model.config.hidden * static_cast<int64_t>(sizeof(float));
+  const bool reference = options.scaling != ColumnScaling::kNone || options.learning.wanted();
+  memory.states = states_kept(streams, reference) * tokens * model.config.hidden *
+                  static_cast<int64_t>(sizeof(float));
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
-    memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads));
+    const int64_t learning = learning_bytes(model, layer, longest, options.learning, threads);
+    memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads) + learning);
   }
   memory.rest += stream_buffer_bytes(model.config, longest);
   return memory;

@@ -13,6 +13,7 @@
 #include "methods/column_scales.h"
 #include "methods/gptq.h"
 #include "model/model.h"
+#include "pipeline/learned_layer.h"
 #include "pipeline/quantize.h"
 #include "pipeline/sample_streams.h"
 
@@ -31,6 +32,8 @@ struct CalibrationOptions {
   GptqOptions gptq = {};
   HessianOptions hessian = {};
   StreamOptions streams = {};
+  /// After GPTQ has rounded all of a layer; not with sort_columns.
+  LearningOptions learning = {};
   /// With streams.follow_outputs: of the way from the weights to those that give the wanted
   /// outputs.
   double output_share = 0.25;
@@ -43,6 +46,10 @@ struct CalibrationOptions {
   /// Told every now and then which weight is worked on, and its relative error once it is rounded
   /// (before: -1). By the thread that called.
   std::function<void(const Weight& weight, double error)> progress = {};
+  /// Told of every step of learning, and its loss before it.
+  std::function<void(int64_t layer, int64_t step, double loss)> learning_progress = {};
+  /// Told what learning came to in each layer.
+  std::function<void(int64_t layer, const LearnedLayer& learned)> learned = {};
 };
 
 /// What a calibrated run takes besides what the process holds already, in bytes.
@@ -80,7 +87,9 @@ class CalibratedLayers {
   std::vector<const Weight*> rounded_readers(Role site) const;
   bool norm_can_scale(Role site) const;
   bool scales() const { return options_.scaling != ColumnScaling::kNone; }
-  bool needs_reference() const { return scales() || options_.streams.follow_outputs; }
+  bool needs_reference() const {
+    return scales() || options_.streams.follow_outputs || options_.learning.wanted();
+  }
 
   void refuse_broken_weights(int64_t layer) const;
   LayerWeights run_reference(int64_t layer);
@@ -99,6 +108,8 @@ class CalibratedLayers {
   void aim_at_outputs(const Weight& weight, int64_t first, const Target& target,
                       std::vector<float>& values) const;
   void replace(const Weight& weight, LayerWeights& weights);
+  void learn(LayerWeights& weights);
+  void measure(const Weight& weight);
   std::vector<float> in_order(const Weight& weight, const Encoded& encoded) const;
 
   const Model& model_;
@@ -113,6 +124,9 @@ class CalibratedLayers {
     double error = 0, square = 0;
     std::optional<float> largest_input = {};
     std::vector<int32_t> columns = {};  ///< as RoundedWeight's
+    // Until learning is done: what was rounded, and where each weight would be best while all
+    // others are as they were rounded.
+    std::vector<float> wanted = {}, best = {};
   };
   std::map<const Weight*, Encoded> encoded_;
   KvRange kv_range_;  ///< of the layer encoded last

@@ -100,9 +100,12 @@ double calibration_seconds(const RunRequest& request, ThreadPool& pool) {
   constexpr double kForward = 8.0;  // four passes that stop early, two that do not; 2 operations
   double tokens = 0, operations = 0;
   for (const auto& sample : request.samples) tokens += static_cast<double>(sample.size());
+  const double learned =
+      learning_operations(std::ssize(request.samples.front()), request.calibration.learning);
   for (const PlannedWeight& planned : request.plan.weights) {
     const Weight& weight = *planned.weight;
     if (weight.layer < 0 || !weight.is_matrix()) continue;
+    operations += learned * static_cast<double>(weight.values());
     const auto rows = static_cast<double>(weight.rows()), n = static_cast<double>(weight.columns());
     operations += kForward * rows * n * tokens;
     if (planned.rounded_format().is_float()) continue;

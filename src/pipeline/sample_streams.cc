@@ -108,11 +108,29 @@ std::vector<float> SampleStreams::part(const StateStore& states, int64_t begin,
 }
 
 void SampleStreams::begin_sample(const StateStore& states, int64_t sample) {
-  int64_t begin = 0;
-  for (int64_t i = 0; i < sample; ++i) begin += sample_values(i);
   sample_ = sample;
   hidden_.resize(at(sample_values(sample)));
-  states.read(begin, hidden_);
+  states.read(sample_begin(sample), hidden_);
+}
+
+int64_t SampleStreams::sample_begin(int64_t sample) const {
+  int64_t begin = 0;
+  for (int64_t i = 0; i < sample; ++i) begin += sample_values(i);
+  return begin;
+}
+
+std::vector<float> SampleStreams::input_of(int64_t sample) const {
+  return part(rounded_, sample_begin(sample), sample);
+}
+
+std::vector<float> SampleStreams::reference_output_of(int64_t sample) const {
+  return part(next_.empty() ? reference_ : next_, sample_begin(sample), sample);
+}
+
+std::vector<float> SampleStreams::output_of(int64_t sample, const LayerWeights& rounded) {
+  begin_sample(rounded_, sample);
+  forward(rounded, nullptr);
+  return hidden_;
 }
 
 void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* observer) {

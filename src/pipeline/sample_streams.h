@@ -78,6 +78,13 @@ class SampleStreams {
   /// Goes on to the next layer. Returns what was in the caches of this one.
   KvRange advance(const LayerWeights& rounded);
 
+  /// Hidden states of one sample, [tokens][hidden size], once run_reference has run this layer:
+  /// what the layer is fed behind rounded layers, what the 16-bit one gave, and what `rounded`
+  /// gives.
+  std::vector<float> input_of(int64_t sample) const;
+  std::vector<float> reference_output_of(int64_t sample) const;
+  std::vector<float> output_of(int64_t sample, const LayerWeights& rounded);
+
   const ModelConfig& config() const { return config_; }
 
  private:
@@ -95,6 +102,7 @@ class SampleStreams {
   void begin_sample(const StateStore& states, int64_t sample);
   void begin_reference();
   int64_t sample_values(int64_t sample) const;
+  int64_t sample_begin(int64_t sample) const;
   StateStore new_store() const { return {values_, options_.spill}; }
 
   const Model& model_;

@@ -13,11 +13,6 @@ namespace {
 
 constexpr int64_t kRowsPerTask = 16;
 
-uint16_t times(uint16_t half, float factor) {
-  constexpr float kLargest = 65504;
-  return half_from_float(std::clamp(half_to_float(half) * factor, -kLargest, kLargest));
-}
-
 /// The coarseness and place of a format's first grid under these parameters.
 Grid first_grid(const Format& format, float scale, float minimum) {
   BlockParameters parameters;
@@ -30,11 +25,16 @@ Grid first_grid(const Format& format, float scale, float minimum) {
   return grids[0];
 }
 
-bool has_minimum(const Format& format) {
-  return first_grid(format, 1, 2).offset != first_grid(format, 1, 1).offset;
+}  // namespace
+
+uint16_t times(uint16_t half, float factor) {
+  constexpr float kLargest = 65504;
+  return half_from_float(std::clamp(half_to_float(half) * factor, -kLargest, kLargest));
 }
 
-}  // namespace
+bool BlockScales::has_minimum(const Format& format) {
+  return first_grid(format, 1, 2).offset != first_grid(format, 1, 1).offset;
+}
 
 bool BlockScales::can_tune(const Format& format) {
   if (!format.has_levels() || format.sharing != Sharing::kBlock) return false;

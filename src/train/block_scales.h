@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -8,6 +9,9 @@
 #include "model/model.h"
 
 namespace fewbits {
+
+/// A stored half times a factor, as it can be stored.
+uint16_t times(uint16_t half, float factor);
 
 /// A quantized matrix whose codes stay as they are while the scale of every block may change, and
 /// its minimum where the format has one: each is multiplied by exp(its log factor). That costs no
@@ -17,6 +21,8 @@ class BlockScales {
  public:
   /// Whether the blocks of a format have scales that can be anything: halves, not powers of 2.
   static bool can_tune(const Format& format);
+  /// Whether its blocks store a minimum, too. REQUIRES: can_tune.
+  static bool has_minimum(const Format& format);
 
   /// `weight`, whose format can be tuned, must outlive this object.
   explicit BlockScales(const Weight& weight);

@@ -50,6 +50,7 @@ struct LayerTape {
 struct Batch {
   int64_t sequences = 0, length = 0;
   int64_t tokens() const { return sequences * length; }
+  bool operator==(const Batch&) const = default;
 };
 
 struct LayerGradients {
