@@ -156,6 +156,10 @@ void add_tune(CLI::App& app) {
       "As long as this at most, as in 90s, 45m or 8h: the text is read again until then");
   verb->add_option("--certify", arguments->certify,
                    "Text file: measure the loss on it, and write that into the file");
+  verb->add_option("--codes", arguments->options.place_rate,
+                   "Learning rate of codes, in steps from level to level; they stay as they are "
+                   "without")
+      ->check(CLI::Range(0.0, 1.0));
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");

@@ -12,13 +12,17 @@
 #include "engine/embedder.h"
 #include "engine/engine.h"
 #include "pipeline/certificate.h"
+#include "pipeline/weights_behind.h"
 #include "train/adam.h"
 #include "train/block_scales.h"
 #include "train/dense_layer.h"
 #include "train/divergence_gradient.h"
+#include "train/learned_rounding.h"
 
 namespace fewbits {
 namespace {
+
+constexpr double kScaleShare = 0.02;
 
 using Samples = std::vector<const std::vector<Token>*>;
 
@@ -52,6 +56,8 @@ struct TunedNorm {
 struct TunedMatrix {
   BlockScales scales;
   Adam adam;
+  std::optional<LearnedRounding> rounding = {};  ///< in place of scales, where codes learn too
+  std::vector<std::byte> best = {};              ///< with rounding: what did best
 
   explicit TunedMatrix(const Weight& weight) : scales(weight), adam(scales.log_factors.size()) {}
 };
@@ -96,7 +102,7 @@ struct Tuner::Impl {
 
   TuneResult run(const std::vector<std::vector<Token>>& samples, const TuneOptions& options,
                  const std::function<void(const TuneProgress&)>& progress);
-  void begin(int64_t length, int64_t sequences);
+  void begin_rounding();
   double held_out_divergence(const Samples& samples);
   double step(const Samples& samples, bool learn);
   std::vector<float> read_by_teacher(const Samples& samples, const DenseLayers& layers);
@@ -131,6 +137,7 @@ struct Tuner::Impl {
   std::optional<RopeTable> rope;
   std::vector<std::vector<float>> inputs;  ///< of each layer
   std::vector<std::byte> bytes;            ///< encoded last
+  RoundingRates rates = {};                ///< of the step
 };
 
 std::string why_not_tunable(const Model& model, const Model& reference) {
@@ -175,7 +182,8 @@ void Tuner::Impl::load(int64_t index) {
       [&](const Weight& weight, std::vector<float>& values) {
         const auto tuned = matrices.find(&weight);
         if (tuned == matrices.end()) return false;
-        tuned->second.scales.values(values, pool);
+        const auto& [weight_scales, adam, rounding, best] = tuned->second;
+        rounding ? rounding->values(values, pool) : weight_scales.values(values, pool);
         return true;
       },
       layer, pool);
@@ -214,8 +222,9 @@ void Tuner::Impl::learn_layer(int64_t index, DenseLayers& layers, std::vector<fl
   LayerGradients gradients;
   gradients.matrix = [&](Role role, std::span<const float> of_values) {
     const auto tuned = matrices.find(model.find(role, index));
-    if (tuned != matrices.end())
-      tuned->second.scales.add_gradient(of_values, *layer.matrix(role), pool);
+    if (tuned == matrices.end()) return;
+    if (tuned->second.rounding) return tuned->second.rounding->learn(of_values, rates, pool);
+    tuned->second.scales.add_gradient(of_values, *layer.matrix(role), pool);
   };
   layers.backward(layer, tape, gradient, gradients);
   norms.at(model.find(Role::kAttentionNorm, index)).add_gradient(gradients.attention_norm);
@@ -251,6 +260,23 @@ double Tuner::Impl::held_out_divergence(const Samples& samples) {
   return sum / static_cast<double>(samples.size());
 }
 
+/// Codes learn from what the 16-bit model's weights must have been when they were rounded.
+void Tuner::Impl::begin_rounding() {
+  for (auto& [weight, matrix] : matrices) {
+    throw_if_interrupted();
+    const Weight* original = teacher.find(weight->role, weight->layer);
+    check(original != nullptr && original->shape == weight->shape);
+    std::vector<std::byte> stored, scratch;
+    for (int64_t i = 0; i < weight->rows(); ++i) {
+      const int64_t row = weight->gguf_rows.empty() ? i : weight->gguf_rows[static_cast<size_t>(i)];
+      const auto bytes_of_row = weight->row_bytes(row, scratch);
+      stored.insert(stored.end(), bytes_of_row.begin(), bytes_of_row.end());
+    }
+    matrix.rounding.emplace(weight->format(), weight->columns(),
+                            weights_behind(*weight, *original, pool), stored, weight->gguf_rows);
+  }
+}
+
 void Tuner::Impl::zero_gradients() {
   each([](auto&, std::vector<float>& gradient, auto&) {
     std::fill(gradient.begin(), gradient.end(), 0.0f);
@@ -266,6 +292,9 @@ void Tuner::Impl::update(double rate, int step) {
 std::vector<std::vector<float>> Tuner::Impl::parameters() {
   std::vector<std::vector<float>> all;
   each([&](const std::vector<float>& factors, auto&, auto&) { all.push_back(factors); });
+  for (auto& [weight, matrix] : matrices) {
+    if (matrix.rounding) matrix.best = matrix.rounding->bytes(pool);
+  }
   return all;
 }
 
@@ -285,6 +314,8 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
   if (held_out.empty()) throw Error("tune: too few samples to hold any out; give more text");
   rope.emplace(rope_table(model, std::ssize(*trained.front())));
   rope->prepare(0, std::ssize(*trained.front()));
+
+  if (options.place_rate > 0) begin_rounding();
 
   std::mt19937 random(1);
   const int64_t steps_of_epoch = divide_up(std::ssize(trained), options.batch);
@@ -307,10 +338,12 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
     const int64_t end = std::min(first + options.batch, std::ssize(trained));
     zero_gradients();
     const Samples chosen(trained.begin() + first, trained.begin() + end);
+    const double share = share_of_rate(std::max(done, over));
+    rates = {static_cast<float>(options.place_rate * share),
+             static_cast<float>(options.place_rate * kScaleShare * share)};
     const double divergence = step(chosen, true);
     result.tokens += std::ssize(chosen) * std::ssize(*chosen.front());
-    update(options.learning_rate * share_of_rate(std::max(done, std::min(over, 1.0))),
-           static_cast<int>(step_index) + 1);
+    update(options.learning_rate * share, static_cast<int>(step_index) + 1);
     progress({step_index + 1, steps, divergence});
     result.steps = step_index + 1;
     if (result.steps % steps_of_epoch == 0) keep_if_better();
@@ -323,7 +356,9 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
 RoundedWeight Tuner::encoded(const Weight& weight) {
   const auto matrix = impl_->matrices.find(&weight);
   const auto norm = impl_->norms.find(&weight);
-  if (matrix != impl_->matrices.end()) {
+  if (matrix != impl_->matrices.end() && matrix->second.rounding) {
+    impl_->bytes = matrix->second.best;
+  } else if (matrix != impl_->matrices.end()) {
     impl_->bytes = matrix->second.scales.bytes();
   } else if (norm != impl_->norms.end() || impl_->output_norm.weight == &weight) {
     const TunedNorm& tuned = norm != impl_->norms.end() ? norm->second : impl_->output_norm;

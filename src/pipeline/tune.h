@@ -17,6 +17,9 @@ namespace fewbits {
 
 struct TuneOptions {
   double learning_rate = 1e-3;  ///< of log scales
+  /// Of codes' places, in steps between levels (train/learned_rounding.h); 0: codes stay. With it
+  /// scales of blocks go by the sign of their gradients, too, at a fiftieth of this rate.
+  double place_rate = 0;
   int64_t epochs = 1;
   int64_t batch = 4;  ///< samples in a step
   /// Of the samples, not trained on: the parameters that do best on them are kept.
