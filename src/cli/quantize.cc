@@ -448,11 +448,14 @@ class QuantizeCommand {
     // A layer that an earlier run finished comes back without the order of its columns.
     if (!arguments_.folder.act_order) run.journal = &*journal_;
     run.verify = arguments_.verify;
-    if (folder_ != nullptr) {
-      return write_model_folder(model_, plan_, run, folder_target(arguments_, *folder_), pool_);
-    }
     if (!arguments_.split.empty()) run.file_bytes = parse_bytes("--split", arguments_.split);
-    return run_quantize(model_, plan_, run, arguments_.out, pool_);
+    QuantizeResult result =
+        folder_ != nullptr
+            ? write_model_folder(model_, plan_, run, folder_target(arguments_, *folder_), pool_)
+            : run_quantize(model_, plan_, run, arguments_.out, pool_);
+    progress.finish();
+    if (calibrated) warn_all(calibrated->warnings());
+    return result;
   }
 
   void report(const QuantizeResult& result) const {

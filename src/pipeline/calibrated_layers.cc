@@ -121,7 +121,8 @@ CalibratedLayers::CalibratedLayers(const Model& model,
       samples_(std::move(samples)),
       options_(options),
       pool_(pool),
-      streams_(model, samples_, fitting(options.streams, model), pool) {
+      streams_(model, samples_, fitting(options.streams, model), pool),
+      experts_(model, formats, {options.gptq, options.hessian, options.progress}, pool) {
   options_.streams = fitting(options.streams, model);
 }
 
@@ -158,6 +159,7 @@ void CalibratedLayers::encode_layer(int64_t layer) {
     scale_rows_of_up();
   }
   for (const Role site : kSites) encode_site(site, original, weights);
+  experts_.encode_layer(layer, streams_, weights);
   if (options_.learning.wanted()) learn(weights);
   kv_range_ = streams_.advance(weights);
   ++layers_done_;
@@ -206,6 +208,7 @@ void CalibratedLayers::restore_layer(int64_t layer, const RoundedBytes& bytes) {
       replace(*weight, weights);
     }
   }
+  experts_.restore_layer(layer, bytes, weights);
   kv_range_ = streams_.advance(weights);
   ++layers_done_;
 }
@@ -528,6 +531,7 @@ void CalibratedLayers::measure(const Weight& weight) {
 }
 
 RoundedWeight CalibratedLayers::encoded(const Weight& weight) const {
+  if (const RoundedWeight* of_experts = experts_.encoded(weight)) return *of_experts;
   RoundedWeight rounded;
   rounded.largest_key = kv_range_.key;
   rounded.largest_value = kv_range_.value;
@@ -603,6 +607,25 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationO
   return streams.follow_outputs ? most + all : most;
 }
 
+/// The same of a layer with experts, all of whose matrices are loaded while some experts' moments
+/// are gathered, and those that are done kept as they are stored.
+int64_t experts_memory(const QuantizePlan& plan, int64_t layer, int threads) {
+  int64_t all = 0, rounded = 0, most = 0;
+  for (const PlannedWeight& planned : plan.weights) {
+    const Weight& weight = *planned.weight;
+    if (weight.layer != layer || !weight.is_matrix()) continue;
+    all += loaded_bytes(weight);
+    if (weight.shape.size() < 3 || planned.rounded_format().is_float()) continue;
+    const int64_t columns = weight.columns();
+    const int64_t at_once = std::min(weight.shape.front(), experts_at_once(columns));
+    rounded += weight.rows() * row_bytes(planned.rounded_format(), columns);
+    most = std::max(most, at_once * columns * columns * int64_t{sizeof(float)} +
+                              hessian_bytes(columns) +
+                              threads * kRowsPerTask * columns * kBytesPerOpenWeight);
+  }
+  return most == 0 ? 0 : all + rounded + most;
+}
+
 }  // namespace
 
 CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& plan,
@@ -621,6 +644,7 @@ CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& pla
   memory.states = states_kept(streams, reference) * tokens * model.config.hidden *
                   static_cast<int64_t>(sizeof(float));
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
+    memory.rest = std::max(memory.rest, experts_memory(plan, layer, threads));
     const int64_t learning = learning_bytes(model, layer, longest, options.learning, threads);
     memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads) + learning);
   }

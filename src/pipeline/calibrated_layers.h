@@ -13,6 +13,7 @@
 #include "methods/column_scales.h"
 #include "methods/gptq.h"
 #include "model/model.h"
+#include "pipeline/calibrated_experts.h"
 #include "pipeline/learned_layer.h"
 #include "pipeline/quantize.h"
 #include "pipeline/sample_streams.h"
@@ -74,6 +75,9 @@ class CalibratedLayers {
   void restore_layer(int64_t layer, const RoundedBytes& bytes);
   int64_t layers_done() const { return layers_done_; }
 
+  /// What could not be fitted as it should, a line each.
+  const std::vector<std::string>& warnings() const { return experts_.warnings(); }
+
   /// A weight of the layer encoded last.
   RoundedWeight encoded(const Weight& weight) const;
 
@@ -118,6 +122,7 @@ class CalibratedLayers {
   CalibrationOptions options_;
   ThreadPool& pool_;
   SampleStreams streams_;
+  CalibratedExperts experts_;
   std::map<Role, std::vector<float>> row_scales_;  ///< rows of value and up are divided by these
   struct Encoded {
     std::vector<std::byte> bytes;
@@ -146,6 +151,7 @@ class CalibratedEncoder {
                     ThreadPool& pool);
 
   RoundedWeight encode(const PlannedWeight& planned);
+  const std::vector<std::string>& warnings() const { return layers_.warnings(); }
   void restore_layer(int64_t layer, const RoundedBytes& bytes) {
     layers_.restore_layer(layer, bytes);
   }

@@ -59,7 +59,7 @@ TEST(LearnedLayer, LossNeverRisesOnSamplesHeldOut) {
   for (const bool scaled : {false, true}) {
     for (const char* to : {"Q4_0", "MXFP4"}) {
       SCOPED_TRACE(to);
-      learned.options.scale_columns = scaled;
+      learned.options.scaling = scaled ? ColumnScaling::kBalanced : ColumnScaling::kNone;
       learned.quantize(to, 2);
       ASSERT_EQ(learned.layers.size(), 2);
       for (const LearnedLayer& layer : learned.layers) {
@@ -76,7 +76,7 @@ TEST(LearnedLayer, LossNeverRisesOnSamplesHeldOut) {
 
 TEST(LearnedLayer, SameBytesForAnyThreadCount) {
   Learned learned;
-  learned.options.scale_columns = true;
+  learned.options.scaling = ColumnScaling::kBalanced;
   const std::string one = learned.quantize("IQ4_NL", 1);
   EXPECT_EQ(one, learned.quantize("IQ4_NL", 3));
   learned.options.learning = {};

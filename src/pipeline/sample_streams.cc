@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
@@ -133,10 +134,11 @@ std::vector<float> SampleStreams::output_of(int64_t sample, const LayerWeights& 
   return hidden_;
 }
 
-void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* observer) {
+void SampleStreams::forward(const LayerWeights& weights, const SiteObserver* observer,
+                            const ExpertObserver* expert_observer) {
   throw_if_interrupted();
   if (options_.waiting) options_.waiting();
-  LayerContext context{config_, rope_, buffers_, pool_, observer};
+  LayerContext context{config_, rope_, buffers_, pool_, observer, expert_observer};
   cache_.truncate(0);
   forward_layer(weights, hidden_, cache_.layer(0), context);
 }
@@ -236,6 +238,35 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   moments.largest = observer.range(*options_.observed);
   moments.gram = gram.take_mean();
   if (options_.follow_outputs) moments.cross = cross.mean();
+  return moments;
+}
+
+ExpertMoments SampleStreams::gather_experts(Role site, int64_t columns, const ExpertRange& range,
+                                            const LayerWeights& rounded) {
+  ExpertMoments moments;
+  moments.tokens.resize(at(range.all));
+  std::vector<double> squares(at(columns), 0.0);
+  std::vector<GramAccumulator> grams(at(range.count), GramAccumulator(columns));
+  const ExpertObserver add = [&](Role reached, int64_t expert, std::span<const float> x,
+                                 int64_t tokens) {
+    if (reached != site) return;
+    refuse_infinite(site, x);
+    moments.tokens[at(expert)] += tokens;
+    for (size_t i = 0; i < x.size(); ++i) squares[i % at(columns)] += double{x[i]} * x[i];
+    const int64_t index = expert - range.first;
+    if (index >= 0 && index < range.count) grams[at(index)].add(x.data(), tokens, pool_);
+  };
+  for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
+    begin_sample(rounded_, sample);
+    forward(rounded, nullptr, &add);
+  }
+  const double visits = std::accumulate(moments.tokens.begin(), moments.tokens.end(), 0.0);
+  for (const double square : squares) {
+    moments.means.push_back(static_cast<float>(square / std::max(visits, 1.0)));
+  }
+  for (GramAccumulator& gram : grams) {
+    moments.grams.push_back(gram.tokens() > 0 ? gram.take_mean() : std::vector<float>());
+  }
   return moments;
 }
 

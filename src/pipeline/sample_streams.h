@@ -31,6 +31,18 @@ struct SiteMoments {
   bool has_output() const { return role == Role::kAttentionOutput || role == Role::kDown; }
 };
 
+/// What calibration gathers for the experts of a layer.
+struct ExpertMoments {
+  std::vector<int64_t> tokens;            ///< that went to each expert
+  std::vector<float> means;               ///< mean squares by column over what went to any
+  std::vector<std::vector<float>> grams;  ///< of the chosen experts; empty where no token went
+};
+
+/// Some experts of a layer that has `all` of them.
+struct ExpertRange {
+  int64_t first, count, all;
+};
+
 /// The largest of what a layer's KV cache held, whatever its sign.
 struct KvRange {
   float key = 0, value = 0;
@@ -75,6 +87,10 @@ class SampleStreams {
   SiteMoments gather(Role role, int64_t columns, const LayerWeights& original,
                      const LayerWeights& rounded);
 
+  /// The same of a layer's experts, by a site that ExpertObserver reports.
+  ExpertMoments gather_experts(Role site, int64_t columns, const ExpertRange& range,
+                               const LayerWeights& rounded);
+
   /// Goes on to the next layer. Returns what was in the caches of this one.
   KvRange advance(const LayerWeights& rounded);
 
@@ -89,7 +105,8 @@ class SampleStreams {
 
  private:
   void embed();
-  void forward(const LayerWeights& weights, const SiteObserver* observer);
+  void forward(const LayerWeights& weights, const SiteObserver* observer,
+               const ExpertObserver* expert_observer = nullptr);
   void widen(KvRange& range);
   void add_squares(Role site, std::span<const float> input, int64_t tokens);
   void refuse_infinite(Role site, std::span<const float> input) const;

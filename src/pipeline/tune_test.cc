@@ -68,8 +68,7 @@ TEST(Tune, CodesLearnToo) {
 }
 
 TEST(Tune, BytesDependOnNoThreadCount) {
-  const TuneOptions kOneEpoch = {
-      .learning_rate = 0.01, .epochs = 1, .batch = 3, .held_out = 0.2};
+  const TuneOptions kOneEpoch = {.learning_rate = 0.01, .epochs = 1, .batch = 3, .held_out = 0.2};
   TinyPair pair;
   pair.tune(1, kOneEpoch);
   const std::string once = pair.tuned_bytes();
