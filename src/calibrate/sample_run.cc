@@ -112,9 +112,10 @@ std::map<std::pair<int64_t, Role>, std::vector<float>> gather_largest_inputs(
     refuse_infinite(model, site, input);
     std::vector<float>& largest = all[{site.layer, site.role}];
     const size_t columns = input.size() / static_cast<size_t>(tokens);
-    largest.resize(columns);
+    const size_t first = static_cast<size_t>(site.expert) * columns;
+    largest.resize(std::max(largest.size(), first + columns));
     for (size_t i = 0; i < input.size(); ++i) {
-      float& of_column = largest[i % columns];
+      float& of_column = largest[first + i % columns];
       of_column = std::max(of_column, std::abs(input[i]));
     }
   };

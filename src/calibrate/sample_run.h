@@ -35,7 +35,8 @@ void run_samples(const Model& model, std::span<const std::vector<Token>> samples
 /// Throws Error unless all values are finite; layer and sample are named.
 void refuse_infinite(const Model& model, const SampleSite& site, std::span<const float> input);
 
-/// By layer and site, the largest magnitude of each column. Throws Error where an activation is not
+/// By layer and site, the largest magnitude of each column, one expert after another up to the last
+/// that a token went to. Throws Error where an activation is not
 /// finite (layer and sample named).
 std::map<std::pair<int64_t, Role>, std::vector<float>> gather_largest_inputs(
     const Model& model, std::span<const std::vector<Token>> samples, ThreadPool& pool,

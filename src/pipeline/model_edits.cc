@@ -342,12 +342,13 @@ void ModelEdits::smooth(const LargestInputs& largest, double alpha) {
       const auto inputs = largest.find({layer, pair.consumer});
       if (inputs == largest.end()) continue;
       const std::vector<float> columns = edited(pair.consumer, layer).largest_of_columns(pool_);
-      check(columns.size() == inputs->second.size());
+      std::vector<float> sizes = inputs->second;
+      sizes.resize(columns.size());  // experts that no token went to stay as they are
       std::vector<float> read(at(edited(pair.producer, layer).source().rows())), fed = read;
       for (size_t j = 0; j < columns.size(); ++j) {
         const size_t row = at(pair.row_of_column[j]);
         read[row] = std::max(read[row], columns[j]);
-        fed[row] = std::max(fed[row], inputs->second[j]);
+        fed[row] = std::max(fed[row], sizes[j]);
       }
       scale(pair, layer, smoothing_scales(fed, read, alpha));
       any = true;
