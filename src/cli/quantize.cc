@@ -60,6 +60,7 @@ struct QuantizeArguments {
   std::string sensitivity;                       // file: what each matrix costs
   std::vector<std::filesystem::path> calibrate;  // texts
   std::string scale_columns = "balanced";
+  bool correct_biases = false;
   SampleOptions samples;
   int64_t learn = 0;       // steps of learned rounding
   std::string importance;  // file
@@ -150,6 +151,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
                              {"sample_length", arguments.samples.length}};
     if (arguments.learn > 0) recipe["calibration"]["learn"] = arguments.learn;
     recipe["instruction_set"] = kernels().name;
+    if (arguments.correct_biases) recipe["correct_biases"] = true;
     if (arguments.scale_columns != "balanced") recipe["scale_columns"] = arguments.scale_columns;
   }
   if (!arguments.lora.empty()) {
@@ -245,6 +247,7 @@ class QuantizeCommand {
       importance_ = importance_for(arguments_.importance, model_, plan_);
     }
     if (folder_ == nullptr) calibration_.scaling = column_scaling(arguments_.scale_columns);
+    calibration_.correct_biases = folder_ == nullptr && arguments_.correct_biases;
     calibration_.sort_columns = arguments_.folder.act_order;
     if (folder_ != nullptr) {
       arguments_.folder.observe(*folder_, format_named(arguments_.options.emulate),
@@ -604,6 +607,8 @@ void add_quantize(CLI::App& app) {
                    "With --calibrate, into a .gguf: by a rule, by AWQ's search, or not at all")
       ->check(CLI::IsMember({"none", "balanced", "awq"}))
       ->capture_default_str();
+  verb->add_flag("--correct-biases", arguments->correct_biases,
+                 "With --calibrate, into a .gguf: biases take up the mean of what rounding loses");
   verb->add_option("--imatrix", arguments->importance,
                    "Weigh errors by this file of fewbits calibrate or llama-imatrix")
       ->excludes("--calibrate");

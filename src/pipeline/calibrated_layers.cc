@@ -72,6 +72,53 @@ std::vector<float> best_alone(const Hessian& hessian, const std::vector<float>& 
   return best;
 }
 
+Role bias_of(Role matrix) {
+  switch (matrix) {
+    case Role::kQuery:
+      return Role::kQueryBias;
+    case Role::kKey:
+      return Role::kKeyBias;
+    case Role::kValue:
+      return Role::kValueBias;
+    case Role::kQueryKeyValue:
+      return Role::kQueryKeyValueBias;
+    case Role::kAttentionOutput:
+      return Role::kAttentionOutputBias;
+    case Role::kUp:
+      return Role::kUpBias;
+    default:
+      return Role::kDownBias;
+  }
+}
+
+/// Where a layer keeps what is one bias in the model.
+std::vector<std::vector<float>*> bias_parts(Role bias, LayerWeights& weights) {
+  switch (bias) {
+    case Role::kQueryBias:
+      return {&weights.query_bias};
+    case Role::kKeyBias:
+      return {&weights.key_bias};
+    case Role::kValueBias:
+      return {&weights.value_bias};
+    case Role::kQueryKeyValueBias:
+      return {&weights.query_bias, &weights.key_bias, &weights.value_bias};
+    case Role::kAttentionOutputBias:
+      return {&weights.attention_output_bias};
+    case Role::kUpBias:
+      return {&weights.up_bias};
+    default:
+      return {&weights.down_bias};
+  }
+}
+
+/// The moments around the mean: what is lost there, biases make up for.
+void subtract_mean(SiteMoments& moments) {
+  const size_t n = moments.mean.size();
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < n; ++j) moments.gram[i * n + j] -= moments.mean[i] * moments.mean[j];
+  }
+}
+
 /// Puts the columns first whose inputs are the largest. Returns which each was.
 std::vector<int32_t> sort_by_use(SiteMoments& moments) {
   const size_t n = at(moments.columns);
@@ -207,6 +254,7 @@ void CalibratedLayers::restore_layer(int64_t layer, const RoundedBytes& bytes) {
       encoded_[weight].bytes.assign(found.begin(), found.end());
       replace(*weight, weights);
     }
+    restore_biases(site, bytes, weights);
   }
   experts_.restore_layer(layer, bytes, weights);
   kv_range_ = streams_.advance(weights);
@@ -220,6 +268,72 @@ void CalibratedLayers::restore_gains(Role site, const RoundedBytes& bytes, Layer
   std::vector<float>& gains = query ? weights.attention_norm.gain : weights.mlp_norm.gain;
   check(found.size() == gains.size() * sizeof(float));
   std::memcpy(gains.data(), found.data(), found.size());
+}
+
+/// Null where the matrix has no bias, or none that may change.
+const Weight* CalibratedLayers::corrected_bias(const Weight& weight) const {
+  const bool other_aims = options_.sort_columns || options_.streams.follow_outputs ||
+                          options_.streams.weigh_by_residual || options_.learning.wanted();
+  if (!options_.correct_biases || other_aims || rounded_format(weight)->is_float()) return nullptr;
+  const Weight* bias = find(bias_of(weight.role));
+  const bool own = weight.role == Role::kDown || bias_of(weight.role) != Role::kDownBias;
+  return bias != nullptr && own && formats_.at(bias)->name == "F32" ? bias : nullptr;
+}
+
+/// (W - W^) E[x], in our order of rows.
+std::vector<float> CalibratedLayers::lost_means(const Weight& weight, const Target& target) const {
+  const int64_t all_rows = weight.rows(), columns = weight.columns();
+  const Format& format = *rounded_format(weight);
+  const std::byte* bytes = encoded_.at(&weight).bytes.data();
+  std::vector<float> lost(at(all_rows));
+  pool_.run(divide_up(all_rows, kRowsPerTask), [&](int64_t task, int) {
+    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
+    const std::vector<float> values = scaled_rows(weight, first, rows, target);
+    std::vector<float> found(values.size());
+    decode_rows(format, bytes + first * row_bytes(format, columns), rows, columns, found.data());
+    for (int64_t i = 0; i < rows; ++i) {
+      double sum = 0;
+      for (int64_t j = 0; j < columns; ++j) {
+        const size_t place = at(i * columns + j);
+        sum += (double{values[place]} - found[place]) * target.moments.mean[at(j)];
+      }
+      lost[at(mapped(weight.gguf_rows, first + i))] = static_cast<float>(sum);
+    }
+  });
+  return lost;
+}
+
+void CalibratedLayers::correct_bias(const Weight& weight, const Target& target,
+                                    LayerWeights& weights) {
+  const Weight* bias = corrected_bias(weight);
+  if (bias == nullptr) return;
+  const std::vector<float> lost = lost_means(weight, target);
+  Encoded& encoded = encoded_[bias];
+  std::vector<float> all;
+  for (std::vector<float>* part : bias_parts(bias->role, weights)) {
+    for (float& value : *part) {
+      encoded.square += double{value} * value;
+      value += lost[all.size()];
+      encoded.error += double{lost[all.size()]} * lost[all.size()];
+      all.push_back(value);
+    }
+  }
+  const auto bytes = std::as_bytes(std::span(all));
+  encoded.bytes.assign(bytes.begin(), bytes.end());
+}
+
+void CalibratedLayers::restore_biases(Role site, const RoundedBytes& bytes, LayerWeights& weights) {
+  for (const Weight* weight : rounded_readers(site)) {
+    const Weight* bias = corrected_bias(*weight);
+    if (bias == nullptr) continue;
+    auto found = bytes(*bias);
+    for (std::vector<float>* part : bias_parts(bias->role, weights)) {
+      const size_t size = part->size() * sizeof(float);
+      check(found.size() >= size);
+      std::memcpy(part->data(), found.data(), size);
+      found = found.subspan(size);
+    }
+  }
 }
 
 // Value and up are rounded before what reads them, so the scales of those columns come from the
@@ -290,6 +404,7 @@ std::vector<float> CalibratedLayers::scale_norm(SiteMoments& moments, LayerWeigh
       moments.gram[i * n + j] *= share;
       if (!moments.cross.empty()) moments.cross[i * n + j] *= share;
     }
+    moments.mean[i] /= scales[i];
   }
   const bool query = moments.role == Role::kQuery;
   std::vector<float>& gains = query ? weights.attention_norm.gain : weights.mlp_norm.gain;
@@ -309,6 +424,9 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   SiteMoments moments = streams_.gather(site, columns, original, weights);
   std::vector<float> scales =
       moments.has_output() ? scales_of_columns(site) : scale_norm(moments, weights);
+  const bool around_mean = std::ranges::all_of(
+      readers, [&](const Weight* weight) { return corrected_bias(*weight) != nullptr; });
+  if (around_mean) subtract_mean(moments);
   std::vector<int32_t> sorted;
   if (options_.sort_columns) sorted = sort_by_use(moments);
   // What aims at outputs needs the moments once more.
@@ -326,6 +444,7 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
     encode_weight(*weight, target);
     encoded_[weight].largest_input = moments.largest;
     encoded_[weight].columns = target.columns;
+    correct_bias(*weight, target, weights);
     replace(*weight, weights);
   }
 }

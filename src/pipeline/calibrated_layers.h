@@ -39,6 +39,10 @@ struct CalibrationOptions {
   /// outputs.
   double output_share = 0.25;
   ColumnScaling scaling = ColumnScaling::kNone;
+  /// Biases take up the mean of what rounding their matrix loses, and the matrix is fitted to the
+  /// rest (Nagel et al. 2019, arXiv 1906.04721); not with sort_columns, learning, follow_outputs
+  /// or weigh_by_residual.
+  bool correct_biases = false;
   /// Columns are sorted by how much they matter before they are grouped, so that what is rounded
   /// has another order than the weight; not with scaling or follow_outputs.
   bool sort_columns = false;
@@ -103,6 +107,10 @@ class CalibratedLayers {
   std::vector<float> scales_of_columns(Role site) const;
   std::vector<float> scale_norm(SiteMoments& moments, LayerWeights& weights);
   void encode_site(Role site, const LayerWeights& original, LayerWeights& weights);
+  const Weight* corrected_bias(const Weight& weight) const;
+  std::vector<float> lost_means(const Weight& weight, const Target& target) const;
+  void correct_bias(const Weight& weight, const Target& target, LayerWeights& weights);
+  void restore_biases(Role site, const RoundedBytes& bytes, LayerWeights& weights);
   void encode_weight(const Weight& weight, const Target& target);
   void round(const Format& format, const Target& target, const Outer& outer,
              const std::vector<float>& values, std::byte* out) const;

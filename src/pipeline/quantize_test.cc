@@ -312,6 +312,17 @@ TEST_F(Calibrated, ScalingColumnsChangesNoLogits) {
   EXPECT_LT(difference, 0x1p-11f * largest) << "the cache keeps values as halves";
 }
 
+TEST_F(Calibrated, BiasesMakeUpForTheMeanOfWhatIsLost) {
+  checkpoint_.config["model_type"] = "opt";  // behind ReLU inputs are far from 0 in the mean
+  checkpoint_.fill_as_described();
+  const auto plain = checkpoint_ / "plain.gguf", corrected = checkpoint_ / "corrected.gguf";
+  quantize(plain, 2);
+  options_.correct_biases = true;
+  quantize(corrected, 2);
+  EXPECT_EQ(std::filesystem::file_size(plain), std::filesystem::file_size(corrected));
+  EXPECT_LT(divergence(checkpoint_, corrected), divergence(checkpoint_, plain));
+}
+
 TEST_F(Calibrated, ActivationsThatAreNotFiniteAreNamed) {
   samples_ = 8;
   checkpoint_.tensors["model.layers.1.post_attention_layernorm.weight"].values[5] = 3e38f;

@@ -204,6 +204,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   CrossAccumulator cross(moments.has_output() ? config_.hidden : columns, columns);
   InputObserver observer(options_.observer);
   std::vector<float> wanted, inputs;
+  std::vector<double> sums(static_cast<size_t>(columns));
   int64_t begin = 0;
   const SiteObserver reference_input = [&](Role, std::span<const float> x, int64_t) {
     wanted.assign(x.begin(), x.end());
@@ -213,6 +214,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
     if (reached != role) return true;
     refuse_infinite(role, x);
     observer.add(x);
+    for (size_t i = 0; i < x.size(); ++i) sums[i % sums.size()] += double{x[i]};
     inputs.assign(x.begin(), x.end());
     if (moments.has_output()) {
       if (options_.follow_outputs) wanted_outputs(role, begin, rounded, wanted);
@@ -236,6 +238,8 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
     begin += sample_values(sample);
   }
   moments.largest = observer.range(*options_.observed);
+  const auto tokens = static_cast<double>(gram.tokens());
+  for (const double sum : sums) moments.mean.push_back(static_cast<float>(sum / tokens));
   moments.gram = gram.take_mean();
   if (options_.follow_outputs) moments.cross = cross.mean();
   return moments;

@@ -22,8 +22,9 @@ namespace fewbits {
 struct SiteMoments {
   Role role = Role::kQuery;
   int64_t columns = 0;
-  float largest = 0;        ///< of |x|; or the range that StreamOptions::observer finds
-  std::vector<float> gram;  ///< mean of x x^T
+  float largest = 0;             ///< of |x|; or the range that StreamOptions::observer finds
+  std::vector<float> mean = {};  ///< of x
+  std::vector<float> gram;       ///< mean of x x^T
   /// Where the matrix adds to the residual stream: mean of y x^T [hidden][columns], y: what it
   /// should add. Elsewhere: mean of (x' - x) x^T [columns][columns], x': the 16-bit model's input.
   std::vector<float> cross;
