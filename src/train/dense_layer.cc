@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/attention.h"
@@ -75,6 +76,8 @@ void load_dense_layer(const Model& model, int64_t index, const MatrixSource& sou
   const auto vector = [&](Role role) { return load_values(model, role, index); };
   layer.attention_norm = vector(Role::kAttentionNorm);
   layer.mlp_norm = vector(Role::kMlpNorm);
+  layer.query_norm = vector(Role::kQueryNorm);
+  layer.key_norm = vector(Role::kKeyNorm);
   layer.query_bias = vector(Role::kQueryBias);
   layer.key_bias = vector(Role::kKeyBias);
   layer.value_bias = vector(Role::kValueBias);
@@ -105,12 +108,17 @@ std::string why_not_trainable(const Model& model) {
   if (config.residual_scale != 1) return "what its layers add is scaled";
   for (const Weight& weight : model.weights) {
     using enum Role;
-    constexpr std::array kKnown = {kEmbedding, kOutputNorm, kOutput,  kRopeFactors, kAttentionNorm,
-                                   kMlpNorm,   kQueryBias,  kKeyBias, kValueBias};
+    constexpr std::array kKnown = {kEmbedding,     kOutputNorm, kOutput,    kRopeFactors,
+                                   kAttentionNorm, kMlpNorm,    kQueryBias, kKeyBias,
+                                   kValueBias,     kQueryNorm,  kKeyNorm};
     const bool matrix = std::ranges::find(dense_matrices(), weight.role) != dense_matrices().end();
     if (!matrix && std::ranges::find(kKnown, weight.role) == kKnown.end()) {
       return "it has " + weight.gguf_name;
     }
+  }
+  const bool head_norms = design.query_key_norm == LayerDesign::QueryKeyNorm::kHead;
+  if (!head_norms && model.find(Role::kQueryNorm, 0) != nullptr) {
+    return "its norms of queries and keys are not those of heads";
   }
   if (model.find(Role::kGate, 0) == nullptr) return "its feed-forward part has no gate";
   return "";
@@ -171,6 +179,24 @@ void DenseLayers::rotate(std::vector<float>& rows, int64_t heads, bool back) con
   });
 }
 
+/// Where heads have norms, `heads` keeps the rows as they were.
+void DenseLayers::norm_heads(const std::vector<float>& gain, std::vector<float>& rows,
+                             std::vector<float>& heads) const {
+  if (gain.empty()) return;
+  std::swap(rows, heads);
+  rows.resize(heads.size());
+  rms_forward(gain, config_.norm_epsilon, heads, rows.data(), pool_);
+}
+
+/// The gradient of normed heads becomes that of the heads.
+void DenseLayers::heads_backward(const std::vector<float>& gain, const std::vector<float>& heads,
+                                 std::vector<float>& gradient) const {
+  if (gain.empty()) return;
+  std::vector<float> back(gradient.size());
+  rms_backward(gain, config_.norm_epsilon, heads, gradient.data(), back.data());
+  gradient = std::move(back);
+}
+
 void DenseLayers::forward(const DenseLayer& layer, std::span<float> states, LayerTape& tape) const {
   const int64_t tokens = batch_.tokens(), width = config_.hidden;
   const int64_t query_width = config_.heads * config_.head_dim;
@@ -194,6 +220,8 @@ void DenseLayers::forward(const DenseLayer& layer, std::span<float> states, Laye
   add_bias(tape.query, layer.query_bias);
   add_bias(tape.key, layer.key_bias);
   add_bias(tape.value, layer.value_bias);
+  norm_heads(layer.query_norm, tape.query, tape.query_heads);
+  norm_heads(layer.key_norm, tape.key, tape.key_heads);
   rotate(tape.query, config_.heads, false);
   rotate(tape.key, config_.kv_heads, false);
   tape.mixed.resize(at(tokens * query_width));
@@ -269,6 +297,8 @@ void DenseLayers::attention_backward(const DenseLayer& layer, const LayerTape& t
                   {query_.data(), key_.data(), value_.data()}, pool_);
   rotate(query_, config_.heads, true);
   rotate(key_, config_.kv_heads, true);
+  heads_backward(layer.query_norm, tape.query_heads, query_);
+  heads_backward(layer.key_norm, tape.key_heads, key_);
   normed_gradient_.assign(tape.normed.size(), 0.0f);
   map_backward({Role::kQuery, layer.query, tape.normed, query_.data(), normed_gradient_},
                gradients);

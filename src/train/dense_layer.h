@@ -13,6 +13,8 @@
 // One decoder layer in floats, forward and backward: what training needs and the engine, whose
 // weights are packed and whose inputs are rounded, does not give.
 //
+// Heads of queries and keys have norms of their own in some models, before they are turned.
+//
 //   n = rms(x) g1;  h = x + attend(rope(n Wq^T), rope(n Wk^T), n Wv^T) Wo^T
 //   m = rms(h) g2;  y = h + (silu(m Wg^T) * (m Wu^T)) Wd^T
 namespace fewbits {
@@ -20,6 +22,7 @@ namespace fewbits {
 /// Matrices [outputs][inputs], rows in our order.
 struct DenseLayer {
   std::vector<float> attention_norm, mlp_norm;
+  std::vector<float> query_norm, key_norm;              ///< of each head; empty: none
   std::vector<float> query_bias, key_bias, value_bias;  ///< empty: none
   std::vector<float> query, key, value, attention_output, gate, up, down;
   int64_t window = 0;
@@ -44,6 +47,7 @@ std::string why_not_trainable(const Model& model);
 /// What the backward pass needs of the forward pass. Everything is [tokens][...].
 struct LayerTape {
   std::vector<float> input, normed, query, key, value, mixed, middle, mlp_normed, gate, up, product;
+  std::vector<float> query_heads, key_heads;  ///< before norms of heads, where there are such
 };
 
 /// Whole sequences, all of one length, each from position 0 on.
@@ -78,6 +82,10 @@ class DenseLayers {
                     LayerGradients& gradients);
   struct Map;
   void map_backward(const Map& map, LayerGradients& gradients);
+  void norm_heads(const std::vector<float>& gain, std::vector<float>& rows,
+                  std::vector<float>& heads) const;
+  void heads_backward(const std::vector<float>& gain, const std::vector<float>& heads,
+                      std::vector<float>& gradient) const;
   void rotate(std::vector<float>& rows, int64_t heads, bool back) const;
 
   const ModelConfig& config_;

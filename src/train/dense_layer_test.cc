@@ -83,9 +83,7 @@ void expect_slopes(TrainedLayer& trained, std::vector<float>& values,
   }
 }
 
-TEST(DenseLayer, ForwardIsTheEngines) {
-  TinyCheckpoint checkpoint;
-  const Model model = open_model(checkpoint.write());
+void expect_forward_as_the_engine(const Model& model) {
   ThreadPool pool(2);
   Engine engine(model, pool);
   KvCache cache(model.config, 16);
@@ -100,6 +98,11 @@ TEST(DenseLayer, ForwardIsTheEngines) {
     layers.forward(load(model, i), states, tape);
   }
   for (size_t i = 0; i < states.size(); ++i) EXPECT_NEAR(states[i], expected[i], 2e-3) << i;
+}
+
+TEST(DenseLayer, ForwardIsTheEngines) {
+  TinyCheckpoint checkpoint;
+  expect_forward_as_the_engine(open_model(checkpoint.write()));
 }
 
 void expect_all_slopes(const Model& model) {
@@ -138,6 +141,19 @@ TEST(DenseLayer, BackwardIsTheSlopeWithBiasesAndAWindow) {
   TrainedLayer trained(model);
   trained.layer.window = 3;
   expect_all_slopes(model);
+}
+
+TEST(DenseLayer, BackwardIsTheSlopeWithNormsOfHeads) {
+  TinyCheckpoint checkpoint;
+  checkpoint.config["model_type"] = "qwen3";
+  checkpoint.config["attention_bias"] = false;
+  checkpoint.config["use_sliding_window"] = false;
+  checkpoint.fill_as_described();
+  const Model model = open_model(checkpoint.write());
+  EXPECT_EQ(why_not_trainable(model), "");
+  ASSERT_FALSE(load(model, 0).query_norm.empty());
+  expect_all_slopes(model);
+  expect_forward_as_the_engine(model);
 }
 
 TEST(OutputLayer, GradientIsTheSlopeOfTheDivergence) {
