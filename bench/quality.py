@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """The table of docs/methods.md: method by format, by what it loses against the 16-bit model.
 
-Quantizes a model in several ways, measures each file with fewbits eval on text that no method has seen, and prints a
-Markdown table. Layers take the format named; embedding and output are Q8_0 in every file, so sizes are equal.
+Quantizes a model in several ways, measures each file with fewbits eval on text that no method has seen, and on tasks,
+and prints a Markdown table. Embedding and output are Q8_0 in every file, and files of one format have one size:
+
+  nearest     layers in the format, rounded to nearest        learned    calibrated, and rounding learnt layer by layer
+  imatrix     the same, weighed by importance                 mixed      formats chosen by measurement for the same bytes,
+  calibrated  the same, fitted with GPTQ                                 then fitted; measured once for all sizes
+  awq         calibrated, columns scaled by AWQ's search      tuned      calibrated, then trained end to end
 
 usage: quality.py --fewbits build/fewbits --model FOLDER --text TEST --calibrate TEXT... [--formats IQ4_NL Q4_0 ...]
-                  [--methods nearest imatrix calibrated] [--samples 48] [--chunks 12] --work DIR
+                  [--methods nearest imatrix calibrated] [--tasks FILE...] [--samples 48] [--chunks 12] --work DIR
 """
 import argparse
 import json
@@ -23,6 +28,9 @@ def arguments():
     parser.add_argument("--calibrate", required=True, nargs="+", type=pathlib.Path, help="to calibrate on")
     parser.add_argument("--formats", nargs="+", default=["Q5_0", "IQ4_NL", "Q4_0"])
     parser.add_argument("--methods", nargs="+", default=["nearest", "imatrix", "calibrated"])
+    parser.add_argument("--tasks", nargs="+", default=[], type=pathlib.Path, help="files that eval --task takes")
+    parser.add_argument("--items", type=int, default=300, help="of each task")
+    parser.add_argument("--learn", type=int, default=200, help="steps of learned rounding")
     parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--sample-length", type=int, default=512)
     parser.add_argument("--chunks", type=int, default=12)
@@ -42,15 +50,42 @@ def sampling(args):
     return ["--samples", args.samples, "--sample-length", args.sample_length]
 
 
-def options_of(args, method):
+def importance_of(args):
+    importance = args.work / "importance.gguf"
+    if not importance.exists():
+        fewbits(args, "calibrate", args.model, importance, "--text", *args.calibrate, *sampling(args))
+    return importance
+
+
+def costs_of(args):
+    costs = args.work / "costs.json"
+    if not costs.exists():
+        fewbits(args, "calibrate", args.model, costs, "--sensitivity", "--text", *args.calibrate, "--samples", 2,
+                "--sample-length", args.sample_length)
+    return costs
+
+
+def size_of(args, name):
+    """Bytes of a file whose layers are all in one format."""
+    return fewbits(args, "quantize", args.model, args.work / "none.gguf", *formats_of(name), "--dry-run")["bytes_out"]
+
+
+def formats_of(name):
+    return ["--to", name, "--pure", "--output", "Q8_0", "--embedding", "Q8_0"]
+
+
+def options_of(args, name, method):
+    calibrated = ["--calibrate", *args.calibrate, *sampling(args)]
+    if method == "nearest":
+        return formats_of(name)
     if method == "imatrix":
-        importance = args.work / "importance.gguf"
-        if not importance.exists():
-            fewbits(args, "calibrate", args.model, importance, "--text", *args.calibrate, *sampling(args))
-        return ["--imatrix", importance]
-    if method == "calibrated":
-        return ["--calibrate", *args.calibrate, *sampling(args)]
-    return []
+        return [*formats_of(name), "--imatrix", importance_of(args)]
+    if method == "mixed":
+        return ["--size", size_of(args, name), "--sensitivity", costs_of(args), "--output", "Q8_0", "--embedding",
+                "Q8_0", *calibrated]
+    extra = {"calibrated": [], "awq": ["--scale-columns", "awq"], "learned": ["--learn", args.learn],
+             "tuned": ["--effort", 3]}
+    return [*formats_of(name), *calibrated, *extra[method]]
 
 
 def measure(args, name, method):
@@ -60,11 +95,12 @@ def measure(args, name, method):
         return json.loads(kept.read_text())
     out = args.work / "quality.gguf"
     start = time.monotonic()
-    written = fewbits(args, "quantize", args.model, out, "--to", name, "--pure", "--output", "Q8_0", "--embedding",
-                      "Q8_0", *options_of(args, method))
+    written = fewbits(args, "quantize", args.model, out, *options_of(args, name, method))
     seconds = time.monotonic() - start
     loss = fewbits(args, "eval", out, "--against", args.model, "--text", args.text, "--chunks", args.chunks)
-    facts = {"written": written, "seconds": seconds, "loss": loss}
+    facts = {"written": written, "seconds": seconds, "loss": loss, "bytes": out.stat().st_size, "tasks": []}
+    for task in args.tasks:
+        facts["tasks"] += fewbits(args, "eval", out, "--task", task, "--limit", args.items)["tasks"]
     kept.write_text(json.dumps(facts))
     out.unlink()
     return facts
@@ -79,19 +115,28 @@ def find(facts, key):
     return None
 
 
+def row_of(args, name, method):
+    facts = measure(args, name, method)
+    loss = facts["loss"]
+    cells = [name, method, f"{facts['bytes'] / 1e6:.1f}", f"{find(loss, 'perplexity'):.2f}",
+             f"{find(loss, 'kl_mean'):.4f} ({find(loss, 'kl_low'):.4f} to {find(loss, 'kl_high'):.4f})",
+             f"{100 * find(loss, 'top1_agreement'):.1f}"]
+    for task in facts["tasks"]:
+        low, high = find(task, "accuracy_low"), find(task, "accuracy_high")
+        cells.append(f"{100 * find(task, 'accuracy'):.1f} ({100 * low:.1f} to {100 * high:.1f})")
+    return cells + [f"{facts['seconds']:.0f}", f"{facts['written']['peak_memory_bytes'] / 1e6:.0f}"]
+
+
 def main():
     args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
-    print("| format | method | MB | KL divergence (95 %) | top-1 % | seconds | peak MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    head = ["format", "method", "MB", "perplexity", "KL divergence (95 %)", "top-1 %"]
+    head += [f"{task.stem} %" for task in args.tasks] + ["seconds", "peak MB"]
+    print("| " + " | ".join(head) + " |")
+    print("|" + " --- |" * len(head))
     for name in args.formats:
         for method in args.methods:
-            facts = measure(args, name, method)
-            loss, written = facts["loss"], facts["written"]
-            print(f"| {name} | {method} | {written['bytes_out'] / 1e6:.1f} "
-                  f"| {find(loss, 'kl_mean'):.4f} ({find(loss, 'kl_low'):.4f} to {find(loss, 'kl_high'):.4f}) "
-                  f"| {100 * find(loss, 'top1_agreement'):.1f} | {facts['seconds']:.0f} "
-                  f"| {written['peak_memory_bytes'] / 1e6:.0f} |", flush=True)
+            print("| " + " | ".join(row_of(args, name, method)) + " |", flush=True)
 
 
 if __name__ == "__main__":
