@@ -316,11 +316,37 @@ TEST_F(Calibrated, BiasesMakeUpForTheMeanOfWhatIsLost) {
   checkpoint_.config["model_type"] = "opt";  // behind ReLU inputs are far from 0 in the mean
   checkpoint_.fill_as_described();
   const auto plain = checkpoint_ / "plain.gguf", corrected = checkpoint_ / "corrected.gguf";
+  samples_ = 8;
   quantize(plain, 2);
   options_.correct_biases = true;
   quantize(corrected, 2);
   EXPECT_EQ(std::filesystem::file_size(plain), std::filesystem::file_size(corrected));
   EXPECT_LT(divergence(checkpoint_, corrected), divergence(checkpoint_, plain));
+}
+
+TEST_F(Calibrated, RestoredBiasesLeadToTheSameLayers) {
+  checkpoint_.config["model_type"] = "opt";
+  checkpoint_.fill_as_described();
+  options_.correct_biases = true;
+  samples_ = 8;
+  quantize(checkpoint_ / "out.gguf", 1);
+  const Model model = open_model(checkpoint_ / ""), written = open_model(checkpoint_ / "out.gguf");
+  const RoundedBytes bytes = [&](const Weight& weight) {
+    return written.store.find(weight.gguf_name)->view.bytes;
+  };
+  const QuantizePlan plan =
+      plan_quantize(model, {.to = "Q4_0", .pure = true, .output_format = output_});
+  ThreadPool pool(1);
+  const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
+  CalibratedEncoder encoder(model, plan, take_samples(model.tokenizer, texts, {samples_, 128}),
+                            options_, pool);
+  encoder.restore_layer(0, bytes);
+  for (const PlannedWeight& planned : plan.weights) {
+    if (planned.weight->layer != 1) continue;
+    const auto found = encoder.encode(planned).bytes;
+    EXPECT_TRUE(found.empty() || std::ranges::equal(found, bytes(*planned.weight)))
+        << planned.weight->gguf_name;
+  }
 }
 
 TEST_F(Calibrated, ActivationsThatAreNotFiniteAreNamed) {
