@@ -82,7 +82,8 @@ float scale_in(const Parts& parts, const Part& part) {
     if (extent != 1) parts.fail(part, "must be one value");
   }
   const float scale = float_reader(parts, part)(part.bytes(), 0);
-  if (!std::isfinite(scale) || scale <= 0) parts.fail(part, "must be a positive number");
+  // Of less than a normal number there is no inverse.
+  if (!std::isnormal(scale) || scale < 0) parts.fail(part, "must be a positive number");
   return scale;
 }
 

@@ -74,7 +74,7 @@ Json inputs_config(const FolderScheme& scheme) {
             {"dynamic", "local"}};
   }
   Json config = {{"num_bits", 8},
-                 {"type", kind == Kind::kInt8 ? "int" : "float"},
+                 {"type", kind == Kind::kFloat8 ? "float" : "int"},
                  {"symmetric", true},
                  {"strategy", inputs == Inputs::kStatic ? "tensor" : "token"},
                  {"dynamic", inputs == Inputs::kDynamic}};
@@ -126,6 +126,9 @@ bool compressed_tensors_says(const Format& format, Inputs inputs) {
   if (inputs == usual_inputs(format)) return true;
   if (tile_rows(format) > 1)
     return false;  // kernels want scales of groups, which are of each token
+  // Packed integers with inputs in int8: W4A8.
+  if (kind == Kind::kPackedInts && inputs == Inputs::kDynamic)
+    return bits_of(format) >= 4 && !has_zeros(format);
   return kind == Kind::kInt8 || kind == Kind::kFloat8 ||
          (kind == Kind::kNvfp4 && inputs == Inputs::kStatic);
 }

@@ -190,7 +190,7 @@ TEST(Layouts, ScalesOfInputsAndCacheAreKept) {
   EXPECT_EQ(scheme.input_scales.at("m.q_proj"), 0.25f);
   EXPECT_EQ(scheme.key_scales.at("m"), 0.5f);
   EXPECT_EQ(scheme.value_scales.at("m"), 2.0f);
-  for (const float bad : {0.0f, -1.0f, NAN, INFINITY}) {
+  for (const float bad : {0.0f, 1e-42f, -1.0f, NAN, INFINITY}) {
     EXPECT_EQ(error_of([&] { with_scales(bad, inputs); }),
               "c: tensor 'm.q_proj.input_scale': must be a positive number");
   }
