@@ -41,7 +41,7 @@ class Folders(harness.Case):
         out, text = self.folder / "out", self.folder / "text"
         text.write_text("the quick brown fox " * 20)
         self.fewbits("quantize", self.model, out, "--to", "fp8_e4m3_channel", "--activations", "static", "--kv-scales",
-                     "--calibrate", text, "--samples", 1, "--sample-length", 64)
+                     "--observer", "mse", "--calibrate", text, "--samples", 1, "--sample-length", 64)
         config = json.loads((out / "config.json").read_text())["quantization_config"]
         self.assertEqual(config["config_groups"]["group_0"]["input_activations"]["strategy"], "tensor")
         self.assertEqual(config["kv_cache_scheme"]["num_bits"], 8)
@@ -50,7 +50,24 @@ class Folders(harness.Case):
                      b"layers.0.self_attn.v_scale"):
             self.assertIn(part, header)
         self.fewbits("run", out, "ab", "--tokens", 2)
-        self.fewbits("inspect", out, "--verify", "--source", self.model)
+        facts = self.fewbits("inspect", out, "--verify", "--source", self.model, "--json").facts["activations"]
+        self.assertEqual(facts["inputs"], "fp8, static scales")
+        self.assertEqual(sorted(facts["key_scales"]), sorted(facts["value_scales"]))
+        self.assertIn("model.layers.1.mlp.down_proj", facts["input_scales"])
+
+    def test_folders_are_run_as_they_say(self):
+        text = self.folder / "text"
+        text.write_text("the quick brown fox " * 20)
+        for name, inputs in (("int8_channel", "int8"), ("int4_g128", "int8"), ("fp8_e4m3_channel", "fp8")):
+            out = self.folder / name
+            self.fewbits("quantize", self.model, out, "--to", name, "--activations", "dynamic")
+            facts = self.fewbits("inspect", out, "--json").facts["activations"]
+            self.assertEqual(facts["inputs"], f"{inputs}, dynamic")
+            losses = [self.fewbits("eval", out, "--text", text, "--context", 16, "--json", *options).facts["perplexity"]
+                      for options in ([], ["--activations", inputs], ["--activations", "none"])]
+            self.assertEqual(losses[0], losses[1])
+            self.assertNotEqual(losses[0], losses[2])
+            self.assertAlmostEqual(losses[0] / losses[2], 1, delta=0.05)
 
     def test_groups_in_the_order_of_activations(self):
         text = self.folder / "text"
@@ -81,7 +98,8 @@ class Folders(harness.Case):
         for options, says in (
                 (["int8_channel", "--activations", "static"], "need --calibrate"),
                 (["int8_channel", "--kv-scales"], "need --calibrate"),
-                (["int4_g128", "--activations", "dynamic"], "not with int4_g128 in compressed-tensors; possible: fl"),
+                (["int4_g128", "--activations", "static"], "not with int4_g128 in compressed-tensors; possible: fl"),
+                (["int8_channel", "--observer", "mse"], "only with --activations static"),
                 (["nvfp4_tensor", "--activations", "dynamic"], "possible: floats, static"),
                 (["int4_g128", "--layout", "gptq", "--kv-scales", "--calibrate", text], "gptq has no place")):
             self.refused("quantize", self.model, out, "--to", *options, says=[says])

@@ -2,7 +2,8 @@
 // with other programs'.
 //
 // usage: logits MODEL OUT [--float] [--states] TOKEN...      OUT: [tokens][vocabulary], little
-// endian; --float: no int8 arithmetic; --states: the hidden states behind the last layer
+// endian; --float: no int8 arithmetic, inputs as they are whatever a folder says; --states: the
+// hidden states behind the last layer
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -36,7 +37,9 @@ Arguments parse(const std::vector<std::string>& words) {
 void print_logits(const Arguments& arguments) {
   const fewbits::Model model = fewbits::open_model(arguments.model);
   fewbits::ThreadPool pool;
-  fewbits::Engine engine(model, pool, {.pack = {.float_math = arguments.float_math}});
+  fewbits::Engine engine(model, pool,
+                         {.pack = {.float_math = arguments.float_math},
+                          .activations = {.as_stored = !arguments.float_math}});
   const auto count = static_cast<int64_t>(arguments.tokens.size());
   fewbits::KvCache cache(model.config, count);
   const auto states = engine.forward(arguments.tokens, cache, count);
