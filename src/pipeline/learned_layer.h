@@ -20,8 +20,8 @@ struct LearningOptions {
   int64_t steps = 0;  ///< for each layer; 0: none
   int64_t batch = 4;  ///< samples in a step
   /// First rates, which fall to 0 evenly: of places in steps between levels, and of log scales.
-  double place_rate = 0.002;
-  double scale_rate = 0.0005;
+  double place_rate = 0.01;
+  double scale_rate = 0.001;
   double held_out = 0.125;  ///< of the samples, not learned from: what does best on them is kept
 
   bool wanted() const { return steps > 0; }
