@@ -4,10 +4,13 @@
 Quantizes a model in several ways, measures each file with fewbits eval on text that no method has seen, and on tasks,
 and prints a Markdown table. Embedding and output are Q8_0 in every file, and files of one format have one size:
 
-  nearest     layers in the format, rounded to nearest        learned    calibrated, and rounding learnt layer by layer
-  imatrix     the same, weighed by importance                 mixed      formats chosen by measurement for the same bytes,
-  calibrated  the same, fitted with GPTQ                                 then fitted; measured once for all sizes
-  awq         calibrated, columns scaled by AWQ's search      tuned      calibrated, then trained end to end
+  nearest     layers in the format, rounded to nearest
+  imatrix     the same, weighed by importance
+  calibrated  the same, fitted with GPTQ
+  awq         calibrated, columns scaled by AWQ's search
+  learned     calibrated, and rounding learnt layer by layer
+  mixed       formats chosen by measurement for the same bytes, then fitted; measured once for all sizes
+  tuned       calibrated, then trained end to end
 
 usage: quality.py --fewbits build/fewbits --model FOLDER --text TEST --calibrate TEXT... [--formats IQ4_NL Q4_0 ...]
                   [--methods nearest imatrix calibrated] [--tasks FILE...] [--samples 48] [--chunks 12] --work DIR

@@ -6,6 +6,10 @@
 
 namespace fewbits {
 
+/// The inputs of a layer's matrices, but for those of experts, in the order in which they come.
+inline constexpr Role kSitesOfLayer[] = {Role::kQuery, Role::kKeyValue, Role::kAttentionOutput,
+                                         Role::kGate, Role::kDown};
+
 /// The matrices that may read the same input, by the role that the engine's observer reports for
 /// it; a model has some of them.
 inline std::vector<Role> readers_of(Role site) {

@@ -62,7 +62,8 @@ void declare_fitting(QuantizeArguments& arguments, CLI::App& verb) {
                   "Text files: round with GPTQ on what the model's layers see when it reads them");
   verb.add_option("--effort", arguments.effort,
                   "0: no text (but for --size); 1: fitted with GPTQ, as usual with --calibrate; 2: "
-                  "also formats measured twice; 3: also trained end to end (fewbits tune)")
+                  "rounding learnt (--learn 64) and formats measured twice, too; 3: also trained "
+                  "end to end (fewbits tune)")
       ->check(CLI::Range(0, 3));
   verb.add_option("--time", arguments.time,
                   "With --effort 3: as long as this in all, as in 45m or 8h");
@@ -139,7 +140,10 @@ void declare(QuantizeArguments& arguments, CLI::App& verb) {
 }
 
 void settle(QuantizeArguments& arguments) {
+  constexpr int64_t kUsualSteps = 64;
   settle_effort(arguments);
+  const bool learns = arguments.effort >= kLearned && !arguments.folder.act_order;
+  if (learns && arguments.learn == 0) arguments.learn = kUsualSteps;
   split_tensor_formats(arguments);
   arguments.options.weighted = !arguments.importance.empty() || arguments.calibrated();
 }

@@ -17,7 +17,7 @@
 namespace fewbits::cli {
 
 // What --effort buys (docs/methods.md says what it gains).
-inline constexpr int kMeasuredAgain = 2, kTuned = 3;
+inline constexpr int kMeasuredAgain = 2, kLearned = 2, kTuned = 3;
 
 struct QuantizeArguments {
   std::string in, out;

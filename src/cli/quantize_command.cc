@@ -19,7 +19,7 @@
 #include "cli/statistics.h"
 #include "files/gguf_split.h"
 #include "files/journal.h"
-#include "pipeline/calibrated_layers.h"
+#include "pipeline/calibrated_encoder.h"
 #include "pipeline/certificate.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/preflight.h"

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "model/tiny_checkpoint.h"
-#include "pipeline/calibrated_layers.h"
+#include "pipeline/calibrated_encoder.h"
 
 namespace fewbits {
 namespace {

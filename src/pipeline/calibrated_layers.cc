@@ -16,16 +16,13 @@
 #include "calibrate/blas.h"
 #include "calibrate/sites.h"
 #include "engine/engine.h"
+#include "pipeline/layer_biases.h"
 #include "pipeline/scale_search.h"
 
 namespace fewbits {
 namespace {
 
 constexpr int64_t kRowsPerTask = 32;
-
-/// In the order in which a layer computes them.
-constexpr Role kSites[] = {Role::kQuery, Role::kKeyValue, Role::kAttentionOutput, Role::kGate,
-                           Role::kDown};
 
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
@@ -72,45 +69,6 @@ std::vector<float> best_alone(const Hessian& hessian, const std::vector<float>& 
   return best;
 }
 
-Role bias_of(Role matrix) {
-  switch (matrix) {
-    case Role::kQuery:
-      return Role::kQueryBias;
-    case Role::kKey:
-      return Role::kKeyBias;
-    case Role::kValue:
-      return Role::kValueBias;
-    case Role::kQueryKeyValue:
-      return Role::kQueryKeyValueBias;
-    case Role::kAttentionOutput:
-      return Role::kAttentionOutputBias;
-    case Role::kUp:
-      return Role::kUpBias;
-    default:
-      return Role::kDownBias;
-  }
-}
-
-/// Where a layer keeps what is one bias in the model.
-std::vector<std::vector<float>*> bias_parts(Role bias, LayerWeights& weights) {
-  switch (bias) {
-    case Role::kQueryBias:
-      return {&weights.query_bias};
-    case Role::kKeyBias:
-      return {&weights.key_bias};
-    case Role::kValueBias:
-      return {&weights.value_bias};
-    case Role::kQueryKeyValueBias:
-      return {&weights.query_bias, &weights.key_bias, &weights.value_bias};
-    case Role::kAttentionOutputBias:
-      return {&weights.attention_output_bias};
-    case Role::kUpBias:
-      return {&weights.up_bias};
-    default:
-      return {&weights.down_bias};
-  }
-}
-
 /// The moments around the mean: what is lost there, biases make up for.
 void subtract_mean(SiteMoments& moments) {
   const size_t n = moments.mean.size();
@@ -136,17 +94,6 @@ std::vector<int32_t> sort_by_use(SiteMoments& moments) {
   return order;
 }
 
-/// Where the parts of a layer do no more than add to one stream, one after the other, the 16-bit
-/// model's hidden states say what each should have added.
-StreamOptions fitting(StreamOptions options, const Model& model) {
-  const auto has = [&](Role role) { return model.find(role, 0) != nullptr; };
-  const bool plain = !model.config.design.parallel && has(Role::kAttentionNorm) &&
-                     has(Role::kMlpNorm) && !has(Role::kAttentionPostNorm) &&
-                     !has(Role::kMlpPostNorm) && model.config.experts == 0;
-  options.follow_outputs = options.follow_outputs && plain;
-  return options;
-}
-
 }  // namespace
 
 struct CalibratedLayers::Target {
@@ -168,9 +115,9 @@ CalibratedLayers::CalibratedLayers(const Model& model,
       samples_(std::move(samples)),
       options_(options),
       pool_(pool),
-      streams_(model, samples_, fitting(options.streams, model), pool),
+      streams_(model, samples_, streams_fitting(options.streams, model), pool),
       experts_(model, formats, {options.gptq, options.hessian, options.progress}, pool) {
-  options_.streams = fitting(options.streams, model);
+  options_.streams = streams_fitting(options.streams, model);
 }
 
 const Format* CalibratedLayers::rounded_format(const Weight& weight) const {
@@ -205,7 +152,7 @@ void CalibratedLayers::encode_layer(int64_t layer) {
     scale_rows_of_value();
     scale_rows_of_up();
   }
-  for (const Role site : kSites) encode_site(site, original, weights);
+  for (const Role site : kSitesOfLayer) encode_site(site, original, weights);
   experts_.encode_layer(layer, streams_, weights);
   if (options_.learning.wanted()) learn(weights);
   kv_range_ = streams_.advance(weights);
@@ -247,7 +194,7 @@ void CalibratedLayers::restore_layer(int64_t layer, const RoundedBytes& bytes) {
   encoded_.clear();
   run_reference(layer);
   LayerWeights weights = load_layer(model_, layer, {.float_math = true}, pool_);
-  for (const Role site : kSites) {
+  for (const Role site : kSitesOfLayer) {
     if (site == Role::kQuery || site == Role::kGate) restore_gains(site, bytes, weights);
     for (const Weight* weight : rounded_readers(site)) {
       const auto found = bytes(*weight);
@@ -662,126 +609,6 @@ RoundedWeight CalibratedLayers::encoded(const Weight& weight) const {
   rounded.largest_input = found->second.largest_input;
   rounded.columns = found->second.columns;
   return rounded;
-}
-
-namespace {
-
-std::map<const Weight*, const Format*> formats_of(const QuantizePlan& plan) {
-  std::map<const Weight*, const Format*> formats;
-  for (const PlannedWeight& planned : plan.weights) {
-    formats[planned.weight] = &planned.rounded_format();
-  }
-  return formats;
-}
-
-/// As HugeBuffer allocates it; formats that are decoded as they are used stay in the file, and its
-/// pages count.
-int64_t loaded_bytes(const Weight& weight) {
-  constexpr int64_t kHugePage = int64_t{2} << 20;
-  if (!weight.format().is_float()) return weight.stored_bytes();
-  const int64_t bytes = weight.rows() * row_bytes(weight.format(), weight.columns());
-  return bytes < kHugePage ? bytes : round_up(bytes, kHugePage);
-}
-
-/// What GPTQ keeps for each of the weights that a thread works on: weights, their open form, codes
-/// and values, gradient, difference, and the blocks' parameters and grids.
-constexpr int64_t kBytesPerOpenWeight = 48;
-
-/// The index in kSites of the site that a matrix reads; behind the last: of none.
-size_t site_of(const Weight& weight) {
-  size_t site = 0;
-  for (; site < std::size(kSites); ++site) {
-    const std::vector<Role> readers = readers_of(kSites[site]);
-    if (std::find(readers.begin(), readers.end(), weight.role) != readers.end()) break;
-  }
-  return site;
-}
-
-/// Most that the matrices of a layer and what rounds them take at once: those still to come as they
-/// were loaded, those that are done as they are stored.
-int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationOptions& options,
-                     int threads) {
-  const StreamOptions& streams = options.streams;
-  std::array<int64_t, std::size(kSites) + 1> loaded{}, rounded{}, columns{};
-  int64_t all = 0;
-  for (const PlannedWeight& planned : plan.weights) {
-    const Weight& weight = *planned.weight;
-    if (weight.layer != layer || !weight.is_matrix()) continue;
-    const size_t site = site_of(weight);
-    loaded[site] += loaded_bytes(weight);
-    all += loaded_bytes(weight);
-    if (planned.rounded_format().is_float()) continue;
-    rounded[site] += weight.rows() * row_bytes(planned.rounded_format(), weight.columns());
-    if (options.sort_columns) rounded[site] += 2 * weight.values() * int64_t{sizeof(float)};
-    columns[site] = std::max(columns[site], weight.columns());
-  }
-  int64_t most = all, left = all, done = 0;
-  for (size_t site = 0; site < std::size(kSites); ++site) {
-    done += rounded[site];
-    const int64_t crosses = streams.follow_outputs ? 3 : 1;  // moments, and H^-1 to aim by
-    most = std::max(most, left + done + crosses * hessian_bytes(columns[site]) +
-                              threads * kRowsPerTask * columns[site] * kBytesPerOpenWeight);
-    left -= loaded[site];
-  }
-  return streams.follow_outputs ? most + all : most;
-}
-
-/// The same of a layer with experts, all of whose matrices are loaded while some experts' moments
-/// are gathered, and those that are done kept as they are stored.
-int64_t experts_memory(const QuantizePlan& plan, int64_t layer, int threads) {
-  int64_t all = 0, rounded = 0, most = 0;
-  for (const PlannedWeight& planned : plan.weights) {
-    const Weight& weight = *planned.weight;
-    if (weight.layer != layer || !weight.is_matrix()) continue;
-    all += loaded_bytes(weight);
-    if (weight.shape.size() < 3 || planned.rounded_format().is_float()) continue;
-    const int64_t columns = weight.columns();
-    const int64_t at_once = std::min(weight.shape.front(), experts_at_once(columns));
-    rounded += weight.rows() * row_bytes(planned.rounded_format(), columns);
-    most = std::max(most, at_once * columns * columns * int64_t{sizeof(float)} +
-                              hessian_bytes(columns) +
-                              threads * kRowsPerTask * columns * kBytesPerOpenWeight);
-  }
-  return most == 0 ? 0 : all + rounded + most;
-}
-
-}  // namespace
-
-CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& plan,
-                                     std::span<const std::vector<Token>> samples,
-                                     const CalibrationOptions& options, int threads) {
-  CalibrationOptions fitted = options;
-  fitted.streams = fitting(options.streams, model);
-  const StreamOptions& streams = fitted.streams;
-  int64_t tokens = 0, longest = 0;
-  for (const auto& sample : samples) {
-    tokens += std::ssize(sample);
-    longest = std::max(longest, std::ssize(sample));
-  }
-  CalibrationMemory memory;
-  const bool reference = options.scaling != ColumnScaling::kNone || options.learning.wanted();
-  memory.states = states_kept(streams, reference) * tokens * model.config.hidden *
-                  static_cast<int64_t>(sizeof(float));
-  for (int64_t layer = 0; layer < model.config.layers; ++layer) {
-    memory.rest = std::max(memory.rest, experts_memory(plan, layer, threads));
-    const int64_t learning = learning_bytes(model, layer, longest, options.learning, threads);
-    memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads) + learning);
-  }
-  memory.rest += stream_buffer_bytes(model.config, longest);
-  return memory;
-}
-
-CalibratedEncoder::CalibratedEncoder(const Model& model, const QuantizePlan& plan,
-                                     std::vector<std::vector<Token>> samples,
-                                     const CalibrationOptions& options, ThreadPool& pool)
-    : formats_(formats_of(plan)), layers_(model, formats_, std::move(samples), options, pool) {}
-
-RoundedWeight CalibratedEncoder::encode(const PlannedWeight& planned) {
-  const int64_t layer = planned.weight->layer;
-  while (layers_.layers_done() <= layer) layers_.encode_layer(layers_.layers_done());
-  if (layer < 0) return {};
-  check(layer + 1 == layers_.layers_done());  // plans list the layers in order
-  return layers_.encoded(*planned.weight);
 }
 
 }  // namespace fewbits

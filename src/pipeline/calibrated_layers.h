@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -10,11 +9,9 @@
 
 #include "base/thread_pool.h"
 #include "engine/layer.h"
-#include "methods/column_scales.h"
-#include "methods/gptq.h"
 #include "model/model.h"
 #include "pipeline/calibrated_experts.h"
-#include "pipeline/learned_layer.h"
+#include "pipeline/calibration_options.h"
 #include "pipeline/quantize.h"
 #include "pipeline/sample_streams.h"
 
@@ -28,40 +25,6 @@
 // and up for attention output and down. And a matrix can be fitted to the outputs that the 16-bit
 // model has there, which a second stream of hidden states says, instead of to its weights.
 namespace fewbits {
-
-struct CalibrationOptions {
-  GptqOptions gptq = {};
-  HessianOptions hessian = {};
-  StreamOptions streams = {};
-  /// After GPTQ has rounded all of a layer; not with sort_columns.
-  LearningOptions learning = {};
-  /// With streams.follow_outputs: of the way from the weights to those that give the wanted
-  /// outputs.
-  double output_share = 0.25;
-  ColumnScaling scaling = ColumnScaling::kNone;
-  /// Biases take up the mean of what rounding their matrix loses, and the matrix is fitted to the
-  /// rest (Nagel et al. 2019, arXiv 1906.04721); not with sort_columns, learning, follow_outputs
-  /// or weigh_by_residual.
-  bool correct_biases = false;
-  /// Columns are sorted by how much they matter before they are grouped, so that what is rounded
-  /// has another order than the weight; not with scaling or follow_outputs.
-  bool sort_columns = false;
-  /// Matrices in float formats are scaled too. It changes no output; nobody gains by it but tests.
-  bool scale_floats = false;
-  /// Told every now and then which weight is worked on, and its relative error once it is rounded
-  /// (before: -1). By the thread that called.
-  std::function<void(const Weight& weight, double error)> progress = {};
-  /// Told of every step of learning, and its loss before it.
-  std::function<void(int64_t layer, int64_t step, double loss)> learning_progress = {};
-  /// Told what learning came to in each layer.
-  std::function<void(int64_t layer, const LearnedLayer& learned)> learned = {};
-};
-
-/// What a calibrated run takes besides what the process holds already, in bytes.
-struct CalibrationMemory {
-  int64_t states = 0;  ///< hidden states of all samples: in memory, or in files
-  int64_t rest = 0;    ///< most of all else at once
-};
 
 class CalibratedLayers {
  public:
@@ -144,29 +107,6 @@ class CalibratedLayers {
   std::map<const Weight*, Encoded> encoded_;
   KvRange kv_range_;  ///< of the layer encoded last
   int64_t layers_done_ = 0;
-};
-
-/// What it will take to encode `plan` with samples of these lengths (in tokens).
-CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& plan,
-                                     std::span<const std::vector<Token>> samples,
-                                     const CalibrationOptions& options, int threads);
-
-/// The calibrated bytes of a plan's weights, a layer at a time, as run_quantize asks for them.
-class CalibratedEncoder {
- public:
-  CalibratedEncoder(const Model& model, const QuantizePlan& plan,
-                    std::vector<std::vector<Token>> samples, const CalibrationOptions& options,
-                    ThreadPool& pool);
-
-  RoundedWeight encode(const PlannedWeight& planned);
-  const std::vector<std::string>& warnings() const { return layers_.warnings(); }
-  void restore_layer(int64_t layer, const RoundedBytes& bytes) {
-    layers_.restore_layer(layer, bytes);
-  }
-
- private:
-  std::map<const Weight*, const Format*> formats_;
-  CalibratedLayers layers_;
 };
 
 }  // namespace fewbits

@@ -7,7 +7,7 @@
 #include <random>
 
 #include "model/tiny_checkpoint.h"
-#include "pipeline/calibrated_layers.h"
+#include "pipeline/calibrated_encoder.h"
 
 namespace fewbits {
 namespace {

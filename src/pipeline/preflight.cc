@@ -15,6 +15,7 @@
 #include "base/timing.h"
 #include "calibrate/blas.h"
 #include "files/output_file.h"
+#include "pipeline/calibration_memory.h"
 #include "pipeline/tensor_outer.h"
 
 namespace fewbits {

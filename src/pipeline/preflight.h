@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <span>
 
-#include "pipeline/calibrated_layers.h"
+#include "pipeline/calibration_options.h"
 #include "pipeline/quantize.h"
 
 // What a run will take, told before it begins: what is read and written, memory, disk and time. It

@@ -12,7 +12,7 @@
 #include "engine/engine.h"
 #include "evaluate/evaluate.h"
 #include "model/tiny_checkpoint.h"
-#include "pipeline/calibrated_layers.h"
+#include "pipeline/calibrated_encoder.h"
 #include "pipeline/tensor_statistics.h"
 
 namespace fewbits {

@@ -1,0 +1,115 @@
+#include "pipeline/calibration_memory.h"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+
+#include "base/checked_math.h"
+#include "calibrate/sites.h"
+#include "methods/hessian.h"
+#include "pipeline/calibrated_experts.h"
+#include "pipeline/learned_layer.h"
+
+namespace fewbits {
+namespace {
+
+constexpr int64_t kRowsPerTask = 32;  // rounded by one thread at once
+
+/// As HugeBuffer allocates it; formats that are decoded as they are used stay in the file, and its
+/// pages count.
+int64_t loaded_bytes(const Weight& weight) {
+  constexpr int64_t kHugePage = int64_t{2} << 20;
+  if (!weight.format().is_float()) return weight.stored_bytes();
+  const int64_t bytes = weight.rows() * row_bytes(weight.format(), weight.columns());
+  return bytes < kHugePage ? bytes : round_up(bytes, kHugePage);
+}
+
+/// What GPTQ keeps for each of the weights that a thread works on: weights, their open form, codes
+/// and values, gradient, difference, and the blocks' parameters and grids.
+constexpr int64_t kBytesPerOpenWeight = 48;
+
+/// The index in kSitesOfLayer of the site that a matrix reads; behind the last: of none.
+size_t site_of(const Weight& weight) {
+  size_t site = 0;
+  for (; site < std::size(kSitesOfLayer); ++site) {
+    const std::vector<Role> readers = readers_of(kSitesOfLayer[site]);
+    if (std::find(readers.begin(), readers.end(), weight.role) != readers.end()) break;
+  }
+  return site;
+}
+
+/// Most that the matrices of a layer and what rounds them take at once: those still to come as they
+/// were loaded, those that are done as they are stored.
+int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationOptions& options,
+                     int threads) {
+  const StreamOptions& streams = options.streams;
+  std::array<int64_t, std::size(kSitesOfLayer) + 1> loaded{}, rounded{}, columns{};
+  int64_t all = 0;
+  for (const PlannedWeight& planned : plan.weights) {
+    const Weight& weight = *planned.weight;
+    if (weight.layer != layer || !weight.is_matrix()) continue;
+    const size_t site = site_of(weight);
+    loaded[site] += loaded_bytes(weight);
+    all += loaded_bytes(weight);
+    if (planned.rounded_format().is_float()) continue;
+    rounded[site] += weight.rows() * row_bytes(planned.rounded_format(), weight.columns());
+    if (options.sort_columns) rounded[site] += 2 * weight.values() * int64_t{sizeof(float)};
+    columns[site] = std::max(columns[site], weight.columns());
+  }
+  int64_t most = all, left = all, done = 0;
+  for (size_t site = 0; site < std::size(kSitesOfLayer); ++site) {
+    done += rounded[site];
+    const int64_t crosses = streams.follow_outputs ? 3 : 1;  // moments, and H^-1 to aim by
+    most = std::max(most, left + done + crosses * hessian_bytes(columns[site]) +
+                              threads * kRowsPerTask * columns[site] * kBytesPerOpenWeight);
+    left -= loaded[site];
+  }
+  return streams.follow_outputs ? most + all : most;
+}
+
+/// The same of a layer with experts, all of whose matrices are loaded while some experts' moments
+/// are gathered, and those that are done kept as they are stored.
+int64_t experts_memory(const QuantizePlan& plan, int64_t layer, int threads) {
+  int64_t all = 0, rounded = 0, most = 0;
+  for (const PlannedWeight& planned : plan.weights) {
+    const Weight& weight = *planned.weight;
+    if (weight.layer != layer || !weight.is_matrix()) continue;
+    all += loaded_bytes(weight);
+    if (weight.shape.size() < 3 || planned.rounded_format().is_float()) continue;
+    const int64_t columns = weight.columns();
+    const int64_t at_once = std::min(weight.shape.front(), experts_at_once(columns));
+    rounded += weight.rows() * row_bytes(planned.rounded_format(), columns);
+    most = std::max(most, at_once * columns * columns * int64_t{sizeof(float)} +
+                              hessian_bytes(columns) +
+                              threads * kRowsPerTask * columns * kBytesPerOpenWeight);
+  }
+  return most == 0 ? 0 : all + rounded + most;
+}
+
+}  // namespace
+
+CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& plan,
+                                     std::span<const std::vector<Token>> samples,
+                                     const CalibrationOptions& options, int threads) {
+  CalibrationOptions fitted = options;
+  fitted.streams = streams_fitting(options.streams, model);
+  const StreamOptions& streams = fitted.streams;
+  int64_t tokens = 0, longest = 0;
+  for (const auto& sample : samples) {
+    tokens += std::ssize(sample);
+    longest = std::max(longest, std::ssize(sample));
+  }
+  CalibrationMemory memory;
+  const bool reference = options.scaling != ColumnScaling::kNone || options.learning.wanted();
+  memory.states = states_kept(streams, reference) * tokens * model.config.hidden *
+                  static_cast<int64_t>(sizeof(float));
+  for (int64_t layer = 0; layer < model.config.layers; ++layer) {
+    memory.rest = std::max(memory.rest, experts_memory(plan, layer, threads));
+    const int64_t learning = learning_bytes(model, layer, longest, options.learning, threads);
+    memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads) + learning);
+  }
+  memory.rest += stream_buffer_bytes(model.config, longest);
+  return memory;
+}
+
+}  // namespace fewbits
