@@ -68,8 +68,8 @@ void declare_fitting(QuantizeArguments& arguments, CLI::App& verb) {
   verb.add_option("--time", arguments.time,
                   "With --effort 3: as long as this in all, as in 45m or 8h");
   verb.add_option("--scale-columns", arguments.scale_columns,
-                  "With --calibrate, into a .gguf: by a rule, by AWQ's search, or not at all")
-      ->check(CLI::IsMember({"none", "balanced", "awq"}))
+                  "With --calibrate, into a .gguf: by AWQ's search, by a rule, or not at all")
+      ->check(CLI::IsMember({"awq", "balanced", "none"}))
       ->capture_default_str();
   verb.add_flag("--correct-biases", arguments.correct_biases,
                 "With --calibrate, into a .gguf: biases take up the mean of what rounding loses");
@@ -210,7 +210,8 @@ Json recipe_of(const QuantizeArguments& arguments) {
     if (arguments.learn > 0) recipe["calibration"]["learn"] = arguments.learn;
     recipe["instruction_set"] = kernels().name;
     if (arguments.correct_biases) recipe["correct_biases"] = true;
-    if (arguments.scale_columns != "balanced") recipe["scale_columns"] = arguments.scale_columns;
+    const bool scales = arguments.folder.layout.empty() || arguments.folder.layout == "gguf";
+    if (scales) recipe["scale_columns"] = arguments.scale_columns;
   }
   if (!arguments.lora.empty()) {
     recipe["lora"] = to_json(hash_files(checkpoint_files(arguments.lora), [](int64_t) {}));

@@ -36,7 +36,7 @@ struct QuantizeArguments {
   std::string size;                              // of the file at most
   std::string sensitivity;                       // file: what each matrix costs
   std::vector<std::filesystem::path> calibrate;  // texts
-  std::string scale_columns = "balanced";
+  std::string scale_columns = "awq";
   bool correct_biases = false;
   SampleOptions samples;
   int64_t learn = 0;       // steps of learned rounding
