@@ -50,9 +50,11 @@ void declare_output(QuantizeArguments& arguments, CLI::App& verb) {
   verb.add_option("--embedding", arguments.options.embedding_format,
                   "Format of the token embedding");
   verb.add_flag("--pure", arguments.options.pure, "One format for all matrices, no mix");
-  verb.add_option("--search", arguments.search,
-                  "best: lowest error; none: the reference encoder's bytes")
-      ->check(CLI::IsMember({"best", "none"}))
+  verb.add_option(
+          "--search", arguments.search,
+          "Without text. best: lowest squared error; robust: many small errors for few large ones "
+          "(HQQ); none: the reference encoder's bytes")
+      ->check(CLI::IsMember({"best", "robust", "none"}))
       ->capture_default_str();
 }
 

@@ -209,7 +209,10 @@ class QuantizeCommand {
     return request;
   }
 
-  Search search() const { return arguments_.search == "none" ? Search::kReference : Search::kBest; }
+  Search search() const {
+    if (arguments_.search == "robust") return Search::kRobust;
+    return arguments_.search == "none" ? Search::kReference : Search::kBest;
+  }
 
   /// What the run will take, and whether it can work at all.
   void look_ahead() {

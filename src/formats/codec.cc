@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "formats/format.h"
+#include "formats/search_robust.h"
 
 namespace fewbits {
 namespace {
@@ -95,7 +96,7 @@ void improve_block(const Format& format, const float* values, const float* weigh
 
 /// Blocks are searched in groups as large as four that share a search, or one super-block.
 void improve_row(const Format& format, const float* row, int64_t columns, const float* importance,
-                 const Outer& outer, std::byte* out) {
+                 const Outer& outer, Search search, std::byte* out) {
   constexpr int64_t kGroup = 8;
   std::array<BlockParameters, kGroup> parameters;
   const int64_t blocks = columns / format.block_values;
@@ -108,6 +109,12 @@ void improve_row(const Format& format, const float* row, int64_t columns, const 
     for (int64_t b = 0; b < count; ++b, out += format.block_bytes) {
       const int64_t start = at + b * format.block_values;
       block.parameters = parameters[static_cast<size_t>(b)];
+      if (search == Search::kRobust) {
+        fit_robustly(format, row + start, block.parameters);
+        round_block(format, row + start, block);
+        format.pack(block.parameters, block.codes.data(), out);
+        continue;
+      }
       improve_block(format, row + start, importance ? importance + start : nullptr, block, out);
     }
   }
@@ -187,7 +194,7 @@ void encode_rows(const Format& format, const float* values, int64_t rows, int64_
     if (search == Search::kReference && format.encode_reference) continue;
     const Outer of_row = outer_of_row(format, values, importance, columns, outer);
     store_outer(format, of_row, out);
-    improve_row(format, values, columns, importance, of_row, out + format.outer_bytes);
+    improve_row(format, values, columns, importance, of_row, search, out + format.outer_bytes);
   }
 }
 

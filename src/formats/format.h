@@ -172,6 +172,7 @@ void decode_rows(const Format& format, const std::byte* bytes, int64_t rows, int
 enum class Search {
   kReference,  ///< the reference implementation's bytes
   kBest,       ///< lowest weighted error this program knows; never above the reference's
+  kRobust,     ///< from there to a low sum of |error|^0.7 (search_robust.h), importance forgotten
 };
 
 /// Encodes `rows` rows of `columns` values. `importance`, if not null, has one positive weight for

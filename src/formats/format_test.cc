@@ -451,7 +451,7 @@ TEST(Encode, ABlockDoesNotDependOnItsNeighbours) {
 
 TEST(Encode, ZerosStayZero) {
   for (const Format* format : writable_formats()) {
-    for (const Search search : {Search::kReference, Search::kBest}) {
+    for (const Search search : {Search::kReference, Search::kBest, Search::kRobust}) {
       const auto stored = round_trip(*format, std::vector<float>(512), search);
       EXPECT_THAT(stored, testing::Each(0.0f)) << format->name;
     }
