@@ -26,7 +26,8 @@ class Recipes(harness.Case):
             with self.subTest(recipe.stem):
                 out = self.folder / (recipe.stem if recipe.stem.startswith(FOLDERS) else recipe.stem + ".gguf")
                 text = [] if "effort: 0" in recipe.read_text() else ["--calibrate", self.text]
-                self.fewbits("quantize", self.model, out, "--recipe", recipe, *text, "--samples", 10,
+                quick = [] if recipe.stem.startswith(FOLDERS) else ["--learn", 2]
+                self.fewbits("quantize", self.model, out, "--recipe", recipe, *text, *quick, "--samples", 10,
                              "--sample-length", 32)
                 self.fewbits("run", out, "ab", "--tokens", 2)
                 self.fewbits("inspect", out, "--verify", "--source", self.model)
@@ -68,6 +69,7 @@ class Effort(harness.Case):
         self.text.write_text("the thin thing in the inn. " * 400)
         self.out = self.folder / "out.gguf"
         self.calibrate = ("--calibrate", self.text, "--samples", 10, "--sample-length", 32)
+        self.quick = (*self.calibrate, "--learn", 2)
 
     def test_none_reads_no_text(self):
         self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", "--no-certificate")
@@ -78,7 +80,7 @@ class Effort(harness.Case):
 
     def test_the_most_ends_in_time_with_one_file(self):
         self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", "--effort", 3, "--time", "4s", "--certify",
-                     self.text, *self.calibrate)
+                     self.text, *self.quick)
         recipe = self.fewbits("inspect", self.out, "--verify", "--source", self.model,
                               "--json").facts["certificate"]["recipe"]
         self.assertEqual((recipe["to"], recipe["tune"]["samples"]), ("Q4_0", 10))
@@ -86,10 +88,11 @@ class Effort(harness.Case):
 
     def test_what_was_rounded_is_not_rounded_again(self):
         stage = self.folder / "out.untuned.gguf"
-        self.fewbits("quantize", self.model, stage, "--to", "Q4_0", "--effort", 2, *self.calibrate)
+        self.fewbits("quantize", self.model, stage, "--to", "Q4_0", "--effort", 2, *self.quick)
         before = stage.stat().st_mtime_ns, stage.stat().st_ino
         stage.chmod(0o444)  # who writes it anew is refused
-        self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", "--effort", 3, "--time", "1s", *self.calibrate)
+        self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", "--effort", 3, "--time", "1s",
+                     *self.quick)
         self.assertEqual(self.files(), ["out.gguf", "text", "tiny.gguf"])
         self.assertTrue(before)
 
