@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "calibrate/model_identity.h"
 #include "calibrate/sample_run.h"
+#include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "files/gguf.h"
 
@@ -16,12 +17,6 @@ namespace {
 
 constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
 constexpr const char* kModelKey = "fewbits.model";
-
-int64_t longest(std::span<const std::vector<Token>> samples) {
-  size_t length = 0;
-  for (const auto& sample : samples) length = std::max(length, sample.size());
-  return static_cast<int64_t>(length);
-}
 
 /// Sums of one layer, and the entries of those before.
 class Gathering {

@@ -7,18 +7,13 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
 
 namespace fewbits {
 namespace {
-
-int64_t longest(std::span<const std::vector<Token>> samples) {
-  size_t length = 0;
-  for (const auto& sample : samples) length = std::max(length, sample.size());
-  return static_cast<int64_t>(length);
-}
 
 class Samples {
  public:

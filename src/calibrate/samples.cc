@@ -36,6 +36,12 @@ std::vector<Token> tokens_of(const Tokenizer& tokenizer,
 
 }  // namespace
 
+int64_t longest(std::span<const std::vector<Token>> samples) {
+  size_t length = 0;
+  for (const auto& sample : samples) length = std::max(length, sample.size());
+  return static_cast<int64_t>(length);
+}
+
 std::vector<std::vector<Token>> take_samples(const Tokenizer& tokenizer,
                                              std::span<const std::filesystem::path> texts,
                                              const SampleOptions& options) {

@@ -9,6 +9,9 @@
 
 namespace fewbits {
 
+/// Tokens of the longest; 0 where there is none.
+int64_t longest(std::span<const std::vector<Token>> samples);
+
 struct SampleOptions {
   int64_t count = 128;   ///< samples wanted
   int64_t length = 512;  ///< tokens in each

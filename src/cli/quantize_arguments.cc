@@ -190,7 +190,8 @@ WantedSize settle_size(QuantizeArguments& arguments) {
 Json recipe_of(const QuantizeArguments& arguments) {
   const QuantizeOptions& options = arguments.options;
   Json recipe = {{"to", options.to}, {"search", arguments.search}};
-  if (arguments.folder.layout.empty() || arguments.folder.layout == "gguf") {
+  const bool gguf = arguments.folder.layout.empty() || arguments.folder.layout == "gguf";
+  if (gguf) {
     if (!options.emulate.empty()) recipe["emulate"] = options.emulate;
   } else {
     recipe["to"] = options.emulate;
@@ -206,14 +207,11 @@ Json recipe_of(const QuantizeArguments& arguments) {
   if (!options.embedding_format.empty()) recipe["embedding"] = options.embedding_format;
   if (!arguments.tensors.empty()) recipe["tensor"] = arguments.tensors;
   if (!arguments.calibrate.empty()) {
-    recipe["calibration"] = {{"texts", to_json(hash_files(arguments.calibrate, [](int64_t) {}))},
-                             {"samples", arguments.samples.count},
-                             {"sample_length", arguments.samples.length}};
+    recipe["calibration"] = describe_samples(arguments.calibrate, arguments.samples);
     if (arguments.learn > 0) recipe["calibration"]["learn"] = arguments.learn;
     recipe["instruction_set"] = kernels().name;
     if (arguments.correct_biases) recipe["correct_biases"] = true;
-    const bool scales = arguments.folder.layout.empty() || arguments.folder.layout == "gguf";
-    if (scales) recipe["scale_columns"] = arguments.scale_columns;
+    if (gguf) recipe["scale_columns"] = arguments.scale_columns;
   }
   if (!arguments.lora.empty()) {
     recipe["lora"] = to_json(hash_files(checkpoint_files(arguments.lora), [](int64_t) {}));

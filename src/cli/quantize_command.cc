@@ -128,7 +128,6 @@ class QuantizeCommand {
 
   void run() {
     look_ahead();
-    if (arguments_.dry_run && !size_.given()) return print_plan();
     describe();
     write_as_described();
   }

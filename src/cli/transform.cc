@@ -53,9 +53,7 @@ void settle(TransformArguments& arguments) {
 Json recipe_of(const TransformArguments& arguments) {
   Json recipe = recipe_of(arguments.options);
   if (!arguments.options.smooth) return recipe;
-  recipe["transform"]["texts"] = to_json(hash_files(arguments.texts, [](int64_t) {}));
-  recipe["transform"]["samples"] = arguments.samples.count;
-  recipe["transform"]["sample_length"] = arguments.samples.length;
+  recipe["transform"].update(describe_samples(arguments.texts, arguments.samples));
   return recipe;
 }
 

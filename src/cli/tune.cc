@@ -75,12 +75,10 @@ double parse_seconds(std::string_view option, const std::string& text) {
 }
 
 Json describe(const TuneArguments& arguments) {
-  Json json = {{"texts", to_json(hash_files(arguments.texts, [](int64_t) {}))},
-               {"samples", arguments.samples.count},
-               {"sample_length", arguments.samples.length},
-               {"learning_rate", arguments.options.learning_rate},
-               {"epochs", arguments.options.epochs},
-               {"batch", arguments.options.batch}};
+  Json json = describe_samples(arguments.texts, arguments.samples);
+  json["learning_rate"] = arguments.options.learning_rate;
+  json["epochs"] = arguments.options.epochs;
+  json["batch"] = arguments.options.batch;
   if (!arguments.time.empty()) json["time"] = arguments.time;
   return json;
 }

@@ -349,4 +349,15 @@ double gptq(const GptqProblem& problem, const float* weights, int64_t rows, std:
   return error;
 }
 
+void round_rows(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out) {
+  const auto& [format, hessian, options, outer] = problem;
+  if (format.has_levels()) {
+    gptq(problem, weights, rows, out);
+    return;
+  }
+  std::vector<float> importance(at(hessian.columns));
+  for (int64_t j = 0; j < hessian.columns; ++j) importance[at(j)] = hessian.diagonal(j);
+  encode_rows(format, weights, rows, hessian.columns, importance.data(), Search::kBest, out);
+}
+
 }  // namespace fewbits

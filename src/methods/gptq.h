@@ -33,4 +33,8 @@ struct GptqProblem {
 /// any way.
 double gptq(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out);
 
+/// The same for any format: vector codes round whole rows, whose errors cannot be handed on column
+/// by column; they are weighed by the diagonal of H.
+void round_rows(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out);
+
 }  // namespace fewbits

@@ -12,12 +12,12 @@
 #include "base/text.h"
 #include "calibrate/importance.h"
 #include "calibrate/sites.h"
+#include "pipeline/calibration_options.h"
 #include "pipeline/rounding_error.h"
 
 namespace fewbits {
 namespace {
 
-constexpr int64_t kRowsPerTask = 32;
 constexpr int64_t kMostMomentBytes = int64_t{256} << 20;
 
 /// In the order in which they are computed; each is fitted behind those before.
@@ -125,24 +125,20 @@ void CalibratedExperts::encode_expert(const Weight& weight, int64_t expert,
   const int64_t columns = weight.columns(), all_rows = rows_of_one(weight);
   const int64_t row_size = row_bytes(format, columns);
   Encoded& encoded = encoded_.at(&weight);
-  std::vector<float> importance = moments.means;
-  for (int64_t j = 0; hessian != nullptr && j < columns; ++j) {
-    importance[at(j)] = hessian->diagonal(j);
-  }
-  std::vector<RoundingError> parts(at(divide_up(all_rows, kRowsPerTask)));
+  std::vector<RoundingError> parts(at(divide_up(all_rows, kRowsRoundedAtOnce)));
   pool_.run(std::ssize(parts), [&](int64_t task, int thread) {
     if (interrupted()) return;
     if (thread == 0 && options_.progress) options_.progress(weight, -1);
-    const int64_t first = expert * all_rows + task * kRowsPerTask;
-    const int64_t rows = std::min(kRowsPerTask, (expert + 1) * all_rows - first);
+    const int64_t first = expert * all_rows + task * kRowsRoundedAtOnce;
+    const int64_t rows = std::min(kRowsRoundedAtOnce, (expert + 1) * all_rows - first);
     std::vector<float> values(at(rows * columns)), decoded(values.size());
     for (int64_t i = 0; i < rows; ++i) weight.read_row(first + i, values.data() + i * columns);
     std::byte* out = encoded.bytes.data() + first * row_size;
-    if (hessian != nullptr && format.has_levels()) {
+    if (hessian != nullptr) {
       const Outer outer;
-      gptq({format, *hessian, options_.gptq, &outer}, values.data(), rows, out);
+      round_rows({format, *hessian, options_.gptq, &outer}, values.data(), rows, out);
     } else {
-      encode_rows(format, values.data(), rows, columns, importance.data(), Search::kBest, out);
+      encode_rows(format, values.data(), rows, columns, moments.means.data(), Search::kBest, out);
     }
     decode_rows(format, out, rows, columns, decoded.data());
     parts[at(task)] = rounding_error(values, decoded);

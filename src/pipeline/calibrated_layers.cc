@@ -22,8 +22,6 @@
 namespace fewbits {
 namespace {
 
-constexpr int64_t kRowsPerTask = 32;
-
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
 }
@@ -164,10 +162,10 @@ void CalibratedLayers::refuse_broken_weights(int64_t layer) const {
   for (const Weight& weight : model_.weights) {
     if (weight.layer != layer) continue;
     const int64_t rows = weight.rows();
-    pool_.run(divide_up(rows, kRowsPerTask), [&](int64_t task, int) {
+    pool_.run(divide_up(rows, kRowsRoundedAtOnce), [&](int64_t task, int) {
       std::vector<float> values(at(weight.columns()));
-      const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
-      for (int64_t row = task * kRowsPerTask; row < end; ++row) {
+      const int64_t end = std::min(rows, (task + 1) * kRowsRoundedAtOnce);
+      for (int64_t row = task * kRowsRoundedAtOnce; row < end; ++row) {
         weight.read_row(row, values.data());
         for (size_t j = 0; j < values.size(); ++j) {
           if (std::isfinite(values[j])) continue;
@@ -233,8 +231,9 @@ std::vector<float> CalibratedLayers::lost_means(const Weight& weight, const Targ
   const Format& format = *rounded_format(weight);
   const std::byte* bytes = encoded_.at(&weight).bytes.data();
   std::vector<float> lost(at(all_rows));
-  pool_.run(divide_up(all_rows, kRowsPerTask), [&](int64_t task, int) {
-    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
+  pool_.run(divide_up(all_rows, kRowsRoundedAtOnce), [&](int64_t task, int) {
+    const int64_t first = task * kRowsRoundedAtOnce,
+                  rows = std::min(kRowsRoundedAtOnce, all_rows - first);
     const std::vector<float> values = scaled_rows(weight, first, rows, target);
     std::vector<float> found(values.size());
     decode_rows(format, bytes + first * row_bytes(format, columns), rows, columns, found.data());
@@ -406,13 +405,14 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
     encoded.wanted.resize(at(all_rows * columns));
     encoded.best.resize(encoded.wanted.size());
   }
-  const int64_t tasks = divide_up(all_rows, kRowsPerTask);
+  const int64_t tasks = divide_up(all_rows, kRowsRoundedAtOnce);
   std::vector<Encoded> sums(at(tasks));
   const Outer outer = outer_of_tensor(weight, target);
   pool_.run(tasks, [&](int64_t task, int thread) {
     if (interrupted()) return;
     if (thread == 0 && options_.progress) options_.progress(weight, -1);
-    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
+    const int64_t first = task * kRowsRoundedAtOnce,
+                  rows = std::min(kRowsRoundedAtOnce, all_rows - first);
     std::vector<float> values = scaled_rows(weight, first, rows, target);
     std::byte* out = encoded.bytes.data() + first * row_size;
     if (format.is_float()) {
@@ -420,7 +420,7 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
     } else {
       std::vector<float> wanted = values;
       if (!target.correction.empty()) aim_at_outputs(weight, first, target, wanted);
-      round(format, target, outer, wanted, out);
+      round_rows({format, target.hessian, options_.gptq, &outer}, wanted.data(), rows, out);
     }
     std::vector<float> decoded(values.size());
     decode_rows(format, out, rows, columns, decoded.data());
@@ -446,27 +446,14 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
   }
 }
 
-/// Vector codes round whole rows: their errors cannot be handed on column by column.
-void CalibratedLayers::round(const Format& format, const Target& target, const Outer& outer,
-                             const std::vector<float>& values, std::byte* out) const {
-  const int64_t columns = target.hessian.columns, rows = std::ssize(values) / columns;
-  if (format.has_levels()) {
-    gptq({format, target.hessian, options_.gptq, &outer}, values.data(), rows, out);
-    return;
-  }
-  std::vector<float> importance(at(columns));
-  for (int64_t j = 0; j < columns; ++j) importance[at(j)] = target.hessian.diagonal(j);
-  encode_rows(format, values.data(), rows, columns, importance.data(), Search::kBest, out);
-}
-
 /// What all rows share, where the format has such parameters.
 Outer CalibratedLayers::outer_of_tensor(const Weight& weight, const Target& target) const {
   Outer outer;
   const Format& format = *rounded_format(weight);
   if (!format.fit_tensor) return outer;
   TensorRange range;
-  for (int64_t first = 0; first < weight.rows(); first += kRowsPerTask) {
-    const int64_t rows = std::min(kRowsPerTask, weight.rows() - first);
+  for (int64_t first = 0; first < weight.rows(); first += kRowsRoundedAtOnce) {
+    const int64_t rows = std::min(kRowsRoundedAtOnce, weight.rows() - first);
     const std::vector<float> values = scaled_rows(weight, first, rows, target);
     range.add(values.data(), std::ssize(values));
   }

@@ -19,11 +19,11 @@
 // are used: the second moments of what each is really fed, behind all that was rounded before, are
 // gathered, and GPTQ rounds it with them.
 //
-// Two more things can be done, and are not by default, since neither measured better so far
-// (docs/methods.md). Columns can be scaled where that costs nothing (column_scales.h): the inverse
-// goes into the gains of the norm before query, key, value, gate and up, and into the rows of value
-// and up for attention output and down. And a matrix can be fitted to the outputs that the 16-bit
-// model has there, which a second stream of hidden states says, instead of to its weights.
+// Columns can be scaled first where that costs nothing (column_scales.h): the inverse goes into the
+// gains of the norm before query, key, value, gate and up, and into the rows of value and up for
+// attention output and down. And a matrix can be fitted to the outputs that the 16-bit model has
+// there, which a second stream of hidden states says, instead of to its weights; nothing has shown
+// yet that this helps (docs/methods.md).
 namespace fewbits {
 
 class CalibratedLayers {
@@ -75,8 +75,6 @@ class CalibratedLayers {
   void correct_bias(const Weight& weight, const Target& target, LayerWeights& weights);
   void restore_biases(Role site, const RoundedBytes& bytes, LayerWeights& weights);
   void encode_weight(const Weight& weight, const Target& target);
-  void round(const Format& format, const Target& target, const Outer& outer,
-             const std::vector<float>& values, std::byte* out) const;
   Outer outer_of_tensor(const Weight& weight, const Target& target) const;
   std::vector<float> scaled_rows(const Weight& weight, int64_t first, int64_t rows,
                                  const Target& target) const;

@@ -13,8 +13,6 @@
 namespace fewbits {
 namespace {
 
-constexpr int64_t kRowsPerTask = 32;  // rounded by one thread at once
-
 /// As HugeBuffer allocates it; formats that are decoded as they are used stay in the file, and its
 /// pages count.
 int64_t loaded_bytes(const Weight& weight) {
@@ -61,7 +59,7 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationO
     done += rounded[site];
     const int64_t crosses = streams.follow_outputs ? 3 : 1;  // moments, and H^-1 to aim by
     most = std::max(most, left + done + crosses * hessian_bytes(columns[site]) +
-                              threads * kRowsPerTask * columns[site] * kBytesPerOpenWeight);
+                              threads * kRowsRoundedAtOnce * columns[site] * kBytesPerOpenWeight);
     left -= loaded[site];
   }
   return streams.follow_outputs ? most + all : most;
@@ -81,7 +79,7 @@ int64_t experts_memory(const QuantizePlan& plan, int64_t layer, int threads) {
     rounded += weight.rows() * row_bytes(planned.rounded_format(), columns);
     most = std::max(most, at_once * columns * columns * int64_t{sizeof(float)} +
                               hessian_bytes(columns) +
-                              threads * kRowsPerTask * columns * kBytesPerOpenWeight);
+                              threads * kRowsRoundedAtOnce * columns * kBytesPerOpenWeight);
   }
   return most == 0 ? 0 : all + rounded + most;
 }

@@ -11,6 +11,9 @@
 
 namespace fewbits {
 
+/// Rows of a matrix that one thread rounds at once.
+inline constexpr int64_t kRowsRoundedAtOnce = 32;
+
 struct CalibrationOptions {
   GptqOptions gptq = {};
   HessianOptions hessian = {};

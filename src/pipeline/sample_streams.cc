@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/interrupt.h"
+#include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
@@ -24,12 +25,6 @@ size_t at(int64_t i) {
 ModelConfig with_one_layer(ModelConfig config) {
   config.layers = 1;
   return config;
-}
-
-int64_t longest(const std::vector<std::vector<Token>>& samples) {
-  size_t length = 0;
-  for (const auto& sample : samples) length = std::max(length, sample.size());
-  return static_cast<int64_t>(length);
 }
 
 double mean_square(const float* values, int64_t count) {
