@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "model/tokenizer.h"
+#include "model/model.h"
 
 namespace fewbits {
 
@@ -15,13 +15,15 @@ int64_t longest(std::span<const std::vector<Token>> samples);
 struct SampleOptions {
   int64_t count = 128;   ///< samples wanted
   int64_t length = 512;  ///< tokens in each
+  uint64_t seed = 0;     ///< 0: the first of each stretch that one is taken from; else any of it
 };
 
-/// Samples for calibration: texts are tokenized, cut into runs of `length` tokens, and `count` of
-/// the runs are taken at even distances, so that every text counts by its size. The first token of
-/// each is BOS where the model adds one. Throws Error where a file cannot be read or all together
-/// have fewer than `length` tokens; fewer than `count` runs are taken as they are.
-std::vector<std::vector<Token>> take_samples(const Tokenizer& tokenizer,
+/// Samples for calibration: the tokens of all files (documents.h) are cut into runs of `length`,
+/// these into `count` stretches of equal length, and one run is taken of each stretch, so that
+/// every text counts by its size. The first token of each is BOS where the model adds one. Throws
+/// Error where a file cannot be read or all together have fewer than `length` tokens; fewer than
+/// `count` runs are taken as they are.
+std::vector<std::vector<Token>> take_samples(const Model& model,
                                              std::span<const std::filesystem::path> texts,
                                              const SampleOptions& options);
 

@@ -67,7 +67,7 @@ void calibrate(CalibrateArguments& arguments) {
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
   if (arguments.sensitivity) return report_sensitivity(arguments, model);
-  const auto samples = take_samples(model.tokenizer, arguments.texts, arguments.samples);
+  const auto samples = take_samples(model, arguments.texts, arguments.samples);
   ThreadPool pool(arguments.threads);
   Progress progress("calibrate");
   Importance importance = gather_importance(

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/generation.h"
+#include "model/chat_prompts.h"
 
 namespace fewbits::cli {
 namespace {
@@ -22,7 +23,7 @@ class Conversation {
  public:
   Conversation(const Model& model, const std::string& system, const GenerationArguments& arguments,
                ThreadPool& pool)
-      : model_(model),
+      : prompts_(model),
         options_(arguments.options),
         engine_(model, pool, {.activations = arguments.activations.options(arguments.kv)}),
         cache_(model.config, context_for(model.config, arguments), arguments.kv.options()) {
@@ -38,27 +39,23 @@ class Conversation {
   }
 
  private:
-  std::vector<Token> prompt() const {
-    return model_.tokenizer.encode(render_chat(model_, turns_), Tokenizer::Special::kParse);
-  }
-
   size_t first_turn() const { return turns_.front()["role"] == "system" ? 1 : 0; }
 
   /// The prompt, without the oldest question and answer as long as it leaves no room for an answer.
   std::vector<Token> fitting_prompt() {
-    std::vector<Token> tokens = prompt();
+    std::vector<Token> tokens = prompts_.tokens(turns_);
     const int64_t room = std::min(kRoomForAnswer, cache_.capacity() / 2);
     while (static_cast<int64_t>(tokens.size()) + room > cache_.capacity() &&
            turns_.size() > first_turn() + 2) {
       turns_.erase(turns_.begin() + static_cast<std::ptrdiff_t>(first_turn()),
                    turns_.begin() + static_cast<std::ptrdiff_t>(first_turn()) + 2);
       warn("the context is full: the oldest question and answer are forgotten");
-      tokens = prompt();
+      tokens = prompts_.tokens(turns_);
     }
     return tokens;
   }
 
-  const Model& model_;
+  ChatPrompts prompts_;
   GenerateOptions options_;
   Engine engine_;
   KvCache cache_;

@@ -4,9 +4,7 @@
 
 #include <algorithm>
 
-#include "base/error.h"
 #include "cli/console.h"
-#include "model/chat_template.h"
 
 namespace fewbits::cli {
 
@@ -45,21 +43,6 @@ int64_t context_for(const ModelConfig& config, const GenerationArguments& argume
                      config.context));
   }
   return arguments.context;
-}
-
-std::string render_chat(const Model& model, const Json& messages) {
-  if (model.chat_template.empty()) {
-    throw Error(
-        fmt::format("{}: the model has no chat template; use fewbits run", model.path.string()));
-  }
-  const auto text_of = [&](std::optional<Token> token) {
-    return token ? std::string(model.tokenizer.text(*token)) : std::string();
-  };
-  const Json context = {{"messages", messages},
-                        {"add_generation_prompt", true},
-                        {"bos_token", text_of(model.tokenizer.bos())},
-                        {"eos_token", text_of(model.tokenizer.eos())}};
-  return ChatTemplate(model.chat_template).render(context);
 }
 
 void report_speed(const GenerateResult& result) {

@@ -28,9 +28,6 @@ void declare(GenerationArguments& arguments, CLI::App& verb);
 /// Positions to reserve in the cache. Warns where more are asked for than the model was trained on.
 int64_t context_for(const ModelConfig& config, const GenerationArguments& arguments);
 
-/// The model's chat template applied to the messages; Error where the model has none.
-std::string render_chat(const Model& model, const Json& messages);
-
 /// "31 tokens at 120 tokens/s, then 64 at 45.3 tokens/s; stopped: end of text" on stderr.
 void report_speed(const GenerateResult& result);
 

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/generation.h"
+#include "model/chat_prompts.h"
 
 namespace fewbits::cli {
 namespace {
@@ -30,7 +31,7 @@ Json to_json(const GenerateResult& result) {
 std::vector<Token> prompt_tokens(const Model& model, const RunArguments& arguments) {
   if (!arguments.chat) return model.tokenizer.encode_with_bos(arguments.prompt);
   const Json messages = Json::array({{{"role", "user"}, {"content", arguments.prompt}}});
-  return model.tokenizer.encode(render_chat(model, messages), Tokenizer::Special::kParse);
+  return ChatPrompts(model).tokens(messages);
 }
 
 void run(RunArguments& arguments) {

@@ -68,7 +68,7 @@ SensitivityReport sensitivity_for(const std::string& path, const Model& model) {
 SensitivityReport measure_sensitivities(const Model& model,
                                         const std::vector<std::filesystem::path>& texts,
                                         const SampleOptions& wanted, ThreadPool& pool) {
-  const auto samples = take_samples(model.tokenizer, texts, wanted);
+  const auto samples = take_samples(model, texts, wanted);
   SensitivityReport report{.model = model_identity(model),
                            .texts = hash_files(texts, [](int64_t) {}),
                            .samples = std::ssize(samples),
@@ -81,7 +81,7 @@ SensitivityReport measure_sensitivities(const Model& model,
 void measure_again(SensitivityReport& report, const Model& model, const QuantizePlan& plan,
                    const std::vector<std::filesystem::path>& texts, ThreadPool& pool) {
   constexpr double kLeastShare = 0.25;  // of what it cost alone
-  const auto samples = take_samples(model.tokenizer, texts,
+  const auto samples = take_samples(model, texts,
                                     {.count = report.samples, .length = report.sample_length});
   std::map<const Weight*, const Format*> rounded;
   for (const Sensitivity& matrix : report.matrices) rounded[matrix.weight] = nullptr;

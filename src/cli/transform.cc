@@ -60,7 +60,7 @@ Json recipe_of(const TransformArguments& arguments) {
 LargestInputs largest_inputs(const Model& model, const TransformArguments& arguments,
                              ThreadPool& pool) {
   if (!arguments.options.smooth) return {};
-  const auto samples = take_samples(model.tokenizer, arguments.texts, arguments.samples);
+  const auto samples = take_samples(model, arguments.texts, arguments.samples);
   Progress progress("activations");
   LargestInputs largest = gather_largest_inputs(
       model, samples, pool, [&](int64_t done, int64_t total) { progress.update(done, total); });

@@ -244,7 +244,7 @@ class Calibrated : public testing::Test {
         plan_quantize(model, {.to = to, .pure = true, .output_format = output_});
     ThreadPool pool(threads);
     const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
-    CalibratedEncoder encoder(model, plan, take_samples(model.tokenizer, texts, {samples_, 128}),
+    CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}),
                               options_, pool);
     QuantizeRun run;
     run.encoder = [&](const PlannedWeight& planned) { return encoder.encode(planned); };
@@ -338,7 +338,7 @@ TEST_F(Calibrated, RestoredBiasesLeadToTheSameLayers) {
       plan_quantize(model, {.to = "Q4_0", .pure = true, .output_format = output_});
   ThreadPool pool(1);
   const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
-  CalibratedEncoder encoder(model, plan, take_samples(model.tokenizer, texts, {samples_, 128}),
+  CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}),
                             options_, pool);
   encoder.restore_layer(0, bytes);
   for (const PlannedWeight& planned : plan.weights) {
@@ -392,7 +392,7 @@ TEST_F(Calibrated, TooLittleTextIsRefused) {
   std::ofstream(checkpoint_ / "short.txt") << "a few words";
   const Model model = open_model(checkpoint_.write());
   const std::vector<std::filesystem::path> texts = {checkpoint_ / "short.txt"};
-  EXPECT_NE(error_of([&] { take_samples(model.tokenizer, texts, {}); }).find("at least 512"),
+  EXPECT_NE(error_of([&] { take_samples(model, texts, {}); }).find("at least 512"),
             std::string::npos);
 }
 
