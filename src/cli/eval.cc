@@ -10,8 +10,10 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/kv_arguments.h"
+#include "cli/sample_arguments.h"
 #include "evaluate/evaluate.h"
 #include "evaluate/sentence_pairs.h"
+#include "pipeline/certificate.h"
 
 namespace fewbits::cli {
 namespace {
@@ -85,6 +87,9 @@ class Evaluator {
   explicit Evaluator(const EvalArguments& arguments)
       : arguments_(arguments), model_(open_model(arguments.model)), pool_(arguments.threads) {
     warn_all(model_.warnings);
+    if (const auto certificate = certificate_of(model_); certificate && !arguments.text.empty()) {
+      warn_of_overlap(*certificate, "--text", arguments.text);
+    }
     if (!arguments.against.empty()) reference_.emplace(open_model(arguments.against));
   }
 

@@ -16,6 +16,7 @@
 #include "cli/measured_loss.h"
 #include "cli/needs.h"
 #include "cli/quantize_bar.h"
+#include "cli/sample_arguments.h"
 #include "cli/statistics.h"
 #include "files/gguf_split.h"
 #include "files/journal.h"
@@ -36,7 +37,8 @@ void choose_formats(const QuantizeArguments& arguments, const Model& model, int6
   // The certificate names the formats: with others it may be a little longer.
   constexpr int64_t kLongerNames = 8;
   const int64_t most = bytes - kLongerNames * std::ssize(plan.weights);
-  const SampleOptions probes{.count = kProbes, .length = arguments.samples.length};
+  SampleOptions probes = arguments.samples;
+  probes.count = kProbes;
   SensitivityReport report = arguments.sensitivity.empty()
                                  ? measure_sensitivities(model, arguments.calibrate, probes, pool)
                                  : sensitivity_for(arguments.sensitivity, model);
@@ -59,17 +61,6 @@ Json to_json(const QuantizeResult& result) {
                        {"relative_error", tensor.relative_error}});
   }
   return json;
-}
-
-/// Text that the rounding was fitted to says too little about others.
-void warn_of_certifying_on_calibration(const QuantizeArguments& arguments) {
-  for (const std::filesystem::path& text : arguments.calibrate) {
-    if (!same_file(text, arguments.certify)) continue;
-    warn(
-        fmt::format("--certify {}: the model is calibrated on this text, and will look better on "
-                    "it than it is",
-                    arguments.certify));
-  }
 }
 
 /// Reads the whole source once.
@@ -158,7 +149,7 @@ class QuantizeCommand {
     choose();
     if (arguments_.dry_run) return print_plan();
     take_up();
-    warn_of_certifying_on_calibration(arguments_);
+    if (!arguments_.certify.empty()) warn_of_overlap(recipe_, "--certify", arguments_.certify);
     report(write());
   }
 
@@ -182,7 +173,7 @@ class QuantizeCommand {
           wanted.length, context));
       wanted.length = context;
     }
-    samples_ = take_samples(model_.tokenizer, arguments_.calibrate, wanted);
+    samples_ = take_samples(model_, arguments_.calibrate, wanted);
     if (std::ssize(samples_) < wanted.count) {
       warn(
           fmt::format("calibration text: it has {} samples of {} tokens, {} were wanted; more text "

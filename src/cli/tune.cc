@@ -93,10 +93,13 @@ void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
     throw Error(fmt::format("{}: cannot be tuned after {}: {}", arguments.model, arguments.against,
                             reason));
   }
-  const auto samples = take_samples(model.tokenizer, arguments.texts, arguments.samples);
+  const auto samples = take_samples(model, arguments.texts, arguments.samples);
   QuantizePlan plan = plan_copy(model);
   if (!origin.source.empty()) {
     add_certificate(plan, origin.source, origin.recipe, !arguments.certify.empty());
+  }
+  if (!arguments.certify.empty()) {
+    warn_of_overlap(describe(arguments), "--certify", arguments.certify);
   }
   ThreadPool pool(arguments.threads);
   Tuner tuner(model, reference, pool);

@@ -211,6 +211,18 @@ class Certificate(harness.Case):
         facts = self.fewbits("eval", self.out, "--against", self.model, "--text", text, "--json").facts
         self.assertEqual({key: measured[key] for key in facts}, facts)
 
+    def test_text_that_the_model_was_calibrated_on_is_known_again(self):
+        text, other = self.folder / "text.txt", self.folder / "other.txt"
+        text.write_text(" ".join(f"{number * 7919 % 10007} and" for number in range(400)))
+        other.write_text(" ".join(f"{number * 7907 % 10009} or" for number in range(400)))
+        calibrated = "--calibrate", text, "--samples", 2, "--sample-length", 32
+        result = self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", *calibrated, "--certify", text)
+        self.assertIn("is calibrated on this text", result.stderr)
+        longer = self.folder / "longer.txt"
+        longer.write_text(other.read_text() + text.read_text())
+        self.assertIn("is calibrated on this text", self.fewbits("eval", self.out, "--text", longer).stderr)
+        self.assertNotIn("calibrated", self.fewbits("eval", self.out, "--text", other).stderr)
+
     def test_verify_finds_one_changed_bit_and_another_source(self):
         self.certificate()
         facts = self.fewbits("inspect", self.out, "--verify", "--source", self.model, "--json").facts
