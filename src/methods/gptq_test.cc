@@ -8,7 +8,7 @@
 namespace fewbits {
 namespace {
 
-constexpr int64_t kColumns = 512, kRows = 40, kTokens = 2048;
+constexpr int64_t kColumns = 512, kRows = 12, kTokens = 2048;
 
 std::vector<float> normal(int64_t count, unsigned seed) {
   std::mt19937 random(seed);
@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(AllBlockFormats, GptqTest, testing::ValuesIn(block_form
 
 TEST_P(GptqTest, BeatsRoundingToNearestAndDescentBeatsPlain) {
   const Format& format = *GetParam();
-  const Hessian hessian = factor_hessian(correlated_gram(1), kColumns);
+  static const Hessian hessian = factor_hessian(correlated_gram(1), kColumns);
   const auto weights = normal(kRows * kColumns, 9);
   std::vector<std::byte> bytes(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
   std::vector<float> decoded(weights.size());
