@@ -1,26 +1,42 @@
 #!/usr/bin/env python3
-"""The table of docs/methods.md: method by format, by what it loses against the 16-bit model.
+"""The tables of docs/methods.md: method by format, by what it loses against the 16-bit model.
 
 Quantizes a model in several ways, measures each file with fewbits eval on text that no method has seen, and on tasks,
-and prints a Markdown table. Embedding and output are Q8_0 in every file, and files of one format have one size:
+and prints a Markdown table. Embedding and output are Q8_0 in every file. A format is a type of all layers (Q4_0), a mix
+(Q4_K_M), a size of which formats are chosen (105.5MB), a format of ours that is emulated in 16 bits (int4_g128), or a
+type of some tensors, all others in Q8_0 (Q4_K@*ffn_down*). Methods:
 
-  nearest     layers in the format, rounded to nearest
+  stock       llama.cpp's own quantizer with importance from the same text (PyPI llama-cpp-python)
+  nearest     rounded to nearest
   imatrix     the same, weighed by importance
-  calibrated  the same, fitted with GPTQ
-  awq         calibrated, columns scaled by AWQ's search
+  unscaled    fitted with GPTQ
+  balanced    fitted, columns scaled by a rule
+  calibrated  fitted, columns scaled by AWQ's search: what --calibrate does
   learned     calibrated, and rounding learnt layer by layer
-  mixed       formats chosen by measurement for the same bytes, then fitted; measured once for all sizes
+  mixed       formats chosen by measurement for the bytes of this format, then calibrated; measured once for all sizes
   tuned       calibrated, then trained end to end
 
+The ratio is of the divergence of the format's first method to this one's, on the same windows, with the interval of
+the pairs.
+
 usage: quality.py --fewbits build/fewbits --model FOLDER --text TEST --calibrate TEXT... [--formats IQ4_NL Q4_0 ...]
-                  [--methods nearest imatrix calibrated] [--tasks FILE...] [--samples 48] [--chunks 12] --work DIR
+                  [--methods nearest imatrix calibrated] [--tasks FILE...] [--samples 48] [--chunks 60] --work DIR
 """
 import argparse
+import ctypes
 import json
+import math
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
+
+# llama.cpp's file types, whose main format is the one of that name when all tensors are in it.
+STOCK_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 12, "Q3_K_M": 12,
+               "Q4_K": 15, "Q4_K_M": 15, "Q5_K": 17, "Q5_K_M": 17, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30}
+STOCK_Q8_0 = 8  # of ggml's types
+MIXES = {"Q2_K_M": "Q2_K"}  # llama.cpp calls a mix as its main format
 
 
 def arguments():
@@ -33,19 +49,19 @@ def arguments():
     parser.add_argument("--methods", nargs="+", default=["nearest", "imatrix", "calibrated"])
     parser.add_argument("--tasks", nargs="+", default=[], type=pathlib.Path, help="files that eval --task takes")
     parser.add_argument("--items", type=int, default=300, help="of each task")
-    parser.add_argument("--learn", type=int, default=200, help="steps of learned rounding")
+    parser.add_argument("--learn", type=int, default=64, help="steps of learned rounding")
     parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--sample-length", type=int, default=512)
-    parser.add_argument("--chunks", type=int, default=12)
+    parser.add_argument("--chunks", type=int, default=60, help="windows of the test text")
     parser.add_argument("--work", required=True, type=pathlib.Path)
     return parser.parse_args()
 
 
 def fewbits(args, *words):
     command = [str(args.fewbits)] + [str(word) for word in words] + ["--json"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if result.returncode != 0:
-        sys.exit(f"exit {result.returncode}: {' '.join(command)}")
+        sys.exit(f"exit {result.returncode}: {' '.join(command)}\n{result.stderr[-2000:]}")
     return json.loads(result.stdout)
 
 
@@ -53,28 +69,44 @@ def sampling(args):
     return ["--samples", args.samples, "--sample-length", args.sample_length]
 
 
+def once(path, make):
+    """The file, made where it is missing."""
+    if not path.exists():
+        make(path)
+    return path
+
+
 def importance_of(args):
-    importance = args.work / "importance.gguf"
-    if not importance.exists():
-        fewbits(args, "calibrate", args.model, importance, "--text", *args.calibrate, *sampling(args))
-    return importance
+    return once(args.work / "importance.gguf", lambda out: fewbits(
+        args, "calibrate", args.model, out, "--text", *args.calibrate, *sampling(args)))
 
 
 def costs_of(args):
-    costs = args.work / "costs.json"
-    if not costs.exists():
-        fewbits(args, "calibrate", args.model, costs, "--sensitivity", "--text", *args.calibrate, "--samples", 2,
-                "--sample-length", args.sample_length)
-    return costs
+    return once(args.work / "costs.json", lambda out: fewbits(
+        args, "calibrate", args.model, out, "--sensitivity", "--text", *args.calibrate, "--samples", 2,
+        "--sample-length", args.sample_length))
 
 
 def size_of(args, name):
-    """Bytes of a file whose layers are all in one format."""
+    """Bytes of a file in this format."""
+    if name.endswith("MB"):
+        return round(float(name[:-2]) * 1e6)
     return fewbits(args, "quantize", args.model, args.work / "none.gguf", *formats_of(name), "--dry-run")["bytes_out"]
 
 
 def formats_of(name):
-    return ["--to", name, "--pure", "--output", "Q8_0", "--embedding", "Q8_0"]
+    ends = ["--output", "Q8_0", "--embedding", "Q8_0"]
+    if name.endswith("MB"):
+        return ends
+    if name[0].islower():
+        return ["--emulate", name, *ends]
+    if "@" in name:
+        inner, glob = name.split("@")
+        return ["--to", "Q8_0", "--tensor", f"{glob}={inner}", *ends]
+    if name in MIXES or name.endswith(("_M", "_S", "_L")):
+        return ["--to", MIXES.get(name, name), *ends]
+    mix = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(name, name)
+    return ["--to", mix, "--pure", *ends]
 
 
 def options_of(args, name, method):
@@ -86,19 +118,59 @@ def options_of(args, name, method):
     if method == "mixed":
         return ["--size", size_of(args, name), "--sensitivity", costs_of(args), "--output", "Q8_0", "--embedding",
                 "Q8_0", *calibrated]
-    extra = {"calibrated": [], "awq": ["--scale-columns", "awq"], "learned": ["--learn", args.learn],
-             "tuned": ["--effort", 3]}
+    extra = {"unscaled": ["--scale-columns", "none"], "balanced": ["--scale-columns", "balanced"], "calibrated": [],
+             "learned": ["--learn", args.learn], "tuned": ["--effort", 3]}
     return [*formats_of(name), *calibrated, *extra[method]]
+
+
+def stock_importance(path):
+    """What llama-quantize takes from the file: the mean square of each input, by matrix."""
+    import gguf
+    import llama_cpp
+    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    entries, kept = [], []
+    for name, sums in tensors.items():
+        if not name.endswith(".in_sum2"):
+            continue
+        matrix = name.removesuffix(".in_sum2")
+        values = (sums.reshape(-1) / tensors[f"{matrix}.counts"].reshape(-1)[0]).astype("float32")
+        kept.append(values)
+        entries.append(llama_cpp.llama_model_imatrix_data(
+            matrix.encode(), values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), values.size))
+    entries.append(llama_cpp.llama_model_imatrix_data(None, None, 0))
+    return (llama_cpp.llama_model_imatrix_data * len(entries))(*entries), kept
+
+
+def quantize_stock(args, name, out):
+    """llama.cpp's quantizer, in this process; its log goes to standard error."""
+    import llama_cpp
+    source = once(args.work / "f16.gguf", lambda path: fewbits(args, "quantize", args.model, path, "--to", "F16"))
+    importance, kept = stock_importance(importance_of(args))
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = STOCK_TYPES[MIXES.get(name, name.split("@")[0])]
+    options.pure = not (name in MIXES or name.endswith("_M"))
+    options.output_tensor_type = options.token_embedding_type = STOCK_Q8_0
+    options.imatrix = importance
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(options)) != 0:
+        sys.exit(f"llama.cpp could not write {name}")
+    del kept
+    return {}
+
+
+def write(args, name, method, out):
+    if method == "stock":
+        return quantize_stock(args, name, out)
+    return fewbits(args, "quantize", args.model, out, "--restart", *options_of(args, name, method))
 
 
 def measure(args, name, method):
     """The facts of one file, kept in the work folder so that an interrupted table goes on."""
-    kept = args.work / f"{name}-{method}-{args.samples}-{args.chunks}.json"
+    kept = args.work / f"{name.replace('*', '')}-{method}-{args.samples}-{args.chunks}.json"
     if kept.exists():
         return json.loads(kept.read_text())
     out = args.work / "quality.gguf"
     start = time.monotonic()
-    written = fewbits(args, "quantize", args.model, out, *options_of(args, name, method))
+    written = write(args, name, method, out)
     seconds = time.monotonic() - start
     loss = fewbits(args, "eval", out, "--against", args.model, "--text", args.text, "--chunks", args.chunks)
     facts = {"written": written, "seconds": seconds, "loss": loss, "bytes": out.stat().st_size, "tasks": []}
@@ -109,37 +181,40 @@ def measure(args, name, method):
     return facts
 
 
-def find(facts, key):
-    """The value of a key at any depth."""
-    if isinstance(facts, dict):
-        if key in facts:
-            return facts[key]
-        return next((found for found in (find(value, key) for value in facts.values()) if found is not None), None)
-    return None
+def ratio(first, second):
+    """Mean of `first` over mean of `second`, pairs of windows, with its 95 % interval: by the delta method, each pair
+    counts as its distance from the line through the means."""
+    value = statistics.fmean(first) / statistics.fmean(second)
+    distances = [a - value * b for a, b in zip(first, second)]
+    error = statistics.stdev(distances) / math.sqrt(len(distances)) / statistics.fmean(second)
+    return f"{value:.2f} ({value - 1.96 * error:.2f} to {value + 1.96 * error:.2f})"
 
 
-def row_of(args, name, method):
+def row_of(args, name, method, first):
     facts = measure(args, name, method)
     loss = facts["loss"]
-    cells = [name, method, f"{facts['bytes'] / 1e6:.1f}", f"{find(loss, 'perplexity'):.2f}",
-             f"{find(loss, 'kl_mean'):.4f} ({find(loss, 'kl_low'):.4f} to {find(loss, 'kl_high'):.4f})",
-             f"{100 * find(loss, 'top1_agreement'):.1f}"]
+    cells = [name, method, f"{facts['bytes'] / 1e6:.1f}", f"{loss['perplexity']:.2f}",
+             f"{loss['kl_mean']:.4f} ({loss['kl_low']:.4f} to {loss['kl_high']:.4f})",
+             ratio(first["loss"]["kl_windows"], loss["kl_windows"]) if facts != first else "",
+             f"{100 * loss['top1_agreement']:.1f}"]
     for task in facts["tasks"]:
-        low, high = find(task, "accuracy_low"), find(task, "accuracy_high")
-        cells.append(f"{100 * find(task, 'accuracy'):.1f} ({100 * low:.1f} to {100 * high:.1f})")
-    return cells + [f"{facts['seconds']:.0f}", f"{facts['written']['peak_memory_bytes'] / 1e6:.0f}"]
+        low, high = task["accuracy_low"], task["accuracy_high"]
+        cells.append(f"{100 * task['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})")
+    memory = facts["written"].get("peak_memory_bytes")
+    return cells + [f"{facts['seconds']:.0f}", f"{memory / 1e6:.0f}" if memory else ""]
 
 
 def main():
     args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
-    head = ["format", "method", "MB", "perplexity", "KL divergence (95 %)", "top-1 %"]
+    head = ["format", "method", "MB", "perplexity", "KL divergence (95 %)", "ratio", "top-1 %"]
     head += [f"{task.stem} %" for task in args.tasks] + ["seconds", "peak MB"]
     print("| " + " | ".join(head) + " |")
     print("|" + " --- |" * len(head))
     for name in args.formats:
+        first = measure(args, name, args.methods[0])
         for method in args.methods:
-            print("| " + " | ".join(row_of(args, name, method)) + " |", flush=True)
+            print("| " + " | ".join(row_of(args, name, method, first)) + " |", flush=True)
 
 
 if __name__ == "__main__":

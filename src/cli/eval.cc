@@ -152,6 +152,8 @@ void eval(EvalArguments& arguments) {
     if (result.comparison) divergence = result.comparison->kl_mean.value;
     if (arguments.json) {
       json = facts_of(result);
+      // For paired intervals of two files; too many for a certificate.
+      if (result.comparison) json["kl_windows"] = result.comparison->kl_windows;
     } else {
       print_text_result(result);
     }

@@ -141,7 +141,8 @@ Estimate perplexity_difference(std::span<const TokenScore> scores, const WindowP
 void fill_divergence(std::span<const TokenScore> scores, const WindowPlan& plan,
                      Comparison& comparison) {
   const auto divergence = [](const TokenScore& score) { return score.divergence; };
-  comparison.kl_mean = estimate_mean(window_means(scores, plan, divergence));
+  comparison.kl_windows = window_means(scores, plan, divergence);
+  comparison.kl_mean = estimate_mean(comparison.kl_windows);
   std::vector<double> sorted;
   sorted.reserve(scores.size());
   for (const TokenScore& score : scores) sorted.push_back(score.divergence);

@@ -64,6 +64,7 @@ struct Comparison {
   Estimate perplexity_difference;  ///< paired
   Estimate perplexity_ratio;       ///< exp of the mean difference of losses, paired
   Estimate kl_mean;  ///< Kullback-Leibler divergence from the reference, nats per token
+  std::vector<double> kl_windows;  ///< mean of each window
   double kl_median = kUnknown;
   double kl_p90 = kUnknown;
   double kl_p99 = kUnknown;

@@ -209,6 +209,8 @@ class Certificate(harness.Case):
         text.write_text("the thin thing in the inn. " * 200)
         measured = self.certificate("--certify", text)["measured"]
         facts = self.fewbits("eval", self.out, "--against", self.model, "--text", text, "--json").facts
+        windows = facts.pop("kl_windows")
+        self.assertAlmostEqual(sum(windows) / facts["windows"], facts["kl_mean"])
         self.assertEqual({key: measured[key] for key in facts}, facts)
 
     def test_text_that_the_model_was_calibrated_on_is_known_again(self):
