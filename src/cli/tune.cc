@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "calibrate/samples.h"
 #include "cli/commands.h"
@@ -18,8 +19,10 @@
 #include "cli/measured_loss.h"
 #include "cli/sample_arguments.h"
 #include "cli/tuning.h"
+#include "cli/wanted_size.h"
 #include "files/file_hash.h"
 #include "pipeline/certificate.h"
+#include "pipeline/preflight.h"
 
 namespace fewbits::cli {
 namespace {
@@ -56,6 +59,17 @@ TuneOptions options_of(const TuneArguments& arguments, const Stopwatch& clock) {
   return options;
 }
 
+void refuse_too_much_memory(const TuneArguments& arguments, const Model& model) {
+  const int64_t needed = tuning_memory(model, arguments.samples.length);
+  const int64_t most =
+      arguments.memory.empty() ? default_memory_limit() : parse_bytes("--memory", arguments.memory);
+  if (needed <= most) return;
+  throw Error(fmt::format(
+      "{}: tuning needs {} of memory, {} may be used; allow that much (--memory), or take shorter "
+      "samples (--sample-length)",
+      arguments.out, human_bytes(needed), human_bytes(most)));
+}
+
 void tune_alone(const TuneArguments& arguments) {
   Json recipe = earlier_recipe(arguments.model);
   if (!recipe.is_object()) recipe = Json::object();
@@ -84,6 +98,7 @@ Json describe(const TuneArguments& arguments) {
 }
 
 void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
+  return_freed_memory();
   const Stopwatch clock;
   const TuneOptions options = options_of(arguments, clock);
   check_output(arguments.model, arguments.out);
@@ -93,6 +108,7 @@ void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
     throw Error(fmt::format("{}: cannot be tuned after {}: {}", arguments.model, arguments.against,
                             reason));
   }
+  refuse_too_much_memory(arguments, model);
   const auto samples = take_samples(model, arguments.texts, arguments.samples);
   QuantizePlan plan = plan_copy(model);
   if (!origin.source.empty()) {
@@ -155,12 +171,10 @@ void add_tune(CLI::App& app) {
   verb->add_option(
       "--time", arguments->time,
       "As long as this at most, as in 90s, 45m or 8h: the text is read again until then");
+  verb->add_option("--memory", arguments->memory,
+                   "Most memory to use, as in 8G (default: 60 % of what is free)");
   verb->add_option("--certify", arguments->certify,
                    "Text file: measure the loss on it, and write that into the file");
-  verb->add_option("--codes", arguments->options.place_rate,
-                   "Learning rate of codes, in steps from level to level; they stay as they are "
-                   "without")
-      ->check(CLI::Range(0.0, 1.0));
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");

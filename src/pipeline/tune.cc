@@ -9,20 +9,19 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/memory.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
 #include "pipeline/certificate.h"
-#include "pipeline/weights_behind.h"
 #include "train/adam.h"
 #include "train/block_scales.h"
 #include "train/dense_layer.h"
 #include "train/divergence_gradient.h"
-#include "train/learned_rounding.h"
 
 namespace fewbits {
 namespace {
 
-constexpr double kScaleShare = 0.02;
+constexpr int64_t kLogitRows = 256;  // whose logits exist at a time
 
 using Samples = std::vector<const std::vector<Token>*>;
 
@@ -56,18 +55,9 @@ struct TunedNorm {
 struct TunedMatrix {
   BlockScales scales;
   Adam adam;
-  std::optional<LearnedRounding> rounding = {};  ///< in place of scales, where codes learn too
-  std::vector<std::byte> best = {};              ///< with rounding: what did best
 
   explicit TunedMatrix(const Weight& weight) : scales(weight), adam(scales.log_factors.size()) {}
 };
-
-std::vector<float> embed(const Model& model, const Samples& samples) {
-  const Embedder embedder(model);
-  std::vector<float> states;
-  for (const auto* sample : samples) embedder.embed(*sample, states);
-  return states;
-}
 
 bool is_tunable(const Weight& weight) {
   return weight.layer >= 0 && weight.is_matrix() && BlockScales::can_tune(weight.format());
@@ -102,11 +92,11 @@ struct Tuner::Impl {
 
   TuneResult run(const std::vector<std::vector<Token>>& samples, const TuneOptions& options,
                  const std::function<void(const TuneProgress&)>& progress);
-  void begin_rounding();
   double held_out_divergence(const Samples& samples);
   double step(const Samples& samples, bool learn);
-  std::vector<float> read_by_teacher(const Samples& samples, const DenseLayers& layers);
-  double compare(const std::vector<float>& wanted, std::vector<float>& states, bool learn);
+  double read(const std::vector<Token>& sample, int64_t learning);
+  std::vector<float> read_by_teacher(const std::vector<Token>& sample, const DenseLayers& layers);
+  double compare(const std::vector<float>& wanted, std::vector<float>& states, int64_t learning);
   void load(int64_t index);
   void learn_layer(int64_t index, DenseLayers& layers, std::vector<float>& gradient);
   void update(double rate, int step);
@@ -137,7 +127,6 @@ struct Tuner::Impl {
   std::optional<RopeTable> rope;
   std::vector<std::vector<float>> inputs;  ///< of each layer
   std::vector<std::byte> bytes;            ///< encoded last
-  RoundingRates rates = {};                ///< of the step
 };
 
 std::string why_not_tunable(const Model& model, const Model& reference) {
@@ -154,6 +143,24 @@ std::string why_not_tunable(const Model& model, const Model& reference) {
   return reason.empty() ? why_not_trainable(reference) : reason;
 }
 
+int64_t tuning_memory(const Model& model, int64_t length) {
+  constexpr int64_t kHeldForEach =
+      5;  // what is tuned, the best so far, gradient and its two moments
+  const ModelConfig& config = model.config;
+  int64_t tuned = 0, layer = 0, of_token = 0;
+  for (const Weight& weight : model.weights) {
+    if (is_tunable(weight)) tuned += BlockScales::count(weight);
+    if (weight.layer != 0 || !weight.is_matrix()) continue;
+    layer += weight.values();
+    of_token += weight.rows() + weight.columns();
+  }
+  const int64_t inputs = config.layers * length * config.hidden;
+  const int64_t tape = 2 * length * of_token;  // values there, gradients back
+  const int64_t logits = 2 * kLogitRows * config.vocabulary;
+  const int64_t floats = kHeldForEach * tuned + 2 * layer + inputs + tape + logits;
+  return resident_memory_bytes() + floats * static_cast<int64_t>(sizeof(float));
+}
+
 Tuner::Tuner(const Model& model, const Model& reference, ThreadPool& pool)
     : impl_(std::make_unique<Impl>(model, reference, pool)) {}
 Tuner::~Tuner() = default;
@@ -164,8 +171,10 @@ TuneResult Tuner::run(const std::vector<std::vector<Token>>& samples, const Tune
 }
 
 /// Final hidden states of the 16-bit model.
-std::vector<float> Tuner::Impl::read_by_teacher(const Samples& samples, const DenseLayers& layers) {
-  std::vector<float> states = embed(teacher, samples);
+std::vector<float> Tuner::Impl::read_by_teacher(const std::vector<Token>& sample,
+                                                const DenseLayers& layers) {
+  std::vector<float> states;
+  Embedder(teacher).embed(sample, states);
   for (int64_t i = 0; i < config.layers; ++i) {
     throw_if_interrupted();
     load_dense_layer(teacher, i, {}, layer, pool);
@@ -182,8 +191,8 @@ void Tuner::Impl::load(int64_t index) {
       [&](const Weight& weight, std::vector<float>& values) {
         const auto tuned = matrices.find(&weight);
         if (tuned == matrices.end()) return false;
-        const auto& [weight_scales, adam, rounding, best] = tuned->second;
-        rounding ? rounding->values(values, pool) : weight_scales.values(values, pool);
+        tuned->second.scales.values(values, pool);
+        weight.drop_pages();
         return true;
       },
       layer, pool);
@@ -191,24 +200,24 @@ void Tuner::Impl::load(int64_t index) {
   layer.mlp_norm = norms.at(model.find(Role::kMlpNorm, index)).values();
 }
 
-/// Sum of divergences; `states` before the output norm become their gradient.
+/// Sum of divergences; with `learning`, the tokens of the step, `states` before the output norm
+/// become the gradient of their mean.
 double Tuner::Impl::compare(const std::vector<float>& wanted, std::vector<float>& states,
-                            bool learn) {
-  constexpr int64_t kRows = 512;  // whose logits exist at a time
+                            int64_t learning) {
   const int64_t width = config.hidden, rows = std::ssize(states) / width;
   const std::vector<float> gains = output_norm.values();
   std::vector<float> normed(states.size()), gradient(states.size()), logits;
   rms_forward(gains, config.norm_epsilon, states, normed.data(), pool);
   double sum = 0;
-  for (int64_t begin = 0; begin < rows; begin += kRows) {
-    const int64_t count = std::min(kRows, rows - begin);
+  for (int64_t begin = 0; begin < rows; begin += kLogitRows) {
+    const int64_t count = std::min(kLogitRows, rows - begin);
     const auto first = static_cast<size_t>(begin * width);
     teacher_output.logits(wanted.data() + first, count, logits);
     sum += output.divergence(normed.data() + first, count, logits,
-                             learn ? gradient.data() + first : nullptr);
+                             learning > 0 ? gradient.data() + first : nullptr);
   }
-  if (!learn) return sum;
-  for (float& value : gradient) value /= static_cast<float>(rows);
+  if (learning == 0) return sum;
+  for (float& value : gradient) value /= static_cast<float>(learning);
   std::vector<float> back(states.size());
   output_norm.add_gradient(
       rms_backward(gains, config.norm_epsilon, states, gradient.data(), back.data()));
@@ -223,58 +232,48 @@ void Tuner::Impl::learn_layer(int64_t index, DenseLayers& layers, std::vector<fl
   gradients.matrix = [&](Role role, std::span<const float> of_values) {
     const auto tuned = matrices.find(model.find(role, index));
     if (tuned == matrices.end()) return;
-    if (tuned->second.rounding) return tuned->second.rounding->learn(of_values, rates, pool);
     tuned->second.scales.add_gradient(of_values, *layer.matrix(role), pool);
+    tuned->first->drop_pages();
   };
   layers.backward(layer, tape, gradient, gradients);
   norms.at(model.find(Role::kAttentionNorm, index)).add_gradient(gradients.attention_norm);
   norms.at(model.find(Role::kMlpNorm, index)).add_gradient(gradients.mlp_norm);
 }
 
-/// Divergence per token of the samples; with `learn` also the gradients.
-double Tuner::Impl::step(const Samples& samples, bool learn) {
-  const Batch batch{std::ssize(samples), std::ssize(*samples.front())};
-  DenseLayers layers(config, *rope, batch, pool);
-  const std::vector<float> wanted = read_by_teacher(samples, layers);
-  std::vector<float> states = embed(model, samples);
+/// The sum of divergences of one sample; with `learning`, the tokens of the step, adds the
+/// gradients of their mean. One sample at a time, so that what must be kept for the way back is
+/// small.
+double Tuner::Impl::read(const std::vector<Token>& sample, int64_t learning) {
+  DenseLayers layers(config, *rope, {1, std::ssize(sample)}, pool);
+  const std::vector<float> wanted = read_by_teacher(sample, layers);
+  std::vector<float> states;
+  Embedder(model).embed(sample, states);
   inputs.resize(static_cast<size_t>(config.layers));
   for (int64_t i = 0; i < config.layers; ++i) {
     throw_if_interrupted();
-    if (learn) inputs[static_cast<size_t>(i)] = states;
+    if (learning > 0) inputs[static_cast<size_t>(i)] = states;
     load(i);
     layers.forward(layer, states, tape);
   }
-  const double sum = compare(wanted, states, learn);
-  if (learn) {
-    for (int64_t i = config.layers; i-- > 0;) {
-      throw_if_interrupted();
-      learn_layer(i, layers, states);
-    }
+  const double sum = compare(wanted, states, learning);
+  if (learning == 0) return sum;
+  for (int64_t i = config.layers; i-- > 0;) {
+    throw_if_interrupted();
+    learn_layer(i, layers, states);
   }
-  return sum / static_cast<double>(batch.tokens());
+  return sum;
+}
+
+/// Divergence per token of the samples; with `learn` also the gradients.
+double Tuner::Impl::step(const Samples& samples, bool learn) {
+  const int64_t tokens = std::ssize(samples) * std::ssize(*samples.front());
+  double sum = 0;
+  for (const auto* sample : samples) sum += read(*sample, learn ? tokens : 0);
+  return sum / static_cast<double>(tokens);
 }
 
 double Tuner::Impl::held_out_divergence(const Samples& samples) {
-  double sum = 0;
-  for (const auto* sample : samples) sum += step({sample}, false);
-  return sum / static_cast<double>(samples.size());
-}
-
-/// Codes learn from what the 16-bit model's weights must have been when they were rounded.
-void Tuner::Impl::begin_rounding() {
-  for (auto& [weight, matrix] : matrices) {
-    throw_if_interrupted();
-    const Weight* original = teacher.find(weight->role, weight->layer);
-    check(original != nullptr && original->shape == weight->shape);
-    std::vector<std::byte> stored, scratch;
-    for (int64_t i = 0; i < weight->rows(); ++i) {
-      const int64_t row = weight->gguf_rows.empty() ? i : weight->gguf_rows[static_cast<size_t>(i)];
-      const auto bytes_of_row = weight->row_bytes(row, scratch);
-      stored.insert(stored.end(), bytes_of_row.begin(), bytes_of_row.end());
-    }
-    matrix.rounding.emplace(weight->format(), weight->columns(),
-                            weights_behind(*weight, *original, pool), stored, weight->gguf_rows);
-  }
+  return step(samples, false);
 }
 
 void Tuner::Impl::zero_gradients() {
@@ -292,9 +291,6 @@ void Tuner::Impl::update(double rate, int step) {
 std::vector<std::vector<float>> Tuner::Impl::parameters() {
   std::vector<std::vector<float>> all;
   each([&](const std::vector<float>& factors, auto&, auto&) { all.push_back(factors); });
-  for (auto& [weight, matrix] : matrices) {
-    if (matrix.rounding) matrix.best = matrix.rounding->bytes(pool);
-  }
   return all;
 }
 
@@ -314,8 +310,6 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
   if (held_out.empty()) throw Error("tune: too few samples to hold any out; give more text");
   rope.emplace(rope_table(model, std::ssize(*trained.front())));
   rope->prepare(0, std::ssize(*trained.front()));
-
-  if (options.place_rate > 0) begin_rounding();
 
   std::mt19937 random(1);
   const int64_t steps_of_epoch = divide_up(std::ssize(trained), options.batch);
@@ -338,12 +332,10 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
     const int64_t end = std::min(first + options.batch, std::ssize(trained));
     zero_gradients();
     const Samples chosen(trained.begin() + first, trained.begin() + end);
-    const double share = share_of_rate(std::max(done, over));
-    rates = {static_cast<float>(options.place_rate * share),
-             static_cast<float>(options.place_rate * kScaleShare * share)};
     const double divergence = step(chosen, true);
     result.tokens += std::ssize(chosen) * std::ssize(*chosen.front());
-    update(options.learning_rate * share, static_cast<int>(step_index) + 1);
+    update(options.learning_rate * share_of_rate(std::max(done, over)),
+           static_cast<int>(step_index) + 1);
     progress({step_index + 1, steps, divergence});
     result.steps = step_index + 1;
     if (result.steps % steps_of_epoch == 0) keep_if_better();
@@ -356,9 +348,7 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
 RoundedWeight Tuner::encoded(const Weight& weight) {
   const auto matrix = impl_->matrices.find(&weight);
   const auto norm = impl_->norms.find(&weight);
-  if (matrix != impl_->matrices.end() && matrix->second.rounding) {
-    impl_->bytes = matrix->second.best;
-  } else if (matrix != impl_->matrices.end()) {
+  if (matrix != impl_->matrices.end()) {
     impl_->bytes = matrix->second.scales.bytes();
   } else if (norm != impl_->norms.end() || impl_->output_norm.weight == &weight) {
     const TunedNorm& tuned = norm != impl_->norms.end() ? norm->second : impl_->output_norm;

@@ -17,9 +17,6 @@ namespace fewbits {
 
 struct TuneOptions {
   double learning_rate = 1e-3;  ///< of log scales
-  /// Of codes' places, in steps between levels (train/learned_rounding.h); 0: codes stay. With it
-  /// scales of blocks go by the sign of their gradients, too, at a fiftieth of this rate.
-  double place_rate = 0;
   int64_t epochs = 1;
   int64_t batch = 4;  ///< samples in a step
   /// Of the samples, not trained on: the parameters that do best on them are kept.
@@ -41,6 +38,9 @@ struct TuneResult {
 
 /// What stands in the way of tuning `model` after `reference`; "": nothing.
 std::string why_not_tunable(const Model& model, const Model& reference);
+
+/// What tuning on samples of `length` tokens takes, with what the process holds now.
+int64_t tuning_memory(const Model& model, int64_t length);
 
 class Tuner {
  public:

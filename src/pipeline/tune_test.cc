@@ -58,15 +58,6 @@ TEST(Tune, PredictionsComeNearerOnTextNotTrainedOn) {
   EXPECT_EQ(result.steps, 24);
 }
 
-TEST(Tune, CodesLearnToo) {
-  TinyPair pair;
-  TuneOptions options = kQuick;
-  options.place_rate = 0.02;
-  const TuneResult scales = pair.tune(2, kQuick), codes = pair.tune(2, options);
-  EXPECT_EQ(codes.before, scales.before);
-  EXPECT_LT(codes.after, scales.after);
-}
-
 TEST(Tune, BytesDependOnNoThreadCount) {
   const TuneOptions kOneEpoch = {.learning_rate = 0.01, .epochs = 1, .batch = 3, .held_out = 0.2};
   TinyPair pair;

@@ -43,12 +43,17 @@ bool BlockScales::can_tune(const Format& format) {
   return fine != 0 && coarse == 1.5f * fine && std::isfinite(coarse);
 }
 
+int64_t BlockScales::count(const Weight& weight) {
+  const Format& format = weight.format();
+  return weight.values() / format.block_values * (has_minimum(format) ? 2 : 1);
+}
+
 BlockScales::BlockScales(const Weight& weight)
     : weight_(weight),
       blocks_(weight.columns() / weight.format().block_values),
       has_minimum_(has_minimum(weight.format())) {
   check(can_tune(weight.format()) && weight.has_row_bytes());
-  log_factors.resize(static_cast<size_t>(weight.rows() * blocks_ * (has_minimum_ ? 2 : 1)));
+  log_factors.resize(static_cast<size_t>(count(weight)));
   gradient.resize(log_factors.size());
 }
 

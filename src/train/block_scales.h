@@ -24,6 +24,9 @@ class BlockScales {
   /// Whether its blocks store a minimum, too. REQUIRES: can_tune.
   static bool has_minimum(const Format& format);
 
+  /// How many factors a weight has. REQUIRES: can_tune its format.
+  static int64_t count(const Weight& weight);
+
   /// `weight`, whose format can be tuned, must outlive this object.
   explicit BlockScales(const Weight& weight);
 

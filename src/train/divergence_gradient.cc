@@ -59,6 +59,7 @@ void OutputLayer::decode(int64_t begin, int64_t count) {
   parallel_for(pool_, count, kRowsPerTask, [&](int64_t i) {
     weight_.read_row(begin + i, part_.data() + i * weight_.columns());
   });
+  weight_.drop_pages();
 }
 
 double OutputLayer::divergence(const float* states, int64_t rows, std::span<float> teacher,
