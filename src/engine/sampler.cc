@@ -16,15 +16,6 @@ void check_range(const char* name, double value, double least, double most) {
   throw Error(fmt::format("{} is {}, must be {} to {}", name, value, least, most));
 }
 
-/// Likeliest first; equals by id, so that the order is one.
-constexpr auto kLikelier = [](const auto& a, const auto& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-};
-
-Token likeliest(std::span<const float> logits) {
-  return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
-}
-
 }  // namespace
 
 uint64_t Random::next() {
@@ -53,15 +44,11 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options), random_(opt
 }
 
 Token Sampler::sample(std::span<const float> logits, std::span<const Token> history) {
-  if (!std::ranges::all_of(logits, [](float x) { return std::isfinite(x); })) {
-    throw Error("the model's predictions are not finite: its weights are broken or overflow");
-  }
   logits_.assign(logits.begin(), logits.end());
   penalize(history);
-  if (options_.temperature == 0) return likeliest(logits_);
-  collect_candidates();
-  keep_by_probability();
-  weigh();
+  ranking_.begin(logits_);
+  if (options_.temperature == 0) return ranking_.likeliest().token;
+  restrict();
   return draw();
 }
 
@@ -82,80 +69,55 @@ void Sampler::penalize(std::span<const Token> history) {
   }
 }
 
-/// Fills candidates_ with what top_k and min_p keep. min_p compares with the likeliest alone, so it
-/// needs no order; top_p needs the sum over what top_k kept, in total_.
-void Sampler::collect_candidates() {
-  candidates_.clear();
-  sorted_ = 0;
-  largest_ = *std::ranges::max_element(logits_);
-  for (size_t i = 0; i < logits_.size(); ++i) {
-    candidates_.push_back({logits_[i], static_cast<Token>(i)});
+/// What each option keeps are the likeliest, so a number says which. top_p counts the share of what
+/// top_k kept.
+void Sampler::restrict() {
+  kept_ = logits_.size();
+  if (options_.top_k > 0) kept_ = std::min(kept_, static_cast<size_t>(options_.top_k));
+  const double wanted = options_.top_p < 1 ? options_.top_p * weight_of_kept(1) : 0;
+  if (options_.min_p > 0) {
+    const double least = ranking_.likeliest().logit + std::log(options_.min_p);
+    const auto enough = std::ranges::count_if(logits_, [&](float x) { return x >= least; });
+    kept_ = std::min(kept_, static_cast<size_t>(enough));
   }
-  if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < candidates_.size()) {
-    const auto end = candidates_.begin() + options_.top_k;
-    std::nth_element(candidates_.begin(), end, candidates_.end(), kLikelier);
-    candidates_.erase(end, candidates_.end());
-    std::ranges::sort(candidates_, {}, &Candidate::token);  // one order for the sum
-  }
-  total_ = options_.top_p < 1 ? sum_of_exponentials(1) : 0;
-  const double threshold = largest_ + std::log(options_.min_p);
-  std::erase_if(candidates_, [&](const Candidate& c) { return double{c.logit} < threshold; });
-}
-
-/// Sum of exp((logit - largest_) / temperature) over the candidates; scores_ has its terms divided
-/// by it.
-double Sampler::sum_of_exponentials(double temperature) {
-  scores_.clear();
-  constexpr double kLeast = -1e4;  // exp of it is 0; a tiny temperature would overflow a float
-  for (const Candidate& c : candidates_) {
-    const double score = (double{c.logit} - largest_) / temperature;
-    scores_.push_back(static_cast<float>(std::max(kLeast, score)));
-  }
-  kernels().softmax(scores_.data(), std::ssize(scores_));
-  return 1 / double{*std::ranges::max_element(scores_)};
-}
-
-/// Drops what top_p does not keep; one candidate at least stays.
-void Sampler::keep_by_probability() {
   if (options_.top_p >= 1) return;
   double sum = 0;
-  size_t kept = 0;
-  while (kept < candidates_.size() && (kept == 0 || sum < options_.top_p * total_)) {
-    sum += std::exp(double{ranked(kept).logit} - largest_);
-    ++kept;
-  }
-  candidates_.resize(kept);
-  sorted_ = std::min(sorted_, kept);
+  size_t fewest = 0;
+  while (fewest < kept_ && (fewest == 0 || sum < wanted)) sum += weight(fewest++, 1);
+  kept_ = fewest;
 }
 
-void Sampler::weigh() {
-  sum_of_exponentials(options_.temperature);
-  for (size_t i = 0; i < candidates_.size(); ++i) candidates_[i].probability = scores_[i];
+/// exp of what a token's logit is below the likeliest's.
+double Sampler::weight(size_t rank, double temperature) {
+  return std::exp((double{ranking_.at(rank).logit} - ranking_.likeliest().logit) / temperature);
+}
+
+/// Their sum over all that can be drawn.
+double Sampler::weight_of_kept(double temperature) {
+  double sum = 0;
+  if (kept_ < logits_.size()) {
+    for (size_t rank = 0; rank < kept_; ++rank) sum += weight(rank, temperature);
+    return sum;
+  }
+  constexpr float kLeast = -1e4f;  // exp of it is 0; a tiny temperature would overflow
+  const float largest = ranking_.likeliest().logit;
+  const auto divisor = std::max(static_cast<float>(temperature), 1e-30f);
+  scores_.resize(logits_.size());
+  for (size_t i = 0; i < scores_.size(); ++i) {
+    const float score = (logits_[i] - largest) / divisor;
+    scores_[i] = score > kLeast ? score : kLeast;
+  }
+  kernels().softmax(scores_.data(), std::ssize(scores_));
+  return 1 / double{scores_[static_cast<size_t>(ranking_.likeliest().token)]};
 }
 
 Token Sampler::draw() {
-  double left = random_.uniform();
-  for (size_t i = 0; i + 1 < candidates_.size(); ++i) {
-    const Candidate& candidate = ranked(i);
-    left -= candidate.probability;
-    if (left < 0) return candidate.token;
+  double left = random_.uniform() * weight_of_kept(options_.temperature);
+  for (size_t rank = 0; rank + 1 < kept_; ++rank) {
+    left -= weight(rank, options_.temperature);
+    if (left < 0) return ranking_.at(rank).token;
   }
-  return ranked(candidates_.size() - 1).token;
-}
-
-/// The candidate of a rank, 0 being the likeliest. Sorts no further than it must: most draws end
-/// among the first few of a vocabulary.
-const Sampler::Candidate& Sampler::ranked(size_t rank) {
-  constexpr size_t kFirst = 64, kGrowth = 8;
-  while (sorted_ <= rank) {
-    const size_t end = std::min(candidates_.size(), std::max(kFirst, kGrowth * sorted_));
-    const auto from = candidates_.begin() + static_cast<ptrdiff_t>(sorted_);
-    const auto to = candidates_.begin() + static_cast<ptrdiff_t>(end);
-    if (to != candidates_.end()) std::nth_element(from, to, candidates_.end(), kLikelier);
-    std::sort(from, to, kLikelier);
-    sorted_ = end;
-  }
-  return candidates_[rank];
+  return ranking_.at(kept_ - 1).token;
 }
 
 }  // namespace fewbits

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/token_ranking.h"
 #include "model/tokenizer.h"
 
 namespace fewbits {
@@ -46,27 +47,18 @@ class Sampler {
   Token sample(std::span<const float> logits, std::span<const Token> history);
 
  private:
-  struct Candidate {
-    float logit;
-    Token token;
-    float probability = 0;  ///< among those that can be drawn
-  };
   void penalize(std::span<const Token> history);
-  void collect_candidates();
-  double sum_of_exponentials(double temperature);
-  void keep_by_probability();
-  void weigh();
+  void restrict();
+  double weight(size_t rank, double temperature);
+  double weight_of_kept(double temperature);
   Token draw();
-  const Candidate& ranked(size_t rank);
 
   SamplerOptions options_;
   Random random_;
   std::vector<float> logits_;
   std::vector<Token> window_;
-  std::vector<Candidate> candidates_;  ///< the first sorted_ are the likeliest, likeliest first
-  size_t sorted_ = 0;
-  float largest_ = 0;          ///< logit
-  double total_ = 0;           ///< sum of exp(logit - largest_) over everything top_k kept
+  TokenRanking ranking_;
+  size_t kept_ = 0;            ///< the likeliest so many can be drawn
   std::vector<float> scores_;  ///< scratch
 };
 
