@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "formats/float4.h"
+#include "formats/lanes.h"
 #include "formats/search.h"
 #include "formats/small_floats.h"
 
@@ -24,8 +24,9 @@ constexpr int64_t kMxGroup = 32, kNvGroup = 16, kTileGroup = 128;
 template <class Rounding>
 void round_values(const float* in, int64_t count, float scale, float* out) {
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    store4(splat(scale) * Rounding::levels(load4(in + i) / splat(scale)), out + i);
+  for (; i + kLanesOf<Float4> <= count; i += kLanesOf<Float4>) {
+    store_lanes(splat(scale) * Rounding::levels(load_lanes<Float4>(in + i) / splat(scale)),
+                out + i);
   }
   for (; i < count; ++i) out[i] = scale * Rounding::levels(splat(in[i] / scale))[0];
 }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "formats/format.h"
+#include "formats/lanes.h"
 #include "formats/search_robust.h"
 
 namespace fewbits {
@@ -26,13 +27,6 @@ void store_outer(const Format& format, const Outer& outer, std::byte* row) {
   if (format.outer_bytes >= 8) std::memcpy(row + 4, &outer.zero, 4);
 }
 
-/// Float value -> nearest integer, ties to even, for |value| < 2^22. Unlike nearbyint, it
-/// vectorises on any machine: the sum has no bits left for a fraction.
-inline float round_to_even(float value) {
-  constexpr float kShifter = 12582912.0f;  // 1.5 * 2^23
-  return (value + kShifter) - kShifter;
-}
-
 void decode_block(const Format& format, const Outer& outer, const std::byte* block, float* out) {
   BlockParameters parameters{.outer = outer};
   std::array<uint8_t, kMaxBlockValues> codes;
@@ -46,76 +40,36 @@ void decode_block(const Format& format, const Outer& outer, const std::byte* blo
   }
 }
 
-struct Block {
-  BlockParameters parameters;
+/// Codes of a block for its parameters.
+void pack_nearest(const Format& format, const BlockParameters& parameters, const float* values,
+                  std::byte* out) {
   std::array<uint8_t, kMaxBlockValues> codes;
-  std::array<float, kMaxBlockValues> decoded;
-};
-
-/// Codes and stored values of a block from its parameters.
-void round_block(const Format& format, const float* values, Block& block) {
   std::array<Grid, kMaxSubBlocks> grids;
-  format.grids(block.parameters, grids.data());
+  format.grids(parameters, grids.data());
   const int32_t size = format.sub_block_values;
   for (int32_t s = 0; s < format.sub_blocks(); ++s) {
-    const Grid grid = grids[static_cast<size_t>(s)];
-    uint8_t* codes = block.codes.data() + s * size;
-    round_to_grid(format, grid, values + s * size, size, codes);
-    values_of_codes(format, grid, codes, size, block.decoded.data() + s * size);
+    round_to_grid(format, grids[static_cast<size_t>(s)], values + s * size, size,
+                  codes.data() + s * size);
   }
+  format.pack(parameters, codes.data(), out);
 }
 
-/// sum weight * error^2 in double, so that the comparison with the reference does not err.
-double weighted_error(const float* values, const float* decoded, const float* weights,
-                      int64_t count) {
-  std::array<double, 4> sums{};
-  for (int64_t i = 0; i < count; i += 4) {
-    for (int64_t lane = 0; lane < 4; ++lane) {
-      const double difference =
-          static_cast<double>(values[i + lane]) - static_cast<double>(decoded[i + lane]);
-      const double weight = weights ? static_cast<double>(weights[i + lane]) : 1.0;
-      sums[static_cast<size_t>(lane)] += weight * (difference * difference);
-    }
-  }
-  return sums[0] + sums[1] + sums[2] + sums[3];
-}
-
-/// Replaces the reference's block in `out` where the searched parameters are better, or where there
-/// is no reference.
-void improve_block(const Format& format, const float* values, const float* weights, Block& block,
-                   std::byte* out) {
-  round_block(format, values, block);
-  if (!format.encode_reference) return format.pack(block.parameters, block.codes.data(), out);
-  const double error = weighted_error(values, block.decoded.data(), weights, format.block_values);
-  std::array<float, kMaxBlockValues> reference;
-  decode_block(format, block.parameters.outer, out, reference.data());
-  const double limit = weighted_error(values, reference.data(), weights, format.block_values);
-  // Not a number where the reference overflows: then ours is better.
-  if (!(error >= limit)) format.pack(block.parameters, block.codes.data(), out);
-}
-
-/// Blocks are searched in groups as large as four that share a search, or one super-block.
-void improve_row(const Format& format, const float* row, int64_t columns, const float* importance,
-                 const Outer& outer, Search search, std::byte* out) {
+/// Blocks are searched in groups as large as those that share a search, or one super-block.
+void search_row(const Format& format, const float* row, int64_t columns, const float* importance,
+                const Outer& outer, Search search, std::byte* out) {
   constexpr int64_t kGroup = 8;
   std::array<BlockParameters, kGroup> parameters;
   const int64_t blocks = columns / format.block_values;
-  Block block;
   for (int64_t first = 0; first < blocks; first += kGroup) {
     const int64_t count = std::min(kGroup, blocks - first);
     const int64_t at = first * format.block_values;
     for (BlockParameters& each : parameters) each.outer = outer;
     format.fit_blocks(row + at, importance ? importance + at : nullptr, count, parameters.data());
     for (int64_t b = 0; b < count; ++b, out += format.block_bytes) {
-      const int64_t start = at + b * format.block_values;
-      block.parameters = parameters[static_cast<size_t>(b)];
-      if (search == Search::kRobust) {
-        fit_robustly(format, row + start, block.parameters);
-        round_block(format, row + start, block);
-        format.pack(block.parameters, block.codes.data(), out);
-        continue;
-      }
-      improve_block(format, row + start, importance ? importance + start : nullptr, block, out);
+      BlockParameters& found = parameters[static_cast<size_t>(b)];
+      const float* values = row + at + b * format.block_values;
+      if (search == Search::kRobust) fit_robustly(format, values, found);
+      pack_nearest(format, found, values, out);
     }
   }
 }
@@ -190,11 +144,13 @@ void encode_rows(const Format& format, const float* values, int64_t rows, int64_
     outer = &own;
   }
   for (int64_t row = 0; row < rows; ++row, values += columns, out += stride) {
-    if (format.encode_reference) format.encode_reference(values, columns, importance, out);
-    if (search == Search::kReference && format.encode_reference) continue;
+    if (search == Search::kReference && format.encode_reference) {
+      format.encode_reference(values, columns, importance, out);
+      continue;
+    }
     const Outer of_row = outer_of_row(format, values, importance, columns, outer);
     store_outer(format, of_row, out);
-    improve_row(format, values, columns, importance, of_row, search, out + format.outer_bytes);
+    search_row(format, values, columns, importance, of_row, search, out + format.outer_bytes);
   }
 }
 
@@ -228,16 +184,32 @@ uint8_t nearest_code(const Format& format, float level) {
   return format.ascending[above];
 }
 
-void round_to_grid(const Format& format, Grid grid, const float* values, int64_t count,
-                   uint8_t* codes) {
-  // The inverse of the smallest subnormal scales would be infinite.
-  const float inverse = std::abs(grid.scale) > 1e-38f ? 1.0f / grid.scale : 0.0f;
-  if (!is_uniform(format)) {
-    for (int64_t i = 0; i < count; ++i) {
-      codes[i] = nearest_code(format, (values[i] - grid.offset) * inverse);
+namespace {
+
+/// Codes of levels with bounds between them. Where there are few bounds, all values of some lanes
+/// are held against each.
+FEWBITS_WIDE_LANES void round_to_bounds(const Format& format, Grid grid, float inverse,
+                                        const float* values, int64_t count, uint8_t* codes) {
+  constexpr size_t kFew = 16;
+  constexpr int64_t kLanes = kLanesOf<Float8>;
+  int64_t i = 0;
+  if (format.bounds.size() <= kFew) {
+    for (; i + kLanes <= count; i += kLanes) {
+      const Float8 level = (load_lanes<Float8>(values + i) - grid.offset) * inverse;
+      Int8 above{};
+      for (const float bound : format.bounds) above -= level > bound;  // -1 where true
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        codes[i + lane] = format.ascending[static_cast<size_t>(above[lane])];
+      }
     }
-    return;
   }
+  for (; i < count; ++i) {
+    codes[i] = nearest_code(format, (values[i] - grid.offset) * inverse);
+  }
+}
+
+FEWBITS_WIDE_LANES void round_uniformly(const Format& format, Grid grid, float inverse,
+                                        const float* values, int64_t count, uint8_t* codes) {
   const float first = format.levels.front(), low = format.levels[format.lowest_code];
   const float high = format.levels.back();
   for (int64_t i = 0; i < count; ++i) {
@@ -247,8 +219,18 @@ void round_to_grid(const Format& format, Grid grid, const float* values, int64_t
   }
 }
 
-void values_of_codes(const Format& format, Grid grid, const uint8_t* codes, int64_t count,
-                     float* values) {
+}  // namespace
+
+void round_to_grid(const Format& format, Grid grid, const float* values, int64_t count,
+                   uint8_t* codes) {
+  // The inverse of the smallest subnormal scales would be infinite.
+  const float inverse = std::abs(grid.scale) > 1e-38f ? 1.0f / grid.scale : 0.0f;
+  const auto round = is_uniform(format) ? round_uniformly : round_to_bounds;
+  round(format, grid, inverse, values, count, codes);
+}
+
+FEWBITS_WIDE_LANES void values_of_codes(const Format& format, Grid grid, const uint8_t* codes,
+                                        int64_t count, float* values) {
   if (is_uniform(format)) {
     const auto first = static_cast<int>(format.levels.front());
     for (int64_t i = 0; i < count; ++i) {

@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "formats/float4.h"
+#include "formats/lanes.h"
 #include "formats/levels.h"
 #include "formats/small_floats.h"
 
@@ -27,7 +27,8 @@ inline constexpr auto kDoubledE2M1Bounds = [] {
 }();
 
 struct DoubledE2M1Rounding {
-  static Float4 levels(Float4 value) {
+  template <class Lanes>
+  static Lanes levels(Lanes value) {
     return 2.0f * small_floats::E2M1::Rounding::levels(0.5f * value);
   }
 };

@@ -1,12 +1,13 @@
 #include "base/half.h"
 #include "formats/bit_planes.h"
 #include "formats/format.h"
+#include "formats/lanes.h"
 
 // binary16, little endian.
 namespace fewbits::f16 {
 namespace {
 
-void decode_floats(const std::byte* bytes, int64_t count, float* out) {
+FEWBITS_WIDE_LANES void decode_floats(const std::byte* bytes, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = half_to_float(load_half(bytes + 2 * i));
 }
 

@@ -171,7 +171,8 @@ void decode_rows(const Format& format, const std::byte* bytes, int64_t rows, int
 
 enum class Search {
   kReference,  ///< the reference implementation's bytes
-  kBest,       ///< lowest weighted error this program knows; never above the reference's
+  kBest,       ///< lowest weighted error this program knows; of a whole tensor
+               ///< below the reference's
   kRobust,     ///< from there to a low sum of |error|^0.7 (search_robust.h), importance forgotten
 };
 

@@ -3,7 +3,7 @@
 #include <array>
 #include <cstdint>
 
-#include "formats/float4.h"
+#include "formats/lanes.h"
 #include "formats/levels.h"
 
 namespace fewbits {
@@ -20,47 +20,47 @@ inline constexpr auto kIq4FloatLevels = [] {
 }();
 inline constexpr auto kIq4Bounds = half_way(kIq4FloatLevels);
 
-/// The nearest of kIq4Levels, the higher of two equally near. Half-way points are multiples of 1/2,
-/// so the level is a function of floor(2 x) and comes from a table.
-class Iq4Rounding {
- public:
+/// The nearest of kIq4Levels, the higher of two equally near.
+struct Iq4Rounding {
   static Float4 levels(Float4 value) {
-    const Int4 at = index(value);
-    return Float4{entry(at[0]).level, entry(at[1]).level, entry(at[2]).level, entry(at[3]).level};
+    Float4 level = splat(kIq4FloatLevels[0]);
+    for (size_t i = 0; i < kIq4Bounds.size(); ++i) {
+      const Int4 step = (Int4)splat(kIq4FloatLevels[i + 1] - kIq4FloatLevels[i]);
+      level += (Float4)((value >= kIq4Bounds[i]) & step);
+    }
+    return level;
   }
 
-  static Int4 codes(Float4 value) {
-    const Int4 at = index(value);
-    return Int4{entry(at[0]).code, entry(at[1]).code, entry(at[2]).code, entry(at[3]).code};
+  /// By bisection: each bound is looked up by what the comparisons before have said.
+  static Float8 levels(Float8 value) {
+    Int8 above = -(value >= kIq4Bounds[7]);  // a comparison gives -1
+    above = above * 2 - (value >= look_up(kBisected[0].data(), above));
+    above = above * 2 - (value >= look_up(kBisected[1].data(), above));
+    above = above * 2 - (value >= look_up(kBisected[2].data(), above));
+    const Int8 within = above & 7;
+    return above > 7 ? look_up(kIq4FloatLevels.data() + 8, within)
+                     : look_up(kIq4FloatLevels.data(), within);
+  }
+
+  template <class Lanes>
+  static MaskOf<Lanes> codes(Lanes value) {
+    MaskOf<Lanes> code{};
+    for (const float bound : kIq4Bounds) code -= value >= bound;
+    return code;
   }
 
  private:
-  struct Entry {
-    float level;
-    int32_t code;
-  };
-  static constexpr int kLowest = 2 * kIq4Levels.front();
-  static constexpr int kHighest = 2 * kIq4Levels.back();
-
-  static Int4 index(Float4 value) {
-    const Float4 twice = clamp4(value + value, kLowest, kHighest);
-    const Int4 toward_zero = __builtin_convertvector(twice, Int4);
-    const Int4 above = __builtin_convertvector(toward_zero, Float4) > twice;  // -1 where true
-    return toward_zero + above - kLowest;
-  }
-
-  static constexpr auto kTable = [] {
-    std::array<Entry, kHighest - kLowest + 1> table{};
-    for (int i = kLowest; i <= kHighest; ++i) {
-      size_t code = 0;
-      while (code < 15 && i >= kIq4Levels[code] + kIq4Levels[code + 1]) ++code;
-      table[static_cast<size_t>(i - kLowest)] = {static_cast<float>(kIq4Levels[code]),
-                                                 static_cast<int32_t>(code)};
+  /// The bounds in the middle of halves, quarters and eighths of the levels.
+  static constexpr auto kBisected = [] {
+    std::array<std::array<float, 8>, 3> bounds{};
+    for (size_t depth = 0; depth < 3; ++depth) {
+      const size_t parts = size_t{2} << depth, size = 16 / parts;
+      for (size_t part = 0; part < parts; ++part) {
+        bounds[depth][part] = kIq4Bounds[part * size + size / 2 - 1];
+      }
     }
-    return table;
+    return bounds;
   }();
-
-  static const Entry& entry(int32_t index) { return kTable[static_cast<size_t>(index)]; }
 };
 
 }  // namespace fewbits

@@ -16,8 +16,8 @@ namespace {
 using Layout = block32::Layout<4, false>;
 
 struct FourBlocks {
-  std::array<float, kLanes * block32::kValues> values, weights;
-  std::array<float, kLanes> scales;
+  std::array<float, kLanesOf<Float4> * block32::kValues> values, weights;
+  std::array<float, kLanesOf<Float4>> scales;
 };
 
 FourBlocks load_four(const float* row, const float* importance, int64_t count) {
@@ -33,8 +33,8 @@ FourBlocks load_four(const float* row, const float* importance, int64_t count) {
 
 void encode_reference(const float* row, int64_t columns, const float* importance, std::byte* out) {
   std::array<uint8_t, block32::kValues> codes;
-  for (int64_t i = 0; i < columns; i += kLanes * block32::kValues) {
-    const int64_t count = std::min<int64_t>(columns - i, kLanes * block32::kValues);
+  for (int64_t i = 0; i < columns; i += kLanesOf<Float4> * block32::kValues) {
+    const int64_t count = std::min<int64_t>(columns - i, kLanesOf<Float4> * block32::kValues);
     FourBlocks four = load_four(row + i, importance ? importance + i : nullptr, count);
     reference::search_iq4(four.values.data(), four.weights.data(), four.scales.data());
     for (int64_t b = 0; b < count / block32::kValues; ++b, out += format.block_bytes) {

@@ -60,7 +60,7 @@ Scales search_reference(const float* values, const float* importance) {
       reference::sum_of_squares(values, k_blocks::kValues) * (2.0f / k_blocks::kValues);
   reference::iq4_weights(values, importance, k_blocks::kValues, spread, weights.data());
   Scales scales;
-  for (size_t s = 0; s < kSubBlocks; s += kLanes) {
+  for (size_t s = 0; s < kSubBlocks; s += kLanesOf<Float4>) {
     reference::search_iq4(values + 32 * s, weights.data() + 32 * s, scales.data() + s);
   }
   return scales;
@@ -92,7 +92,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 
 constexpr float kStarts[] = {-137, -130, -123, -107.5f, 125, 118.7f, 113.5f, 108.4f};
 constexpr search::SignedScales kSearch = {
-    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = true};
+    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = false};
 
 }  // namespace
 

@@ -27,26 +27,27 @@ inline float scale_of(int e, int shift) {
 
 /// Levels are element * 2^kShift; kExponent is the exponent of the largest element.
 template <class Rounding, int kExponent, int kShift>
-void fit(const float* values, const float* weights, int64_t blocks, BlockParameters* parameters) {
+FEWBITS_WIDE_LANES void fit(const float* values, const float* weights, int64_t blocks,
+                            BlockParameters* parameters) {
+  using search::Floats, search::Ints, search::kLanes;
   constexpr int kGreatest = 254 - kExponent - 1;  // largest element * scale must be finite
   for (int64_t b = 0; b < blocks; b += kLanes) {
     const int64_t at = b * kValues;
-    search::SubBlocks<kValues> four;
-    search::load_up_to_four<kValues>(values + at, weights ? weights + at : nullptr, blocks - b,
-                                     four);
-    const Float4 largest = abs4(search::largest<kValues>(four.x));
-    const Int4 standard = ((Int4)largest >> 23) - kExponent;
-    Float4 least = splat(INFINITY);
-    Int4 chosen{};
+    search::SubBlocks<kValues> side_by_side;
+    search::load_up_to(blocks - b, values + at, weights ? weights + at : nullptr, side_by_side);
+    const Floats largest = lane_abs(search::largest(side_by_side.x));
+    const Ints standard = ((Ints)largest >> 23) - kExponent;
+    Floats least = splat<Floats>(INFINITY);
+    Ints chosen{};
     for (const int step : {0, 1, -1}) {
-      Int4 e{};
-      Float4 scale{};
+      Ints e{};
+      Floats scale{};
       for (int lane = 0; lane < kLanes; ++lane) {
         e[lane] = std::clamp(standard[lane] + step, kSmallest, kGreatest);
         scale[lane] = scale_of(e[lane], kShift);
       }
-      const Float4 error = search::error_on_grid<Rounding, kValues>(four, scale, splat(0));
-      const Int4 better = error < least;
+      const Floats error = search::error_on_grid<Rounding, kValues>(side_by_side, scale, Floats{});
+      const Ints better = error < least;
       chosen = better ? e : chosen;
       least = better ? error : least;
     }

@@ -25,10 +25,11 @@ constexpr std::array<float, 16> kLevels = {
 constexpr auto kBounds = half_way(kLevels);
 
 struct Rounding {
-  static Float4 levels(Float4 value) {
-    Float4 level = splat(kLevels[0]);
+  template <class Lanes>
+  static Lanes levels(Lanes value) {
+    Lanes level = splat<Lanes>(kLevels[0]);
     for (size_t i = 0; i < kBounds.size(); ++i) {
-      level = value > kBounds[i] ? splat(kLevels[i + 1]) : level;
+      level = value > kBounds[i] ? splat<Lanes>(kLevels[i + 1]) : level;
     }
     return level;
   }

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kValues = 64;
 constexpr int kGroups = kValues / kGroup;
-static_assert(kGroups == kLanes);
+static_assert(kGroups == kLanesOf<Float4>);
 
 /// Signs mean nothing, and what is no number is 0.
 int8_t known_scale(uint8_t code) {
@@ -29,8 +29,8 @@ float scale_of(int8_t code) {
 
 void fit(const float* values, const float* weights, int64_t blocks, BlockParameters* parameters) {
   for (int64_t b = 0; b < blocks; ++b) {
-    search::SubBlocks<kGroup> four;
-    search::load<kGroup>(values + b * kValues, weights ? weights + b * kValues : nullptr, four);
+    search::SubBlocks<kGroup, Float4> four;
+    search::load(values + b * kValues, weights ? weights + b * kValues : nullptr, four);
     const Int4 codes = sweep_scales<DoubledE2M1Rounding, 2>(four, 1);
     for (size_t g = 0; g < kGroups; ++g)
       parameters[b].sub_scale[g] = static_cast<int8_t>(codes[static_cast<int>(g)]);

@@ -23,28 +23,28 @@ inline int scale_at_most(float value) {
   return std::max(1, static_cast<int>(above - levels.begin()) - 1);
 }
 
-/// Scales of four groups: of all codes that put the largest magnitude between 3.4 and 8.6 elements
+/// Scales of some groups: of all codes that put the largest magnitude between 3.4 and 8.6 elements
 /// the one of least error. (Mapping it to 6, or to 4 or 6, loses 1.4 and 0.6 dB.) `unit` is what a
 /// scale of 1 is worth.
-template <class Rounding, int kDoubling>
-Int4 sweep_scales(const search::SubBlocks<kGroup>& four, float unit) {
+template <class Rounding, int kDoubling, class Lanes>
+MaskOf<Lanes> sweep_scales(const search::SubBlocks<kGroup, Lanes>& groups, float unit) {
   constexpr int kTries = 13;  // 8 codes double the scale
-  const Float4 largest = abs4(search::largest<kGroup>(four.x));
-  Int4 first{}, chosen{};
+  const Lanes largest = lane_abs(search::largest(groups.x));
+  MaskOf<Lanes> first{}, chosen{};
   const float inverse = unit > 0 ? 1 / unit : 0.0f;
-  for (int lane = 0; lane < kLanes; ++lane)
+  for (int lane = 0; lane < kLanesOf<Lanes>; ++lane)
     first[lane] = scale_at_most(largest[lane] * inverse / 8.6f);
-  Float4 least = splat(INFINITY);
+  Lanes least = splat<Lanes>(INFINITY);
   for (int step = 0; step < kTries; ++step) {
-    Int4 codes{};
-    Float4 scale{};
-    for (int lane = 0; lane < kLanes; ++lane) {
+    MaskOf<Lanes> codes{};
+    Lanes scale{};
+    for (int lane = 0; lane < kLanesOf<Lanes>; ++lane) {
       codes[lane] = std::min(first[lane] + step, kHighestScale);
       const float decoded = small_floats::E4M3::kLevels[static_cast<size_t>(codes[lane])];
       scale[lane] = decoded * unit / kDoubling;
     }
-    const Float4 error = search::error_on_grid<Rounding, kGroup>(four, scale, splat(0));
-    const Int4 better = error < least;
+    const Lanes error = search::error_on_grid<Rounding, kGroup>(groups, scale, Lanes{});
+    const MaskOf<Lanes> better = error < least;
     chosen = better ? codes : chosen;
     least = better ? error : least;
   }

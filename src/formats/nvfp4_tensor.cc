@@ -30,13 +30,14 @@ void fit_tensor(const TensorRange& range, Outer& outer) {
   outer.scale = wanted > 0 ? std::ldexp(1.0f, fraction == 0.5f ? exponent - 1 : exponent) : 0.0f;
 }
 
-void fit(const float* values, const float* weights, int64_t blocks, BlockParameters* parameters) {
+FEWBITS_WIDE_LANES void fit(const float* values, const float* weights, int64_t blocks,
+                            BlockParameters* parameters) {
+  using search::kLanes;
   for (int64_t b = 0; b < blocks; b += kLanes) {
     const int64_t at = b * kGroup;
-    search::SubBlocks<kGroup> four;
-    search::load_up_to_four<kGroup>(values + at, weights ? weights + at : nullptr, blocks - b,
-                                    four);
-    const Int4 codes = nvfp4::sweep_scales<E2M1::Rounding, 1>(four, parameters[b].outer.scale);
+    search::SubBlocks<kGroup> groups;
+    search::load_up_to(blocks - b, values + at, weights ? weights + at : nullptr, groups);
+    const auto codes = nvfp4::sweep_scales<E2M1::Rounding, 1>(groups, parameters[b].outer.scale);
     for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, blocks - b); ++lane) {
       parameters[b + lane].sub_scale[0] = static_cast<int8_t>(codes[lane]);
     }

@@ -63,7 +63,7 @@ struct ReferenceBlock {
 };
 
 constexpr int kSize = k_blocks::kValues / kSubBlocks;
-constexpr int kGroup = kLanes * kSize;
+constexpr int kGroup = kLanesOf<Float4> * kSize;
 
 void search_plain(const float* values, ReferenceBlock& block) {
   for (int i = 0; i < k_blocks::kValues; i += kGroup) {
@@ -95,7 +95,7 @@ void search_weighted(const float* values, const float* importance, ReferenceBloc
   }
   for (size_t i = 0; i < k_blocks::kValues; ++i) sums[i / kSize] += weights[i];
   std::array<uint8_t, kGroup> integers;
-  std::array<float, kLanes> d;
+  std::array<float, kLanesOf<Float4>> d;
   reference::search_symmetric<kSize>(scales.data(), sums.data(), kBias, d.data(), integers.data());
   for (size_t s = 0; s < kSubBlocks; ++s) {
     block.parameters.sub_scale[s] = static_cast<int8_t>(integers[s] - kBias);

@@ -43,7 +43,7 @@ void unpack(const std::byte* block, BlockParameters& parameters, uint8_t* codes)
 }
 
 constexpr int kSize = k_blocks::kValues / kSubBlocks;
-constexpr int kGroup = kLanes * kSize;
+constexpr int kGroup = kLanesOf<Float4> * kSize;
 
 // Importance is the weight as it is; without it the weights are the squares.
 void encode_reference_block(const float* values, const float* importance, std::byte* out) {
@@ -83,7 +83,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 
 constexpr float kStarts[] = {-32.3f, -31.9f, -29.0f, 31.0f, 30.0f};
 constexpr search::SignedScales kSearch = {
-    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = false};
+    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = true};
 
 }  // namespace
 

@@ -9,7 +9,7 @@ namespace {
 template <int kSize>
 void store_codes(const Lanes<kSize>& lanes, uint8_t* codes) {
   for (size_t i = 0; i < kSize; ++i) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
+    for (size_t lane = 0; lane < kLanesOf<Float4>; ++lane) {
       codes[lane * kSize + i] = static_cast<uint8_t>(lanes[i][lane]);
     }
   }
@@ -26,8 +26,8 @@ template <int kSize>
 Extent<kSize> extent_of(const Lanes<kSize>& x, const Lanes<kSize>& w) {
   Extent<kSize> extent{x[0], x[0], w[0], w[0] * x[0]};
   for (size_t i = 1; i < kSize; ++i) {
-    extent.lowest = min4(x[i], extent.lowest);
-    extent.highest = max4(x[i], extent.highest);
+    extent.lowest = lane_min(x[i], extent.lowest);
+    extent.highest = lane_max(x[i], extent.highest);
     extent.sum_w += w[i];
     extent.sum_x += w[i] * x[i];
   }
@@ -44,7 +44,7 @@ Float4 error_of(const Lanes<kSize>& x, const Lanes<kSize>& w, const Lanes<kSize>
   Float4 error = splat(0);
   for (size_t i = 0; i < kSize; ++i) {
     const Float4 difference = line.scale * l[i] + line.minimum - x[i];
-    error += w[i] * (kAbsolute ? abs4(difference) : difference * difference);
+    error += w[i] * (kAbsolute ? lane_abs(difference) : difference * difference);
   }
   return error;
 }
@@ -73,7 +73,7 @@ template <int kSize>
 Lanes<kSize> codes_of(const Lanes<kSize>& x, Float4 inverse, Float4 minimum, int limit) {
   Lanes<kSize> codes;
   for (size_t i = 0; i < kSize; ++i) {
-    codes[i] = clamp4(nearest_int(inverse * (x[i] - minimum)), 0, static_cast<float>(limit));
+    codes[i] = lane_clamp(nearest_int(inverse * (x[i] - minimum)), 0, static_cast<float>(limit));
   }
   return codes;
 }
@@ -83,15 +83,16 @@ template <int kSize>
 Lanes<kSize> codes_of_small(const Lanes<kSize>& x, Float4 inverse, Float4 minimum, int limit) {
   Lanes<kSize> codes;
   for (size_t i = 0; i < kSize; ++i) {
-    codes[i] = clamp4(round_to_even(inverse * (x[i] - minimum)), 0, static_cast<float>(limit));
+    codes[i] = lane_clamp(round_to_even(inverse * (x[i] - minimum)), 0, static_cast<float>(limit));
   }
   return codes;
 }
 
 template <int kSize>
 bool are_small(const Extent<kSize>& extent, Float4 inverse, Float4 minimum) {
-  const Float4 farthest = max4(abs4(extent.lowest - minimum), abs4(extent.highest - minimum));
-  const Int4 small = abs4(inverse) * farthest < 2e6f;
+  const Float4 farthest =
+      lane_max(lane_abs(extent.lowest - minimum), lane_abs(extent.highest - minimum));
+  const Int4 small = lane_abs(inverse) * farthest < 2e6f;
   return (small[0] & small[1] & small[2] & small[3]) != 0;
 }
 
@@ -137,9 +138,9 @@ template <int kSize>
 Float4 largest_of(const Lanes<kSize>& x) {
   Float4 largest = splat(0), magnitude = splat(0);
   for (const Float4 value : x) {
-    const Int4 larger = abs4(value) > magnitude;
+    const Int4 larger = lane_abs(value) > magnitude;
     largest = larger ? value : largest;
-    magnitude = larger ? abs4(value) : magnitude;
+    magnitude = larger ? lane_abs(value) : magnitude;
   }
   return largest;
 }
@@ -147,7 +148,7 @@ Float4 largest_of(const Lanes<kSize>& x) {
 /// |inverse * x| is at most limit + 1 here, so that plain rounding is the reference's.
 inline Float4 level_of(Float4 x, Float4 inverse, int limit) {
   const auto levels = static_cast<float>(limit);
-  return clamp4(round_to_even(inverse * x), -levels, levels - 1);
+  return lane_clamp(round_to_even(inverse * x), -levels, levels - 1);
 }
 
 template <int kSize>
@@ -226,7 +227,7 @@ bool descend(const Lanes<kSize>& x, Lanes<kSize>& levels, Sums& sums) {
     const Float4 wx = w * x[i];
     Sums others{sums.lx - wx * levels[i], sums.l2 - w * levels[i] * levels[i]};
     Int4 better = others.lx > 0.0f;
-    const Float4 level = clamp4(nearest_int(x[i] * others.l2 / others.lx), -4, 3);
+    const Float4 level = lane_clamp(nearest_int(x[i] * others.l2 / others.lx), -4, 3);
     better &= level != levels[i];
     others.lx += wx * level;
     others.l2 += w * level * level;
@@ -267,8 +268,8 @@ FourLines search_asymmetric(const float* values, const float* weights, const Tri
   for (Float4& code : lanes) code = flat ? splat(0) : code;
   store_codes<kSize>(lanes, codes);
   FourLines lines;
-  store4(flat ? splat(0) : best.line.scale, lines.scales.data());
-  store4(-(flat ? extent.lowest : best.line.minimum), lines.minimums.data());
+  store_lanes(flat ? splat(0) : best.line.scale, lines.scales.data());
+  store_lanes(-(flat ? extent.lowest : best.line.minimum), lines.minimums.data());
   return lines;
 }
 
@@ -283,8 +284,8 @@ void search_symmetric(const float* values, const float* weights, int limit, floa
   const auto w = transposed<kSize>(weights);
   const Float4 largest = largest_of<kSize>(x);
   const BestScale best = best_scale<kSize>(x, w, largest, limit);
-  const Int4 zero = abs4(largest) < kZero;
-  store4(zero ? splat(0) : best.scale, scales);
+  const Int4 zero = lane_abs(largest) < kZero;
+  store_lanes(zero ? splat(0) : best.scale, scales);
   auto lanes = levels_of<kSize>(x, best.inverse, limit);
   shift_codes<kSize>(lanes, limit, zero);
   store_codes<kSize>(lanes, codes);
@@ -297,7 +298,7 @@ void search_q3(const float* values, float* scales, uint8_t* codes) {
   constexpr int kSize = 16, kLimit = 4;
   const auto x = transposed<kSize>(values);
   const Float4 largest = largest_of<kSize>(x);
-  const Int4 zero = abs4(largest) < kZero;
+  const Int4 zero = lane_abs(largest) < kZero;
   auto levels = levels_of<kSize>(x, -static_cast<float>(kLimit) / largest, kLimit);
   Lanes<kSize> w, wx;
   for (size_t i = 0; i < kSize; ++i) {
@@ -308,7 +309,7 @@ void search_q3(const float* values, float* scales, uint8_t* codes) {
   for (int pass = 0; pass < 5; ++pass) {
     if (!descend<kSize>(x, levels, sums)) break;
   }
-  store4((sums.l2 > 0.0f) & ~zero ? sums.lx / sums.l2 : splat(0), scales);
+  store_lanes((sums.l2 > 0.0f) & ~zero ? sums.lx / sums.l2 : splat(0), scales);
   shift_codes<kSize>(levels, kLimit, zero);
   store_codes<kSize>(levels, codes);
 }

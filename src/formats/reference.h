@@ -3,8 +3,8 @@
 #include <array>
 #include <cstdint>
 
-#include "formats/float4.h"
 #include "formats/format.h"
+#include "formats/lanes.h"
 
 // The arithmetic of ggml's encoders, operation by operation, so that our bytes are the reference's.
 // Sums run value by value in single precision without fused operations, which is what its sources
@@ -53,8 +53,8 @@ Lanes<kSize> transposed(const float* sub_blocks) {
 
 /// Scale and -minimum of four sub-blocks.
 struct FourLines {
-  std::array<float, kLanes> scales;
-  std::array<float, kLanes> minimums;
+  std::array<float, kLanesOf<Float4>> scales;
+  std::array<float, kLanesOf<Float4>> minimums;
 };
 
 /// Grids with a minimum for four sub-blocks: least weighted square (or, kAbsolute, absolute) error.
@@ -89,11 +89,12 @@ float sum_of_squares(const float* values, int64_t count);
 template <int kSize>
 void requantize(const float* values, Grid grid, int lowest, int highest, uint8_t* codes) {
   if (grid.scale == 0) return;
-  for (int i = 0; i < kSize; i += kLanes) {
-    const Float4 level = nearest_int((load4(values + i) - grid.offset) / grid.scale);
-    const Float4 code = clamp4(level, static_cast<float>(lowest), static_cast<float>(highest)) -
+  for (int i = 0; i < kSize; i += kLanesOf<Float4>) {
+    const Float4 level = nearest_int((load_lanes<Float4>(values + i) - grid.offset) / grid.scale);
+    const Float4 code = lane_clamp(level, static_cast<float>(lowest), static_cast<float>(highest)) -
                         static_cast<float>(lowest);
-    for (int lane = 0; lane < kLanes; ++lane) codes[i + lane] = static_cast<uint8_t>(code[lane]);
+    for (int lane = 0; lane < kLanesOf<Float4>; ++lane)
+      codes[i + lane] = static_cast<uint8_t>(code[lane]);
   }
 }
 

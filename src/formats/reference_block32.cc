@@ -22,9 +22,9 @@ uint8_t capped_code(const Format& format, float code) {
 }
 
 struct FourBlocks {
-  std::array<float, kLanes * kValues> values, weights;
+  std::array<float, kLanesOf<Float4> * kValues> values, weights;
   FourLines lines;
-  std::array<uint8_t, kLanes * kValues> codes;
+  std::array<uint8_t, kLanesOf<Float4> * kValues> codes;
 };
 
 void search(const Format& format, FourBlocks& four) {
@@ -68,8 +68,8 @@ void encode_range(const Format& format, const float* values, std::byte* block) {
 void encode_weighted_row(const Format& format, const float* row, int64_t columns,
                          const float* importance, std::byte* out) {
   const float spread = sum_of_squares(row, columns) / static_cast<float>(columns);
-  for (int64_t i = 0; i < columns; i += kLanes * kValues) {
-    const int64_t count = std::min<int64_t>(columns - i, kLanes * kValues);
+  for (int64_t i = 0; i < columns; i += kLanesOf<Float4> * kValues) {
+    const int64_t count = std::min<int64_t>(columns - i, kLanesOf<Float4> * kValues);
     FourBlocks four{};  // blocks beyond the row are zero
     std::copy_n(row + i, count, four.values.begin());
     importance_weights(row + i, importance + i, count, spread, four.weights.data());

@@ -27,7 +27,7 @@ Sums sums_of(const Lanes<kSize>& x, const Lanes<kSize>& w, Float4 inverse) {
 
 Float4 largest_of(const Lanes<kSize>& x) {
   Float4 largest = splat(0);
-  for (const Float4 value : x) largest = abs4(value) > abs4(largest) ? value : largest;
+  for (const Float4 value : x) largest = lane_abs(value) > lane_abs(largest) ? value : largest;
   return largest;
 }
 
@@ -48,13 +48,14 @@ void search_iq4(const float* values, const float* weights, float* scales) {
     scale = better ? sums.qx / sums.q2 : scale;
     gain = better ? scale * sums.qx : gain;
   }
-  store4(abs4(largest) < kZero ? splat(0) : scale, scales);
+  store_lanes(lane_abs(largest) < kZero ? splat(0) : scale, scales);
 }
 
 void iq4_codes(const float* values, float inverse, uint8_t* codes) {
-  for (int i = 0; i < kSize; i += kLanes) {
-    const Int4 four = Iq4Rounding::codes(load4(values + i) * inverse);
-    for (int lane = 0; lane < kLanes; ++lane) codes[i + lane] = static_cast<uint8_t>(four[lane]);
+  for (int i = 0; i < kSize; i += kLanesOf<Float4>) {
+    const Int4 four = Iq4Rounding::codes(load_lanes<Float4>(values + i) * inverse);
+    for (int lane = 0; lane < kLanesOf<Float4>; ++lane)
+      codes[i + lane] = static_cast<uint8_t>(four[lane]);
   }
 }
 

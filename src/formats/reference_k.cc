@@ -27,7 +27,7 @@ void plain_weights(const Format& format, const WithMinimum& how, SuperBlock& blo
 }
 
 void find_grids(const Format& format, const Tries& tries, bool absolute, SuperBlock& block) {
-  const int group = kLanes * format.sub_block_values;
+  const int group = kLanesOf<Float4> * format.sub_block_values;
   const auto search = format.sub_block_values == 32 ? search_asymmetric<32, false>
                       : absolute                    ? search_asymmetric<16, true>
                                                     : search_asymmetric<16, false>;

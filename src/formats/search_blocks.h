@@ -4,21 +4,21 @@
 #include "formats/search_symmetric.h"
 #include "formats/search_zero_point.h"
 
-// Format::fit for blocks of kSize values with one grid: four blocks in the four lanes.
+// Format::fit for blocks of kSize values with one grid: eight blocks in the lanes.
 namespace fewbits::search {
 
-/// Loads up to four blocks; lanes beyond them are zero.
-template <int kSize>
-void load_up_to_four(const float* values, const float* weights, int64_t blocks,
-                     SubBlocks<kSize>& four) {
-  constexpr int64_t kCapacity = kLanes * kSize;
-  if (blocks >= kLanes) return load<kSize>(values, weights, four);
+/// Loads as many blocks as there are lanes; lanes beyond the last are zero.
+template <int kSize, class Lanes>
+void load_up_to(int64_t blocks, const float* values, const float* weights,
+                SubBlocks<kSize, Lanes>& lanes) {
+  constexpr int64_t kCapacity = kLanesOf<Lanes> * kSize;
+  if (blocks >= kLanesOf<Lanes>) return load(values, weights, lanes);
   const int64_t count = blocks * kSize;
   std::array<float, kCapacity> padded_values{};
   std::array<float, kCapacity> padded_weights{};
   std::copy_n(values, count, padded_values.begin());
   if (weights) std::copy_n(weights, count, padded_weights.begin());
-  load<kSize>(padded_values.data(), weights ? padded_weights.data() : nullptr, four);
+  load(padded_values.data(), weights ? padded_weights.data() : nullptr, lanes);
 }
 
 struct ScaleSearch {
@@ -27,13 +27,13 @@ struct ScaleSearch {
 };
 
 template <int kSize, class Rounding, const ScaleSearch& how>
-void fit_scale(const float* values, const float* weights, int64_t blocks,
-               BlockParameters* parameters) {
+FEWBITS_WIDE_LANES void fit_scale(const float* values, const float* weights, int64_t blocks,
+                                  BlockParameters* parameters) {
   for (int64_t b = 0; b < blocks; b += kLanes) {
     const int64_t at = b * kSize;
-    SubBlocks<kSize> four;
-    load_up_to_four<kSize>(values + at, weights ? weights + at : nullptr, blocks - b, four);
-    const Float4 scale = find_scales<Rounding, kSize>(four, how.starts, how.refinements);
+    SubBlocks<kSize> side_by_side;
+    load_up_to(blocks - b, values + at, weights ? weights + at : nullptr, side_by_side);
+    const Floats scale = find_scales<Rounding, kSize>(side_by_side, how.starts, how.refinements);
     for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, blocks - b); ++lane) {
       parameters[b + lane].scale = finite_half(scale[lane]);
     }
@@ -47,13 +47,13 @@ struct LineSearch {
 
 /// Levels 0 to kLimit, whose zero point is a level too.
 template <int kSize, int kLimit>
-void fit_zero_points(const float* values, const float* weights, int64_t blocks,
-                     BlockParameters* parameters) {
+FEWBITS_WIDE_LANES void fit_zero_points(const float* values, const float* weights, int64_t blocks,
+                                        BlockParameters* parameters) {
   for (int64_t b = 0; b < blocks; b += kLanes) {
     const int64_t at = b * kSize;
-    SubBlocks<kSize> four;
-    load_up_to_four<kSize>(values + at, weights ? weights + at : nullptr, blocks - b, four);
-    const ZeroPoints found = find_zero_points<kSize, kLimit>(four);
+    SubBlocks<kSize> side_by_side;
+    load_up_to(blocks - b, values + at, weights ? weights + at : nullptr, side_by_side);
+    const ZeroPoints found = find_zero_points<kSize, kLimit>(side_by_side);
     for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, blocks - b); ++lane) {
       parameters[b + lane].scale = finite_half(found.scale[lane]);
       parameters[b + lane].sub_minimum[0] = static_cast<uint8_t>(found.zero[lane]);
@@ -62,13 +62,13 @@ void fit_zero_points(const float* values, const float* weights, int64_t blocks,
 }
 
 template <int kSize, int kLimit, const LineSearch& how>
-void fit_lines(const float* values, const float* weights, int64_t blocks,
-               BlockParameters* parameters) {
+FEWBITS_WIDE_LANES void fit_lines(const float* values, const float* weights, int64_t blocks,
+                                  BlockParameters* parameters) {
   for (int64_t b = 0; b < blocks; b += kLanes) {
     const int64_t at = b * kSize;
-    SubBlocks<kSize> four;
-    load_up_to_four<kSize>(values + at, weights ? weights + at : nullptr, blocks - b, four);
-    const Lines lines = find_lines<kSize, kLimit>(four, how.starts, false, how.refinements);
+    SubBlocks<kSize> side_by_side;
+    load_up_to(blocks - b, values + at, weights ? weights + at : nullptr, side_by_side);
+    const Lines lines = find_lines<kSize, kLimit>(side_by_side, how.starts, false, how.refinements);
     for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, blocks - b); ++lane) {
       parameters[b + lane].scale = finite_half(lines.scale[lane]);
       parameters[b + lane].minimum = finite_half(lines.offset[lane]);

@@ -11,36 +11,38 @@
 namespace fewbits::search {
 
 struct Lines {
-  Float4 scale, offset;
+  Floats scale, offset;
 };
 
 template <int kSize>
 struct Range {
-  Float4 low, high;
+  Floats low, high;
 };
 
 template <int kSize>
-Range<kSize> range_of(const Lanes<kSize>& x) {
+Range<kSize> range_of(const std::array<Floats, kSize>& x) {
   Range<kSize> range{x[0], x[0]};
-  for (const Float4 value : x) {
-    range.low = min4(value, range.low);
-    range.high = max4(value, range.high);
+  for (const Floats value : x) {
+    range.low = lane_min(value, range.low);
+    range.high = lane_max(value, range.high);
   }
   return range;
 }
 
 /// The line of least error through given codes, and how much it saves of the error of all zeros.
 template <int kSize>
-Float4 fit_line(const SubBlocks<kSize>& blocks, const Moments& sums, bool offset_below_zero,
+Floats fit_line(const SubBlocks<kSize>& blocks, const Moments& sums, bool offset_below_zero,
                 Lines& line) {
-  const Float4 determinant = blocks.sum_w * sums.l2 - sums.l * sums.l;
-  const Float4 inverse = determinant > 0.0f ? 1.0f / determinant : splat(0);
+  const Floats determinant = blocks.sum_w * sums.l2 - sums.l * sums.l;
+  const Ints slopes = determinant > 0.0f;  // not all values have one level
+  const Floats inverse = slopes ? 1.0f / determinant : Floats{};
   line.scale = (blocks.sum_w * sums.xl - blocks.sum_wx * sums.l) * inverse;
-  line.offset = (sums.l2 * blocks.sum_wx - sums.l * sums.xl) * inverse;
+  line.offset = slopes ? (sums.l2 * blocks.sum_wx - sums.l * sums.xl) * inverse
+                       : blocks.sum_wx / blocks.sum_w;
   if (offset_below_zero) {
-    const Int4 above = line.offset > 0.0f;
+    const Ints above = line.offset > 0.0f;
     line.scale = above ? sums.xl * inverse_or_zero(sums.l2) : line.scale;
-    line.offset = above ? splat(0) : line.offset;
+    line.offset = above ? Floats{} : line.offset;
   }
   return line.scale * sums.xl + line.offset * blocks.sum_wx;
 }
@@ -51,27 +53,27 @@ struct Narrowing {
   float low, high;
 };
 
-/// Grids of four sub-blocks: of the first grids the one whose codes leave the least error after
+/// Grids of some sub-blocks: of the first grids the one whose codes leave the least error after
 /// least squares; then rounding and least squares in turn.
 template <int kSize, int kLimit>
 Lines find_lines(const SubBlocks<kSize>& blocks, std::span<const Narrowing> starts,
                  bool offset_below_zero, int refinements) {
   using Rounding = UniformRounding<0, kLimit>;
   Range<kSize> range = range_of<kSize>(blocks.x);
-  if (offset_below_zero) range.low = min4(range.low, splat(0));
-  Lines best{splat(0), range.low};
-  Float4 gain = splat(-INFINITY);
-  const auto consider = [&](Float4 scale, Float4 offset) {
+  if (offset_below_zero) range.low = lane_min(range.low, Floats{});
+  Lines best{Floats{}, range.low};
+  Floats gain = splat<Floats>(-INFINITY);
+  const auto consider = [&](Floats scale, Floats offset) {
     const Moments sums = moments<Rounding, kSize>(blocks, inverse_or_zero(scale), offset);
     Lines line;
-    const Float4 gained = fit_line<kSize>(blocks, sums, offset_below_zero, line);
-    const Int4 better = gained > gain;
+    const Floats gained = fit_line<kSize>(blocks, sums, offset_below_zero, line);
+    const Ints better = gained > gain;
     best.scale = better ? line.scale : best.scale;
     best.offset = better ? line.offset : best.offset;
     gain = better ? gained : gain;
   };
   for (const auto [low, high] : starts) {
-    const Float4 scale = (range.high - range.low) / (static_cast<float>(kLimit) + low + high);
+    const Floats scale = (range.high - range.low) / (static_cast<float>(kLimit) + low + high);
     consider(scale, range.low + low * scale);
   }
   for (int i = 0; i < refinements; ++i) consider(best.scale, best.offset);
@@ -96,7 +98,7 @@ class MinimumSearch {
   MinimumSearch(const float* values, const float* weights) {
     for (size_t g = 0; g < kGroups; ++g) {
       const size_t at = g * kLanes * kSize;
-      load<kSize>(values + at, weights ? weights + at : nullptr, groups_[g]);
+      load(values + at, weights ? weights + at : nullptr, groups_[g]);
     }
   }
 
@@ -104,8 +106,8 @@ class MinimumSearch {
     std::array<float, kSubBlocks> scales, minimums;
     for (size_t g = 0; g < kGroups; ++g) {
       const Lines line = find_lines<kSize, kLimit>(groups_[g], how.starts, true, how.refinements);
-      store4(max4(line.scale, splat(0)), scales.data() + g * kLanes);
-      store4(-line.offset, minimums.data() + g * kLanes);
+      store_lanes(lane_max(line.scale, Floats{}), scales.data() + g * kLanes);
+      store_lanes(-line.offset, minimums.data() + g * kLanes);
     }
     best.scale = snap_sub_scales<0, kHighest>(scales.data(), kSubBlocks, best.sub_scale.data());
     best.minimum =
@@ -116,7 +118,7 @@ class MinimumSearch {
 
  private:
   struct Integers {
-    Float4 scale, minimum;
+    Floats scale, minimum;
   };
 
   static Integers integers_of(const BlockParameters& parameters, size_t group) {
@@ -129,11 +131,11 @@ class MinimumSearch {
   }
 
   /// The sub-minimum of least error for the codes that a grid gives.
-  static Float4 best_minimum(const SubBlocks<kSize>& blocks, Float4 scale, Float4 offset,
+  static Floats best_minimum(const SubBlocks<kSize>& blocks, Floats scale, Floats offset,
                              float inverse_dmin) {
     const Moments sums = moments<Rounding, kSize>(blocks, inverse_or_zero(scale), offset);
-    const Float4 minimum = (scale * sums.l - blocks.sum_wx) / blocks.sum_w;
-    return round_to_even(clamp4(minimum * inverse_dmin, 0, kHighest));
+    const Floats minimum = (scale * sums.l - blocks.sum_wx) / blocks.sum_w;
+    return round_to_even(lane_clamp(minimum * inverse_dmin, 0, kHighest));
   }
 
   /// For each sub-scale and its two neighbours the best sub-minimum; the best of these pairs.
@@ -144,15 +146,15 @@ class MinimumSearch {
     for (size_t g = 0; g < kGroups; ++g) {
       const Integers old = integers_of(parameters, g);
       Integers chosen = old;
-      Float4 least =
+      Floats least =
           error_on_grid<Rounding, kSize>(groups_[g], old.scale * d, -(old.minimum * dmin));
       for (const float step : {-1.0f, 0.0f, 1.0f}) {
-        const Float4 moved = clamp4(old.scale + step, 0, kHighest);
-        const Float4 minimum =
+        const Floats moved = lane_clamp(old.scale + step, 0, kHighest);
+        const Floats minimum =
             best_minimum(groups_[g], moved * d, -(old.minimum * dmin), inverse_dmin);
-        const Float4 error =
+        const Floats error =
             error_on_grid<Rounding, kSize>(groups_[g], moved * d, -(minimum * dmin));
-        const Int4 better = error < least;
+        const Ints better = error < least;
         chosen.scale = better ? moved : chosen.scale;
         chosen.minimum = better ? minimum : chosen.minimum;
         least = better ? error : least;
@@ -192,18 +194,18 @@ class MinimumSearch {
       const SubBlocks<kSize>& blocks = groups_[g];
       Lines line;
       fit_line<kSize>(blocks, sums, true, line);
-      const Float4 middle = round_to_even(clamp4(line.scale * inverse_d, 0, kHighest));
+      const Floats middle = round_to_even(lane_clamp(line.scale * inverse_d, 0, kHighest));
       Integers chosen = integers_of(parameters, g);
-      Float4 least = splat(INFINITY);
+      Floats least = splat<Floats>(INFINITY);
       for (const float step : {0.0f, -1.0f, 1.0f}) {
-        const Float4 n = clamp4(middle + step, 0, kHighest);
-        const Float4 scale = n * d;
-        const Float4 wanted = (scale * sums.l - blocks.sum_wx) / blocks.sum_w;
-        const Float4 m = round_to_even(clamp4(wanted * inverse_dmin, 0, kHighest));
-        const Float4 minimum = m * dmin;
-        const Float4 error = scale * (scale * sums.l2 - 2.0f * (minimum * sums.l + sums.xl)) +
+        const Floats n = lane_clamp(middle + step, 0, kHighest);
+        const Floats scale = n * d;
+        const Floats wanted = (scale * sums.l - blocks.sum_wx) / blocks.sum_w;
+        const Floats m = round_to_even(lane_clamp(wanted * inverse_dmin, 0, kHighest));
+        const Floats minimum = m * dmin;
+        const Floats error = scale * (scale * sums.l2 - 2.0f * (minimum * sums.l + sums.xl)) +
                              minimum * (minimum * blocks.sum_w + 2.0f * blocks.sum_wx);
-        const Int4 better = error < least;
+        const Ints better = error < least;
         chosen.scale = better ? n : chosen.scale;
         chosen.minimum = better ? m : chosen.minimum;
         least = better ? error : least;
@@ -221,7 +223,7 @@ class MinimumSearch {
 
   /// The d and dmin of least error for fixed codes and integers.
   void refit(const AllMoments& all, BlockParameters& parameters) const {
-    Float4 aa = splat(0), ab = splat(0), bb = splat(0), ax = splat(0), bx = splat(0);
+    Floats aa = Floats{}, ab = Floats{}, bb = Floats{}, ax = Floats{}, bx = Floats{};
     for (size_t g = 0; g < kGroups; ++g) {
       const Integers n = integers_of(parameters, g);
       aa += n.scale * n.scale * all[g].l2;
@@ -233,9 +235,10 @@ class MinimumSearch {
     solve({total(aa), total(ab), total(bb), total(ax), total(bx)}, parameters);
   }
 
-  static double total(Float4 lanes) {
-    return static_cast<double>(lanes[0]) + static_cast<double>(lanes[1]) +
-           static_cast<double>(lanes[2]) + static_cast<double>(lanes[3]);
+  static double total(Floats lanes) {
+    double sum = 0;
+    for (int lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(lanes[lane]);
+    return sum;
   }
 
   /// Weighted products of a = sub-scale * level, b = sub-minimum and the values.
@@ -264,8 +267,8 @@ class MinimumSearch {
 
 /// Format::fit for super-blocks with sub-scales and sub-minimums.
 template <int kSize, int kLimit, int kHighest, const MinimumScales& how>
-void fit_with_minimum(const float* values, const float* weights, int64_t blocks,
-                      BlockParameters* parameters) {
+FEWBITS_WIDE_LANES void fit_with_minimum(const float* values, const float* weights, int64_t blocks,
+                                         BlockParameters* parameters) {
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t at = b * k_blocks::kValues;
     parameters[b] = {};

@@ -30,9 +30,9 @@ RowMoments row_moments(const float* values, const float* weights, int64_t column
   for (int64_t begin = 0; begin < columns; begin += kStretch) {
     Float4 sum_w = splat(0), wx = splat(0), l = splat(0), l2 = splat(0), xl = splat(0);
     const int64_t end = std::min(begin + kStretch, columns);
-    for (int64_t i = begin; i < end; i += kLanes) {
-      const Float4 x = clamp4(load4(values + i), -kLargestValue, kLargestValue);
-      const Float4 w = weights ? load4(weights + i) + 1e-30f : splat(1);
+    for (int64_t i = begin; i < end; i += kLanesOf<Float4>) {
+      const Float4 x = lane_clamp(load_lanes<Float4>(values + i), -kLargestValue, kLargestValue);
+      const Float4 w = weights ? load_lanes<Float4>(weights + i) + 1e-30f : splat(1);
       const Float4 level = Rounding::levels(x * inverse + zero) - zero;
       sum_w += w;
       wx += w * x;

@@ -10,17 +10,17 @@
 // Searches for formats whose grids have a scale and no offset.
 namespace fewbits::search {
 
-/// Scales of four sub-blocks: of the tried ones, on which the value of largest magnitude becomes
+/// Scales of some sub-blocks: of the tried ones, on which the value of largest magnitude becomes
 /// `start` (not nearest, but exactly), the one whose codes leave the least error after least
 /// squares; then least squares and rounding in turn.
 template <class Rounding, int kSize>
-Float4 find_scales(const SubBlocks<kSize>& blocks, std::span<const float> starts, int refinements) {
-  const Float4 unit = inverse_or_zero(largest<kSize>(blocks.x));
-  Float4 scale = splat(0), gain = splat(0);
-  const auto consider = [&](Float4 inverse) {
-    const Moments sums = moments<Rounding, kSize>(blocks, inverse, splat(0));
-    const Float4 gained = sums.xl * sums.xl / sums.l2;
-    const Int4 better = gained > gain;
+Floats find_scales(const SubBlocks<kSize>& blocks, std::span<const float> starts, int refinements) {
+  const Floats unit = inverse_or_zero(largest(blocks.x));
+  Floats scale = Floats{}, gain = Floats{};
+  const auto consider = [&](Floats inverse) {
+    const Moments sums = moments<Rounding, kSize>(blocks, inverse, Floats{});
+    const Floats gained = sums.xl * sums.xl / sums.l2;
+    const Ints better = gained > gain;
     scale = better ? sums.xl / sums.l2 : scale;
     gain = better ? gained : gain;
   };
@@ -46,15 +46,15 @@ class SignedScaleSearch {
   SignedScaleSearch(const float* values, const float* weights) {
     for (size_t g = 0; g < kGroups; ++g) {
       const size_t at = g * kLanes * kSize;
-      load<kSize>(values + at, weights ? weights + at : nullptr, groups_[g]);
+      load(values + at, weights ? weights + at : nullptr, groups_[g]);
     }
   }
 
   void run(const SignedScales& how, BlockParameters& best) const {
     std::array<float, kSubBlocks> wanted;
     for (size_t g = 0; g < kGroups; ++g) {
-      store4(find_scales<Rounding, kSize>(groups_[g], how.starts, how.refinements),
-             wanted.data() + g * kLanes);
+      store_lanes(find_scales<Rounding, kSize>(groups_[g], how.starts, how.refinements),
+                  wanted.data() + g * kLanes);
     }
     best.scale =
         snap_sub_scales<kLowest, kHighest>(wanted.data(), kSubBlocks, best.sub_scale.data());
@@ -63,24 +63,25 @@ class SignedScaleSearch {
   }
 
  private:
-  static Float4 sub_scales(const BlockParameters& parameters, size_t group) {
+  static Floats sub_scales(const BlockParameters& parameters, size_t group) {
     const int8_t* at = parameters.sub_scale.data() + group * kLanes;
-    return Float4{static_cast<float>(at[0]), static_cast<float>(at[1]), static_cast<float>(at[2]),
-                  static_cast<float>(at[3])};
+    Floats scales;
+    for (int lane = 0; lane < kLanes; ++lane) scales[lane] = static_cast<float>(at[lane]);
+    return scales;
   }
 
   /// The best of each sub-scale and its two neighbours.
   void choose_sub_scales(BlockParameters& parameters) const {
     const float d = half_to_float(parameters.scale);
     for (size_t g = 0; g < kGroups; ++g) {
-      const Float4 old = sub_scales(parameters, g);
-      Float4 chosen = old;
-      Float4 least = error_on_grid<Rounding, kSize>(groups_[g], old * d, splat(0));
+      const Floats old = sub_scales(parameters, g);
+      Floats chosen = old;
+      Floats least = error_on_grid<Rounding, kSize>(groups_[g], old * d, Floats{});
       for (const float step : {-1.0f, 1.0f}) {
-        const Float4 moved = clamp4(old + step, kLowest, kHighest);
-        const Float4 error = error_on_grid<Rounding, kSize>(groups_[g], moved * d, splat(0));
+        const Floats moved = lane_clamp(old + step, kLowest, kHighest);
+        const Floats error = error_on_grid<Rounding, kSize>(groups_[g], moved * d, Floats{});
         chosen = error < least ? moved : chosen;
-        least = min4(error, least);
+        least = lane_min(error, least);
       }
       store_sub_scales(chosen, g, parameters);
     }
@@ -91,22 +92,28 @@ class SignedScaleSearch {
   void descend(BlockParameters& parameters) const {
     const float d = half_to_float(parameters.scale);
     if (d == 0) return;
-    Float4 xl = splat(0), l2 = splat(0);
+    Floats xl = Floats{}, l2 = Floats{};
     for (size_t g = 0; g < kGroups; ++g) {
-      const Float4 inverse = inverse_or_zero(sub_scales(parameters, g) * d);
-      const Moments sums = moments<Rounding, kSize>(groups_[g], inverse, splat(0));
-      const Float4 wanted = sums.xl * inverse_or_zero(sums.l2) * (1 / d);
-      const Float4 integers = round_to_even(clamp4(wanted, kLowest, kHighest));
+      const Floats inverse = inverse_or_zero(sub_scales(parameters, g) * d);
+      const Moments sums = moments<Rounding, kSize>(groups_[g], inverse, Floats{});
+      const Floats wanted = sums.xl * inverse_or_zero(sums.l2) * (1 / d);
+      const Floats integers = round_to_even(lane_clamp(wanted, kLowest, kHighest));
       store_sub_scales(integers, g, parameters);
       xl += integers * sums.xl;
       l2 += integers * integers * sums.l2;
     }
-    const float denominator = l2[0] + l2[1] + l2[2] + l2[3];
+    const float denominator = total(l2);
     if (!(denominator > 0)) return;
-    parameters.scale = finite_half((xl[0] + xl[1] + xl[2] + xl[3]) / denominator);
+    parameters.scale = finite_half(total(xl) / denominator);
   }
 
-  static void store_sub_scales(Float4 integers, size_t group, BlockParameters& parameters) {
+  static float total(Floats lanes) {
+    float sum = 0;
+    for (int lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
+    return sum;
+  }
+
+  static void store_sub_scales(Floats integers, size_t group, BlockParameters& parameters) {
     for (size_t lane = 0; lane < kLanes; ++lane) {
       parameters.sub_scale[group * kLanes + lane] = static_cast<int8_t>(integers[lane]);
     }
@@ -117,8 +124,8 @@ class SignedScaleSearch {
 
 /// Format::fit for super-blocks with signed sub-scales.
 template <class Rounding, int kSize, int kLowest, int kHighest, const SignedScales& how>
-void fit_signed(const float* values, const float* weights, int64_t blocks,
-                BlockParameters* parameters) {
+FEWBITS_WIDE_LANES void fit_signed(const float* values, const float* weights, int64_t blocks,
+                                   BlockParameters* parameters) {
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t at = b * k_blocks::kValues;
     parameters[b] = {};

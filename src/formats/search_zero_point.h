@@ -11,21 +11,21 @@
 namespace fewbits::search {
 
 struct ZeroPoints {
-  Float4 scale, zero;
+  Floats scale, zero;
 };
 
 /// What codes on a grid with a zero point save of the error of all zeros, and their best scale.
 struct Centred {
-  Float4 gain, scale;
+  Floats gain, scale;
 };
 
 template <int kSize, int kLimit>
-Centred centred(const SubBlocks<kSize>& blocks, Float4 scale, Float4 zero) {
+Centred centred(const SubBlocks<kSize>& blocks, Floats scale, Floats zero) {
   const Moments sums =
       moments<UniformRounding<0, kLimit>, kSize>(blocks, inverse_or_zero(scale), -(scale * zero));
-  const Float4 xl = sums.xl - zero * blocks.sum_wx;
-  const Float4 l2 = sums.l2 - 2.0f * zero * sums.l + zero * zero * blocks.sum_w;
-  const Float4 best = xl * inverse_or_zero(l2);
+  const Floats xl = sums.xl - zero * blocks.sum_wx;
+  const Floats l2 = sums.l2 - 2.0f * zero * sums.l + zero * zero * blocks.sum_w;
+  const Floats best = xl * inverse_or_zero(l2);
   return {best * xl, best};
 }
 
@@ -33,17 +33,17 @@ Centred centred(const SubBlocks<kSize>& blocks, Float4 scale, Float4 zero) {
 /// zero points near it, rounding and least squares in turn.
 template <int kSize, int kLimit>
 ZeroPoints find_zero_points(const SubBlocks<kSize>& blocks) {
-  Float4 low = splat(0), high = splat(0);
-  for (const Float4 value : blocks.x) {
-    low = min4(value, low);
-    high = max4(value, high);
+  Floats low = Floats{}, high = Floats{};
+  for (const Floats value : blocks.x) {
+    low = lane_min(value, low);
+    high = lane_max(value, high);
   }
-  ZeroPoints best{splat(0), splat(0)};
-  Float4 gain = splat(0);
-  const auto consider = [&](Float4 scale, Float4 zero) {
-    const Float4 inside = clamp4(zero, 0, kLimit);
+  ZeroPoints best{Floats{}, Floats{}};
+  Floats gain = Floats{};
+  const auto consider = [&](Floats scale, Floats zero) {
+    const Floats inside = lane_clamp(zero, 0, kLimit);
     const Centred found = centred<kSize, kLimit>(blocks, scale, inside);
-    const Int4 better = found.gain > gain;
+    const Ints better = found.gain > gain;
     best.scale = better ? found.scale : best.scale;
     best.zero = better ? inside : best.zero;
     gain = better ? found.gain : gain;
@@ -52,8 +52,8 @@ ZeroPoints find_zero_points(const SubBlocks<kSize>& blocks) {
   const float last = kLimit <= 3 ? 0.4f : kLimit <= 7 ? 0.6f : kLimit <= 15 ? 0.7f : 0.95f;
   for (int i = 0; i <= 8; ++i) {
     const float kept = 1.0f + (last - 1.0f) * static_cast<float>(i) / 8.0f;
-    const Float4 scale = (high - low) * (kept / kLimit);
-    const Float4 zero = round_to_even(-low * kept * inverse_or_zero(scale));
+    const Floats scale = (high - low) * (kept / kLimit);
+    const Floats zero = round_to_even(-low * kept * inverse_or_zero(scale));
     for (const float step : {0.0f, -1.0f, 1.0f}) consider(scale, zero + step);
   }
   for (int i = 0; i < 3; ++i) {

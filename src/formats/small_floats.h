@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "formats/float4.h"
+#include "formats/lanes.h"
 
 // Floats of 4 to 8 bits: a sign, kExponent bits, kMantissa bits.
 //
@@ -91,12 +91,15 @@ struct SmallFloat {
 
   /// The nearest value, for searches.
   struct Rounding {
-    static Float4 levels(Float4 value) {
-      const Float4 a = clamp4(abs4(value), 0, kLargest);
-      const Float4 power = max4((Float4)((Int4)a & 0x7f800000), splat(power_of_two(1 - kBias)));
-      const Float4 shifter = power * (1.5f * power_of_two(23 - kMantissa));
-      const Float4 rounded = (a + shifter) - shifter;
-      return (Float4)((Int4)rounded | ((Int4)value & static_cast<int32_t>(0x80000000)));
+    template <class Lanes>
+    static Lanes levels(Lanes value) {
+      using Bits = MaskOf<Lanes>;
+      const Lanes a = lane_clamp(lane_abs(value), 0, kLargest);
+      const Lanes power =
+          lane_max((Lanes)((Bits)a & 0x7f800000), splat<Lanes>(power_of_two(1 - kBias)));
+      const Lanes shifter = power * (1.5f * power_of_two(23 - kMantissa));
+      const Lanes rounded = (a + shifter) - shifter;
+      return (Lanes)((Bits)rounded | ((Bits)value & static_cast<int32_t>(0x80000000)));
     }
   };
 };

@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "base/half.h"
-#include "formats/float4.h"
 #include "formats/format.h"
+#include "formats/lanes.h"
 
 // Two-level scales: sub-block scale = half d * small integer.
 namespace fewbits {

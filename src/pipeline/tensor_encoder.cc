@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/checked_math.h"
 #include "base/error.h"
@@ -57,6 +58,7 @@ TensorEncoder::TensorEncoder(const PlannedWeight& planned, const RoundedWeight& 
       columns_(weight_.columns()),
       rows_per_task_(std::max<int64_t>(1, kTaskValues / columns_)),
       rows_per_band_(round_up(std::max<int64_t>(1, kBandValues / columns_), rows_per_task_)),
+      open_(static_cast<size_t>(pool.threads())),
       total_{rounded.error, rounded.square} {}
 
 std::span<const std::byte> TensorEncoder::encode(int64_t begin, int64_t count) {
@@ -64,11 +66,12 @@ std::span<const std::byte> TensorEncoder::encode(int64_t begin, int64_t count) {
   band_.resize(static_cast<size_t>(count) * row_size);
   const int64_t tasks = divide_up(count, rows_per_task_);
   std::vector<RoundingError> sums(static_cast<size_t>(tasks));
-  pool_.run(tasks, [&](int64_t task, int) {
+  pool_.run(tasks, [&](int64_t task, int thread) {
     const int64_t first = task * rows_per_task_;
     const int64_t rows = std::min(rows_per_task_, count - first);
     std::byte* out = band_.data() + static_cast<size_t>(first) * row_size;
-    sums[static_cast<size_t>(task)] = encode_rows_of_task(begin + first, rows, out);
+    Open& open = open_[static_cast<size_t>(thread)];
+    sums[static_cast<size_t>(task)] = encode_rows_of_task(begin + first, rows, open, out);
   });
   for (const RoundingError& part : sums) {  // in order: the same total for any thread count
     total_.add(part);
@@ -82,10 +85,11 @@ int64_t TensorEncoder::source_row(int64_t gguf_row) const {
   return map.empty() ? gguf_row : int64_t{map[static_cast<size_t>(gguf_row)]};
 }
 
-RoundingError TensorEncoder::encode_rows_of_task(int64_t begin, int64_t rows,
+RoundingError TensorEncoder::encode_rows_of_task(int64_t begin, int64_t rows, Open& open,
                                                  std::byte* out) const {
   const auto columns = static_cast<size_t>(columns_);
-  std::vector<float> values(static_cast<size_t>(rows) * columns);
+  std::vector<float>& values = open.values;
+  values.resize(static_cast<size_t>(rows) * columns);
   for (int64_t i = 0; i < rows; ++i) {
     float* row = values.data() + static_cast<size_t>(i) * columns;
     weight_.read_row(source_row(begin + i), row);
@@ -97,13 +101,15 @@ RoundingError TensorEncoder::encode_rows_of_task(int64_t begin, int64_t rows,
   }
   if (&rounding_ == &format_) {
     round_rows(values, begin, rows, out);
-    return rounded_.empty() ? rounding_error(values, decoded(out, rows)) : RoundingError();
+    if (!rounded_.empty()) return {};
+    decode(out, rows, open.decoded);
+    return rounding_error(values, open.decoded);
   }
-  std::vector<std::byte> bytes(static_cast<size_t>(rows * row_bytes(rounding_, columns_)));
-  round_rows(values, begin, rows, bytes.data());
-  const std::vector<float> emulated = decoded(bytes.data(), rows);
-  encode_rows(format_, emulated.data(), rows, columns_, nullptr, search_, out);
-  return rounded_.empty() ? rounding_error(values, emulated) : RoundingError();
+  open.rounded.resize(static_cast<size_t>(rows * row_bytes(rounding_, columns_)));
+  round_rows(values, begin, rows, open.rounded.data());
+  decode(open.rounded.data(), rows, open.decoded);
+  encode_rows(format_, open.decoded.data(), rows, columns_, nullptr, search_, out);
+  return rounded_.empty() ? rounding_error(values, open.decoded) : RoundingError();
 }
 
 bool TensorEncoder::is_copied() const {
@@ -117,10 +123,9 @@ void TensorEncoder::round_rows(const std::vector<float>& values, int64_t begin, 
   std::copy_n(rounded_.begin() + begin * row_size, rows * row_size, out);
 }
 
-std::vector<float> TensorEncoder::decoded(const std::byte* bytes, int64_t rows) const {
-  std::vector<float> values(static_cast<size_t>(rows * columns_));
+void TensorEncoder::decode(const std::byte* bytes, int64_t rows, std::vector<float>& values) const {
+  values.resize(static_cast<size_t>(rows * columns_));
   decode_rows(rounding_, bytes, rows, columns_, values.data());
-  return values;
 }
 
 void TensorEncoder::encode_by_matrix(int64_t begin, int64_t rows, const float* values,
@@ -158,10 +163,13 @@ std::vector<std::vector<float>> TensorEncoder::importance_of(const Weight& weigh
 }
 
 void TensorEncoder::check_range(const float* row, int64_t index) const {
-  const float limit = holds_any_float(format_) ? INFINITY : kLargestHalf;
+  const float limit = holds_any_float(format_) ? std::numeric_limits<float>::max() : kLargestHalf;
+  // First whether any is outside, which vectors find out.
+  int outside = 0;
+  for (int64_t j = 0; j < columns_; ++j) outside |= std::abs(row[j]) <= limit ? 0 : 1;
+  if (outside == 0) return;
   for (int64_t j = 0; j < columns_; ++j) {
-    const float magnitude = std::abs(row[j]);
-    if (magnitude <= limit && magnitude < INFINITY) continue;
+    if (std::abs(row[j]) <= limit) continue;
     const std::string place =
         fmt::format("tensor '{}': row {} column {} is {}", weight_.tensor->name, index, j, row[j]);
     if (!std::isfinite(row[j])) throw Error(place + "; a model with such weights is broken");

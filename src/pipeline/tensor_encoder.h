@@ -29,7 +29,14 @@ class TensorEncoder {
   /// Our row of a row of the output.
   int64_t source_row(int64_t gguf_row) const;
 
-  RoundingError encode_rows_of_task(int64_t begin, int64_t rows, std::byte* out) const;
+  /// What a thread works on, kept from task to task: fresh memory would cost as much as the
+  /// rounding of some formats.
+  struct Open {
+    std::vector<float> values, decoded;
+    std::vector<std::byte> rounded;
+  };
+
+  RoundingError encode_rows_of_task(int64_t begin, int64_t rows, Open& open, std::byte* out) const;
 
   bool is_copied() const;
 
@@ -37,7 +44,7 @@ class TensorEncoder {
   void round_rows(const std::vector<float>& values, int64_t begin, int64_t rows,
                   std::byte* out) const;
 
-  std::vector<float> decoded(const std::byte* bytes, int64_t rows) const;
+  void decode(const std::byte* bytes, int64_t rows, std::vector<float>& values) const;
 
   /// Rows of different experts have different importance.
   void encode_by_matrix(int64_t begin, int64_t rows, const float* values, std::byte* out) const;
@@ -61,6 +68,7 @@ class TensorEncoder {
   int64_t columns_;
   int64_t rows_per_task_;
   int64_t rows_per_band_;
+  std::vector<Open> open_;  ///< of each thread
   std::vector<std::byte> band_;
   RoundingError total_;
 };

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+// A few floats side by side. Lanes never mix and nothing is fused, so that the encoders give the
+// same bytes on every machine, whatever its registers hold. A comparison gives a mask for `mask ? a
+// : b`.
+namespace fewbits {
+
+typedef float Float4 __attribute__((vector_size(16)));
+typedef int32_t Int4 __attribute__((vector_size(16)));
+typedef float Float8 __attribute__((vector_size(32)));
+typedef int32_t Int8 __attribute__((vector_size(32)));
+
+template <class Floats>
+inline constexpr int kLanesOf = sizeof(Floats) / sizeof(float);
+
+/// The type of comparisons of `Floats`.
+template <class Floats>
+using MaskOf = decltype(Floats{} < Floats{});
+
+/// Where a function of a format does the work of many registers: compiled for AVX2 too, and chosen
+/// when the program is loaded. Clang has no such clones of templates.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define FEWBITS_WIDE_LANES [[gnu::target_clones("avx2", "default"), gnu::flatten]]
+#else
+#define FEWBITS_WIDE_LANES
+#endif
+
+template <class Floats = Float4>
+inline Floats splat(float value) {
+  return value - Floats{};
+}
+
+template <class Floats>
+inline Floats load_lanes(const float* from) {
+  Floats lanes;
+  std::memcpy(&lanes, from, sizeof(lanes));
+  return lanes;
+}
+
+template <class Floats>
+inline void store_lanes(Floats lanes, float* to) {
+  std::memcpy(to, &lanes, sizeof(lanes));
+}
+
+template <class Floats>
+inline Floats lane_min(Floats a, Floats b) {
+  return a < b ? a : b;
+}
+template <class Floats>
+inline Floats lane_max(Floats a, Floats b) {
+  return a > b ? a : b;
+}
+template <class Floats>
+inline Floats lane_clamp(Floats value, float low, float high) {
+  return lane_min(lane_max(value, splat<Floats>(low)), splat<Floats>(high));
+}
+template <class Floats>
+inline Floats lane_abs(Floats value) {
+  return (Floats)((MaskOf<Floats>)value & 0x7fffffff);
+}
+
+/// table[index] in each lane; indices from 0 to 7.
+template <class Mask>
+Float8 look_up(const float* table, Mask index) {
+#if defined(__clang__)
+  Float8 found;
+  for (int lane = 0; lane < 8; ++lane) found[lane] = table[index[lane]];
+  return found;
+#else
+  return __builtin_shuffle(load_lanes<Float8>(table), index);
+#endif
+}
+
+/// Nearest integer, ties to even, for |value| < 2^22: the sum has no bits left for a fraction.
+template <class Number>
+Number round_to_even(Number value) {
+  constexpr float kShifter = 12582912.0f;  // 1.5 * 2^23
+  return (value + kShifter) - kShifter;
+}
+
+}  // namespace fewbits
