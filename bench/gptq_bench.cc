@@ -1,0 +1,106 @@
+// Calibrated rounding of one square matrix, step by step, each as a share of the machine's peak of
+// float multiply-adds:
+//
+//   gptq_bench [--columns 4096] [--tokens 4096] [--threads 2] [FORMAT ...]
+//
+// Counted are the operations that the mathematics asks for: tokens * columns^2 to gather H (it is
+// symmetric), 2/3 columns^3 to factor and invert (in double, where the peak is half), rows *
+// columns^2 for GPTQ. Descent moves as many codes as it finds worth it; only its time is given.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/timing.h"
+#include "calibrate/gram.h"
+#include "kernels/kernel_table.h"
+#include "kernels/machine_limits.h"
+#include "methods/gptq.h"
+
+namespace fewbits {
+namespace {
+
+struct Site {
+  int64_t columns = 4096, tokens = 4096;
+  int threads = 2;
+};
+
+std::vector<float> normal(int64_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> distribution;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = distribution(random);
+  return values;
+}
+
+void print(const std::string& step, double seconds, double operations, const MachineLimits& peak) {
+  fmt::print("{:28} {:7.2f} s  {:6.1f} GFLOP/s  {:3.0f} %\n", step, seconds,
+             1e-9 * operations / seconds, 100 * operations / seconds / peak.float_operations);
+}
+
+double round_rows(const GptqProblem& problem, const Site& site, const std::vector<float>& weights,
+                  ThreadPool& pool) {
+  constexpr int64_t kRowsPerTask = 32;
+  const int64_t stride = row_bytes(problem.format, site.columns);
+  std::vector<std::byte> out(static_cast<size_t>(site.columns * stride));
+  const double start = seconds_now();
+  pool.run(site.columns / kRowsPerTask, [&](int64_t task, int) {
+    const int64_t row = task * kRowsPerTask;
+    gptq(problem, weights.data() + row * site.columns, kRowsPerTask, out.data() + row * stride);
+  });
+  return seconds_now() - start;
+}
+
+void measure(const Site& site, const std::vector<std::string>& formats) {
+  ThreadPool pool(site.threads);
+  const MachineLimits peak = measure_machine_limits(pool);
+  const auto n = static_cast<double>(site.columns);
+  fmt::print("{}, {} threads: FMA peak {:.0f} GFLOP/s; {} x {}, {} tokens\n", kernels().name,
+             site.threads, 1e-9 * peak.float_operations, site.columns, site.columns, site.tokens);
+  const auto inputs = normal(site.tokens * site.columns, 1);
+  const auto weights = normal(site.columns * site.columns, 2);
+
+  GramAccumulator gram(site.columns);
+  double start = seconds_now();
+  gram.add(inputs.data(), site.tokens, pool);
+  print("gather H", seconds_now() - start, static_cast<double>(site.tokens) * n * n, peak);
+
+  start = seconds_now();
+  const Hessian hessian = factor_hessian(gram.take_mean(), site.columns);
+  print("factor and invert H", seconds_now() - start, 2 * n * n * n / 3, peak);
+
+  for (const std::string& name : formats) {
+    const Format& format = format_named(name);
+    const GptqProblem plain{format, hessian, {.descent_passes = 0}}, polished{format, hessian};
+    const double alone = round_rows(plain, site, weights, pool);
+    print(name + ", GPTQ", alone, n * n * n, peak);
+    const double both = round_rows(polished, site, weights, pool);
+    fmt::print("{:28} {:7.2f} s\n", name + ", descent", both - alone);
+  }
+}
+
+}  // namespace
+}  // namespace fewbits
+
+int main(int argc, char** argv) {
+  fewbits::Site site;
+  std::vector<std::string> formats;
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    const bool has_value = i + 1 < argc;
+    if (name == "--columns" && has_value) {
+      site.columns = std::atoll(argv[++i]);
+    } else if (name == "--tokens" && has_value) {
+      site.tokens = std::atoll(argv[++i]);
+    } else if (name == "--threads" && has_value) {
+      site.threads = std::atoi(argv[++i]);
+    } else {
+      formats.push_back(name);
+    }
+  }
+  if (formats.empty()) formats = {"Q4_0", "Q4_K", "int4_g128"};
+  fewbits::measure(site, formats);
+}
