@@ -107,7 +107,7 @@ struct Format {
   /// Best parameters for consecutive blocks under sum weights[i] * error[i]^2. Null weights are all
   /// the same: as long as nothing is known of a layer's input, that is the expected error of its
   /// output. (ggml's weights, which grow with |value|, made no clear difference in divergence.)
-  /// Where a block has one grid, four blocks cost hardly more than one.
+  /// Where a block has one grid, eight blocks cost hardly more than one.
   void (*fit_blocks)(const float* values, const float* weights, int64_t blocks,
                      BlockParameters* parameters) = nullptr;
 

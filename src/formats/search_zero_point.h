@@ -29,7 +29,7 @@ Centred centred(const SubBlocks<kSize>& blocks, Floats scale, Floats zero) {
   return {best * xl, best};
 }
 
-/// Grids of four blocks: of some first grids, which cut ever more of the range off, the best; then
+/// Grids of some blocks: of some first grids, which cut ever more of the range off, the best; then
 /// zero points near it, rounding and least squares in turn.
 template <int kSize, int kLimit>
 ZeroPoints find_zero_points(const SubBlocks<kSize>& blocks) {

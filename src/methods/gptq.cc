@@ -96,12 +96,11 @@ void RowBatch::fit_parameters() {
   for (int64_t row = 0; row < rows_; ++row) {
     const Outer outer =
         outer_of_row(format_, weights_ + row * columns_, importance.data(), columns_, outer_);
+    BlockParameters* parameters = &parameters_[at(row * blocks_)];
+    for (int64_t block = 0; block < blocks_; ++block) parameters[block].outer = outer;
+    format_.fit_blocks(weights_ + row * columns_, importance.data(), blocks_, parameters);
     for (int64_t block = 0; block < blocks_; ++block) {
-      const int64_t column = block * format_.block_values;
-      BlockParameters& parameters = parameters_[at(row * blocks_ + block)];
-      parameters.outer = outer;
-      format_.fit(weights_ + row * columns_ + column, importance.data() + column, parameters);
-      format_.grids(parameters, &grid(row, column));
+      format_.grids(parameters[block], &grid(row, block * format_.block_values));
     }
   }
 }
