@@ -65,7 +65,7 @@ void warn_of_overlap(const Json& recipe, std::string_view option, const std::str
   TextSketch sketch;
   collect_passages(recipe, sketch);
   std::ranges::sort(sketch);
-  sketch.erase(std::ranges::unique(sketch).begin(), sketch.end());
+  sketch.erase(std::unique(sketch.begin(), sketch.end()), sketch.end());
   const MappedFile file = MappedFile::open(text);
   const auto bytes = file.bytes();
   const int64_t found =

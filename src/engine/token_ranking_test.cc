@@ -23,7 +23,7 @@ std::vector<float> logits(size_t count, unsigned seed) {
 
 TEST(TokenRanking, EqualsSortingAllInWhateverOrderRanksAreAskedFor) {
   TokenRanking ranking;
-  for (const size_t count : {1, 5, 16, 17, 1000, 20000}) {
+  for (const size_t count : std::initializer_list<size_t>{1, 5, 16, 17, 1000, 20000}) {
     const auto values = logits(count, static_cast<unsigned>(count));
     std::vector<Token> sorted(count);
     for (size_t i = 0; i < count; ++i) sorted[i] = static_cast<Token>(i);
