@@ -32,10 +32,8 @@ import subprocess
 import sys
 import time
 
-# llama.cpp's file types, whose main format is the one of that name when all tensors are in it.
-STOCK_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 12, "Q3_K_M": 12,
-               "Q4_K": 15, "Q4_K_M": 15, "Q5_K": 17, "Q5_K_M": 17, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30}
-STOCK_Q8_0 = 8  # of ggml's types
+import stock_quantizer
+
 MIXES = {"Q2_K_M": "Q2_K"}  # llama.cpp calls a mix as its main format
 
 
@@ -105,8 +103,7 @@ def formats_of(name):
         return ["--to", "Q8_0", "--tensor", f"{glob}={inner}", *ends]
     if name in MIXES or name.endswith(("_M", "_S", "_L")):
         return ["--to", MIXES.get(name, name), *ends]
-    mix = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(name, name)
-    return ["--to", mix, "--pure", *ends]
+    return ["--to", stock_quantizer.mix_of(name), "--pure", *ends]
 
 
 def options_of(args, name, method):
@@ -142,16 +139,11 @@ def stock_importance(path):
 
 
 def quantize_stock(args, name, out):
-    """llama.cpp's quantizer, in this process; its log goes to standard error."""
-    import llama_cpp
     source = once(args.work / "f16.gguf", lambda path: fewbits(args, "quantize", args.model, path, "--to", "F16"))
     importance, kept = stock_importance(importance_of(args))
-    options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype = STOCK_TYPES[MIXES.get(name, name.split("@")[0])]
-    options.pure = not (name in MIXES or name.endswith("_M"))
-    options.output_tensor_type = options.token_embedding_type = STOCK_Q8_0
-    options.imatrix = importance
-    if llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(options)) != 0:
+    mixed = name.endswith("_M")
+    if not stock_quantizer.quantize(source, out, name.removesuffix("_M"), "Q8_0", pure=not mixed,
+                                    importance=importance):
         sys.exit(f"llama.cpp could not write {name}")
     del kept
     return {}

@@ -17,18 +17,11 @@ import resource
 import subprocess
 import sys
 
-# llama.cpp's file type and the type of tensors; the mix by which ours goes under the same name.
-TYPES = {"Q8_0": (7, 8, "Q8_0"), "Q4_0": (2, 2, "Q4_0"), "Q2_K": (10, 10, "Q2_K"), "Q3_K": (12, 11, "Q3_K_M"),
-         "Q4_K": (15, 12, "Q4_K_M"), "Q5_K": (17, 13, "Q5_K_M"), "Q6_K": (18, 14, "Q6_K"), "IQ4_XS": (30, 23, "IQ4_XS")}
+import stock_quantizer
 
-# The peer in a process of its own, so that its time can be told apart.
-STOCK = """
-import ctypes, sys, llama_cpp
-options = llama_cpp.llama_model_quantize_default_params()
-options.ftype, options.pure, options.nthread = int(sys.argv[3]), True, int(sys.argv[5])
-options.output_tensor_type = options.token_embedding_type = int(sys.argv[4])
-sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(options)))
-"""
+TYPES = ["Q8_0", "Q4_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
+# In a process of its own, so that its time can be told apart.
+STOCK = pathlib.Path(__file__).with_name("stock_quantizer.py")
 
 
 def timed(command):
@@ -51,7 +44,7 @@ def error_of(args, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path, help="an F16 .gguf")
-    parser.add_argument("--types", nargs="+", default=list(TYPES), choices=list(TYPES))
+    parser.add_argument("--types", nargs="+", default=TYPES, choices=TYPES)
     parser.add_argument("--fewbits", default="build/fewbits")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("build/quantizer_speed"))
@@ -62,11 +55,10 @@ def main():
     print("| type | CPU s | llama.cpp | ratio | MB of F16 a CPU s | error | llama.cpp |")
     print("| --- " * 7 + "|")
     for name in args.types:
-        ftype, kind, mix = TYPES[name]
         ours, theirs = args.work / "ours.gguf", args.work / "theirs.gguf"
-        spent = timed([args.fewbits, "quantize", args.model, ours, "--to", mix, "--pure", "--restart", "--threads",
-                       args.threads, "--no-verify", "--no-certificate"])
-        spent_by_peer = timed([sys.executable, "-c", STOCK, args.model, theirs, ftype, kind, args.threads])
+        spent = timed([args.fewbits, "quantize", args.model, ours, "--to", stock_quantizer.mix_of(name), "--pure",
+                       "--restart", "--threads", args.threads, "--no-verify", "--no-certificate"])
+        spent_by_peer = timed([sys.executable, STOCK, args.model, theirs, name, args.threads])
         print(f"| {name} | {spent:.2f} | {spent_by_peer:.2f} | {spent_by_peer / spent:.1f} | {size / spent / 1e6:.0f} |"
               f" {error_of(args, ours):.3e} | {error_of(args, theirs):.3e} |", flush=True)
         ours.unlink()
