@@ -11,10 +11,10 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <random>
 #include <string>
 #include <vector>
 
+#include "base/normal_values.h"
 #include "base/timing.h"
 #include "calibrate/gram.h"
 #include "kernels/kernel_table.h"
@@ -28,14 +28,6 @@ struct Site {
   int64_t columns = 4096, tokens = 4096;
   int threads = 2;
 };
-
-std::vector<float> normal(int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> distribution;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = distribution(random);
-  return values;
-}
 
 void print(const std::string& step, double seconds, double operations, const MachineLimits& peak) {
   fmt::print("{:28} {:7.2f} s  {:6.1f} GFLOP/s  {:3.0f} %\n", step, seconds,
@@ -61,8 +53,8 @@ void measure(const Site& site, const std::vector<std::string>& formats) {
   const auto n = static_cast<double>(site.columns);
   fmt::print("{}, {} threads: FMA peak {:.0f} GFLOP/s; {} x {}, {} tokens\n", kernels().name,
              site.threads, 1e-9 * peak.float_operations, site.columns, site.columns, site.tokens);
-  const auto inputs = normal(site.tokens * site.columns, 1);
-  const auto weights = normal(site.columns * site.columns, 2);
+  const auto inputs = normal_values(site.tokens * site.columns, 1);
+  const auto weights = normal_values(site.columns * site.columns, 2);
 
   GramAccumulator gram(site.columns);
   double start = seconds_now();

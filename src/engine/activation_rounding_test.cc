@@ -3,22 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 
 #include "base/error.h"
+#include "base/normal_values.h"
 #include "engine/engine.h"
 #include "model/tiny_checkpoint.h"
 
 namespace fewbits {
 namespace {
-
-std::vector<float> normal_values(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
   double error = 0, square = 0;

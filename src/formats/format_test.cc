@@ -10,6 +10,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "base/normal_values.h"
 #include "base/text.h"
 
 // What every format must do, whichever it is.
@@ -48,14 +49,6 @@ std::vector<uint8_t> codes_given(const Format& format) {
   return codes;
 }
 
-std::vector<float> normal(int64_t count, unsigned seed, float scale = 1) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> distribution(0, scale);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = distribution(random);
-  return values;
-}
-
 /// Rows unlike each other: bell-shaped, heavy-tailed, one-sided, sparse, spread over decades.
 constexpr int kKinds = 6, kFarFromZero = 3;
 
@@ -71,7 +64,7 @@ float of_kind(int kind, float value, std::mt19937& random) {
 /// Stretches of values of all kinds.
 std::vector<float> odd_values(int64_t count, unsigned seed) {
   std::mt19937 random(seed);
-  std::vector<float> values = normal(count, seed);
+  std::vector<float> values = normal_values(count, seed);
   std::uniform_int_distribution<int> kind(0, kKinds - 1);
   for (size_t i = 0; i < values.size(); i += 64) {
     const int now = kind(random);
@@ -213,7 +206,7 @@ TEST(Formats, UnpackUndoesPack) {
 TEST(Formats, RoundUndoesValue) {
   for (const Format* format : quantized_formats()) {
     SCOPED_TRACE(format->name);
-    const auto block = normal(format->block_values, 4);
+    const auto block = normal_values(format->block_values, 4);
     BlockParameters parameters{.outer = outer_of(*format, block)};
     format->fit(block.data(), nullptr, parameters);
     std::array<Grid, kMaxSubBlocks> grids;
@@ -236,7 +229,7 @@ TEST(Formats, RoundPicksTheNearestLevel) {
   for (const Format* format : quantized_formats()) {
     SCOPED_TRACE(format->name);
     const Grid grid{-0.25f, 0.125f};
-    const auto values = normal(1000, 5, 40);
+    const auto values = normal_values(1000, 5, 40);
     std::vector<uint8_t> codes(values.size());
     round_to_grid(*format, grid, values.data(), std::ssize(values), codes.data());
     for (size_t i = 0; i < values.size(); ++i) {
@@ -305,7 +298,7 @@ TEST(Formats, SnapStaysWithinHalfAStepOfEachScale) {
 // --- encoding ------------------------------------------------------------------------------------
 
 TEST(Encode, GaussianErrorIsAsDeclared) {
-  const auto values = normal(1 << 20, 7);
+  const auto values = normal_values(1 << 20, 7);
   const std::vector<float> zeros(values.size());
   const double power = squared_error(values.data(), zeros.data(), nullptr, std::ssize(values));
   for (const Format* format : writable_formats()) {
@@ -336,11 +329,11 @@ double mean_relative_error(const Format& format, const std::vector<float>& value
 /// Of a whole tensor; a block of it may well be worse.
 TEST(Encode, IsNeverWorseThanTheReference) {
   constexpr int64_t kColumns = 1280, kRows = 12;
-  auto importance = normal(kColumns, 9);
+  auto importance = normal_values(kColumns, 9);
   for (float& weight : importance) weight = std::exp(2 * weight);
   std::mt19937 random(8);
   for (int kind = 0; kind < kKinds; ++kind) {
-    auto values = normal(kColumns * kRows, 8);
+    auto values = normal_values(kColumns * kRows, 8);
     for (float& value : values) value = of_kind(kind, value, random);
     for (const Format* format : quantized_formats()) {
       for (const bool weighted : {false, true}) {
@@ -494,7 +487,7 @@ TEST(Encode, AConstantIsAlmostExact) {
 TEST(Encode, TheLargestFloatsGiveFiniteValues) {
   constexpr float kMax = std::numeric_limits<float>::max();
   for (const Format* format : rounding_formats()) {
-    std::vector<float> values = normal(512, 11);
+    std::vector<float> values = normal_values(512, 11);
     for (size_t i = 0; i < values.size(); i += 5) values[i] = i % 2 ? kMax : -kMax;
     for (const float value : round_trip(*format, values)) {
       ASSERT_TRUE(std::isfinite(value)) << format->name;
@@ -505,7 +498,7 @@ TEST(Encode, TheLargestFloatsGiveFiniteValues) {
 TEST(Encode, NotANumberDoesNotCrash) {
   for (const Format* format : rounding_formats()) {
     for (const float odd : {NAN, INFINITY, -INFINITY}) {
-      std::vector<float> values = normal(512, 15);
+      std::vector<float> values = normal_values(512, 15);
       for (size_t i = 0; i < values.size(); i += 3) values[i] = odd;
       round_trip(*format, values);
     }
@@ -515,7 +508,7 @@ TEST(Encode, NotANumberDoesNotCrash) {
 TEST(Encode, TheSmallestFloatsGiveSmallValues) {
   for (const Format* format : rounding_formats()) {
     for (const float scale : {1e-45f, 1e-38f, 1e-30f, 1e-8f, 1e-6f}) {
-      for (const float value : round_trip(*format, normal(512, 12, scale))) {
+      for (const float value : round_trip(*format, normal_values(512, 12, scale))) {
         ASSERT_LE(std::abs(value), 8 * scale) << format->name;
       }
     }
@@ -523,7 +516,7 @@ TEST(Encode, TheSmallestFloatsGiveSmallValues) {
 }
 
 TEST(Encode, ZeroImportanceKeepsSaneValues) {
-  const auto values = normal(512, 13);
+  const auto values = normal_values(512, 13);
   const std::vector<float> importance(values.size());
   for (const Format* format : rounding_formats()) {
     const auto bytes =

@@ -6,11 +6,11 @@
 
 #include <cmath>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "base/half.h"
+#include "base/normal_values.h"
 #include "kernels/kernel_table.h"
 
 // What the tests of this layer share.
@@ -23,14 +23,6 @@ inline std::vector<const KernelTable*> usable_tables() {
     if (candidate.usable) tables.push_back(candidate.table);
   }
   return tables;
-}
-
-inline std::vector<float> normal_values(int64_t count, uint32_t seed, float deviation = 1) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, deviation);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
 }
 
 /// Values in memory whose end is the end of the last readable page: one value too far is a crash.

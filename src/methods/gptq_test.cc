@@ -2,29 +2,22 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
 #include <vector>
+
+#include "base/normal_values.h"
 
 namespace fewbits {
 namespace {
 
 constexpr int64_t kColumns = 512, kRows = 12, kTokens = 2048;
 
-std::vector<float> normal(int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> distribution;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = distribution(random);
-  return values;
-}
-
 /// Gram matrix of inputs whose channels are correlated: each is a mix of few common sources and
 /// noise of its own.
 std::vector<float> correlated_gram(unsigned seed) {
   constexpr int64_t sources = 24;
-  const auto mixing = normal(kColumns * sources, seed);
-  const auto common = normal(kTokens * sources, seed + 1);
-  auto x = normal(kTokens * kColumns, seed + 2);
+  const auto mixing = normal_values(kColumns * sources, seed);
+  const auto common = normal_values(kTokens * sources, seed + 1);
+  auto x = normal_values(kTokens * kColumns, seed + 2);
   for (int64_t t = 0; t < kTokens; ++t) {
     for (int64_t j = 0; j < kColumns; ++j) {
       float& value = x[static_cast<size_t>(t * kColumns + j)];
@@ -80,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(AllBlockFormats, GptqTest, testing::ValuesIn(block_form
 TEST_P(GptqTest, BeatsRoundingToNearestAndDescentBeatsPlain) {
   const Format& format = *GetParam();
   static const Hessian hessian = factor_hessian(correlated_gram(1), kColumns);
-  const auto weights = normal(kRows * kColumns, 9);
+  const auto weights = normal_values(kRows * kColumns, 9);
   std::vector<std::byte> bytes(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
   std::vector<float> decoded(weights.size());
   const auto error_of_bytes = [&] {
@@ -144,7 +137,7 @@ TEST(Hessian, UpdateIsTheFactorOfTheInverse) {
 TEST_P(GptqTest, ScalesStaySaneWhereFewInputsDominate) {
   const Format& format = *GetParam();
   std::vector<float> gram(static_cast<size_t>(kColumns * kColumns), 0.0f);
-  const auto direction = normal(kColumns, 7);
+  const auto direction = normal_values(kColumns, 7);
   for (int64_t i = 0; i < kColumns; ++i) {
     for (int64_t j = 0; j < kColumns; ++j) {
       gram[static_cast<size_t>(i * kColumns + j)] =
@@ -153,7 +146,7 @@ TEST_P(GptqTest, ScalesStaySaneWhereFewInputsDominate) {
     gram[static_cast<size_t>(i * kColumns + i)] += 1;
   }
   const Hessian hessian = factor_hessian(gram, kColumns);
-  const auto weights = normal(kRows * kColumns, 8);
+  const auto weights = normal_values(kRows * kColumns, 8);
   Outer outer;
   TensorRange range;
   range.add(weights.data(), kRows * kColumns);

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
+#include "base/normal_values.h"
 #include "engine/engine.h"
 #include "model/tiny_checkpoint.h"
 #include "train/divergence_gradient.h"
@@ -22,14 +22,6 @@ DenseLayer load(const Model& model, int64_t index) {
   return layer;
 }
 
-std::vector<float> random_values(int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 /// A tiny layer, inputs for it, and a loss: a fixed random direction times its outputs.
 struct TrainedLayer {
   explicit TrainedLayer(const Model& model)
@@ -37,8 +29,8 @@ struct TrainedLayer {
         rope(rope_table(model, kBatch.length)),
         layers(config, rope, kBatch, pool),
         layer(load(model, 0)),
-        inputs(random_values(kBatch.tokens() * config.hidden, 5)),
-        direction(random_values(kBatch.tokens() * config.hidden, 6)) {
+        inputs(normal_values(kBatch.tokens() * config.hidden, 5)),
+        direction(normal_values(kBatch.tokens() * config.hidden, 6)) {
     rope.prepare(0, kBatch.length);
   }
 
@@ -162,8 +154,8 @@ TEST(OutputLayer, GradientIsTheSlopeOfTheDivergence) {
   ThreadPool pool(2);
   OutputLayer output(model, pool);
   constexpr int64_t kRows = 3;
-  std::vector<float> states = random_values(kRows * model.config.hidden, 8);
-  const std::vector<float> teacher = random_values(kRows * output.vocabulary(), 9);
+  std::vector<float> states = normal_values(kRows * model.config.hidden, 8);
+  const std::vector<float> teacher = normal_values(kRows * output.vocabulary(), 9);
   const auto divergence = [&](float* gradient) {
     std::vector<float> logits = teacher;
     return output.divergence(states.data(), kRows, logits, gradient);

@@ -3,21 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 
+#include "base/normal_values.h"
 #include "engine/engine.h"
 #include "model/tiny_checkpoint.h"
 
 namespace fewbits {
 namespace {
-
-std::vector<float> random_values(int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 /// The first layer of a tiny model, to be learned in a format, and samples of what it should give.
 struct TinyLayer {
@@ -36,7 +28,7 @@ struct TinyLayer {
 
   LayerSamples samples(int64_t count, unsigned seed) {
     LayerSamples samples{.count = count, .length = 7};
-    samples.inputs = random_values(count * 7 * model.config.hidden, seed);
+    samples.inputs = normal_values(count * 7 * model.config.hidden, seed);
     LayerLearner(model.config, rope, layer, {}, pool).run(samples, samples.wanted);
     return samples;
   }
