@@ -115,7 +115,7 @@ void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
     add_certificate(plan, origin.source, origin.recipe, !arguments.certify.empty());
   }
   if (!arguments.certify.empty()) {
-    warn_of_overlap(describe(arguments), "--certify", arguments.certify);
+    warn_of_overlap(origin.recipe, "--certify", arguments.certify);
   }
   ThreadPool pool(arguments.threads);
   Tuner tuner(model, reference, pool);

@@ -42,9 +42,8 @@ struct Iq4Rounding {
                      : look_up(kIq4FloatLevels.data(), within);
   }
 
-  template <class Lanes>
-  static MaskOf<Lanes> codes(Lanes value) {
-    MaskOf<Lanes> code{};
+  static Int4 codes(Float4 value) {
+    Int4 code{};
     for (const float bound : kIq4Bounds) code -= value >= bound;
     return code;
   }

@@ -92,7 +92,6 @@ struct Tuner::Impl {
 
   TuneResult run(const std::vector<std::vector<Token>>& samples, const TuneOptions& options,
                  const std::function<void(const TuneProgress&)>& progress);
-  double held_out_divergence(const Samples& samples);
   double step(const Samples& samples, bool learn);
   double read(const std::vector<Token>& sample, int64_t learning);
   std::vector<float> read_by_teacher(const std::vector<Token>& sample, const DenseLayers& layers);
@@ -272,10 +271,6 @@ double Tuner::Impl::step(const Samples& samples, bool learn) {
   return sum / static_cast<double>(tokens);
 }
 
-double Tuner::Impl::held_out_divergence(const Samples& samples) {
-  return step(samples, false);
-}
-
 void Tuner::Impl::zero_gradients() {
   each([](auto&, std::vector<float>& gradient, auto&) {
     std::fill(gradient.begin(), gradient.end(), 0.0f);
@@ -314,10 +309,10 @@ TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
   std::mt19937 random(1);
   const int64_t steps_of_epoch = divide_up(std::ssize(trained), options.batch);
   TuneResult result;
-  result.before = result.after = held_out_divergence(held_out);
+  result.before = result.after = step(held_out, false);
   std::vector<std::vector<float>> best = parameters();
   const auto keep_if_better = [&] {
-    const double now = held_out_divergence(held_out);
+    const double now = step(held_out, false);
     if (now >= result.after) return;
     result.after = now;
     best = parameters();
