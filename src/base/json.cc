@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 
 namespace fewbits {
 namespace {
@@ -172,8 +173,7 @@ Json parse_json(std::string_view text, std::string_view where) {
 Json read_json_file(const std::filesystem::path& path) {
   const MappedFile file = MappedFile::open(path);
   if (file.size() > kMaxFileBytes) fail(path.string(), "JSON file of more than 1 GiB");
-  const auto bytes = file.bytes();
-  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  return parse_json(text_view(file.bytes()), path.string());
 }
 
 int64_t json_integer(const Json& object, const char* key, std::string_view where) {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 #include "model/chat_prompts.h"
 
 namespace fewbits {
@@ -71,8 +72,7 @@ std::vector<Token> read_lines(const Model& model, std::string_view text, const s
 
 std::vector<Token> read_documents(const Model& model, const std::filesystem::path& path) {
   const MappedFile file = MappedFile::open(path);
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
+  const std::string_view text = text_view(file.bytes());
   refuse_no_text(text, path);
   if (path.extension() == ".jsonl") return read_lines(model, text, path.string());
   return model.tokenizer.encode(text);

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 
 namespace fewbits {
 namespace {
@@ -45,10 +46,6 @@ void each_passage(std::string_view text, const Body& body) {
   }
 }
 
-std::string_view text_of(const MappedFile& file) {
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
-}
-
 /// Keeps the least hashes seen.
 class SketchBuilder {
  public:
@@ -78,7 +75,10 @@ TextSketch sketch_of(std::string_view text) {
 
 TextSketch sketch_of(std::span<const std::filesystem::path> files) {
   SketchBuilder builder;
-  for (const auto& path : files) builder.add(text_of(MappedFile::open(path)));
+  for (const auto& path : files) {
+    const MappedFile file = MappedFile::open(path);
+    builder.add(text_view(file.bytes()));
+  }
   return builder.sketch();
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 #include "cli/activation_arguments.h"
 #include "cli/commands.h"
 #include "cli/console.h"
@@ -95,11 +96,8 @@ class Evaluator {
 
   PerplexityResult text() {
     const MappedFile file = MappedFile::open(arguments_.text);
-    const auto bytes = file.bytes();
     Progress progress("eval");
-    return evaluate_text(evaluation(progress),
-                         {reinterpret_cast<const char*>(bytes.data()), bytes.size()},
-                         arguments_.options);
+    return evaluate_text(evaluation(progress), text_view(file.bytes()), arguments_.options);
   }
 
   PairsResult pairs(const std::string& path) {

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 #include "calibrate/text_overlap.h"
 #include "cli/console.h"
 #include "files/file_hash.h"
@@ -67,9 +68,7 @@ void warn_of_overlap(const Json& recipe, std::string_view option, const std::str
   std::ranges::sort(sketch);
   sketch.erase(std::unique(sketch.begin(), sketch.end()), sketch.end());
   const MappedFile file = MappedFile::open(text);
-  const auto bytes = file.bytes();
-  const int64_t found =
-      passages_found(sketch, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const int64_t found = passages_found(sketch, text_view(file.bytes()));
   if (found < kNoChance) return;
   warn(
       fmt::format("{} {}: the model is calibrated on this text, or on parts of it ({} of {} "

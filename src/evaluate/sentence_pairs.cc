@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/text.h"
+#include "base/text_view.h"
 #include "engine/encoder.h"
 
 namespace fewbits {
@@ -170,8 +171,7 @@ bool is_sentence_pairs(const std::filesystem::path& path) {
 
 SentencePairs read_sentence_pairs(const std::filesystem::path& path, int64_t limit) {
   const MappedFile file = MappedFile::open(path);
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
+  const std::string_view text = text_view(file.bytes());
   SentencePairs result{path.stem().string(), {}};
   for (size_t at = 0; at < text.size();) {
     if (limit > 0 && std::ssize(result.pairs) == limit) break;

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 
 namespace fewbits {
 namespace {
@@ -168,8 +169,7 @@ Task parse_task(std::string_view text, std::string_view where, int64_t limit) {
 
 Task read_task(const std::filesystem::path& path, int64_t limit) {
   const MappedFile file = MappedFile::open(path);
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
+  const std::string_view text = text_view(file.bytes());
   Task task = parse_task(text, path.string(), limit);
   task.name = path.stem().string();
   return task;

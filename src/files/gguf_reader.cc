@@ -9,6 +9,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "base/text_view.h"
 #include "files/byte_reader.h"
 #include "files/errors.h"
 #include "files/ggml_types.h"
@@ -104,10 +105,7 @@ class Parser {
     return static_cast<size_t>(count);
   }
 
-  std::string_view read_string() {
-    const auto bytes = reader_.take(reader_.read<uint64_t>());
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  }
+  std::string_view read_string() { return text_view(reader_.take(reader_.read<uint64_t>())); }
 
   Metadata read_metadata(size_t count) {
     std::vector<Metadata::Entry> entries;

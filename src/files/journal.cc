@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/sha256.h"
+#include "base/text_view.h"
 #include "files/output_file.h"
 
 namespace fewbits {
@@ -85,7 +86,7 @@ int open_locked(const fs::path& path, const fs::path& out) {
 }  // namespace
 
 JournalText parse_journal(std::span<const std::byte> bytes, std::string_view where) {
-  const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const std::string_view all = text_view(bytes);
   JournalText journal;
   for (size_t begin = 0; begin < all.size();) {
     const size_t end = all.find('\n', begin);

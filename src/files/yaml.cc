@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 
 namespace fewbits {
 namespace {
@@ -139,7 +140,7 @@ Json read_yaml_file(const std::filesystem::path& path) {
     throw Error(fmt::format("{}: {} bytes; a file of settings has at most {}", path.string(),
                             bytes.size(), kMostBytes));
   }
-  return parse_yaml({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  return parse_yaml(text_view(bytes), path.string());
 }
 
 }  // namespace fewbits

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 #include "files/gguf.h"
 #include "files/layouts/join.h"
 #include "files/lora.h"
@@ -27,8 +28,7 @@ Json read_optional_json(const fs::path& path) {
 
 std::string read_text_file(const fs::path& path) {
   const MappedFile file = MappedFile::open(path);
-  const auto bytes = file.bytes();
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  return std::string(text_view(file.bytes()));
 }
 
 /// One template, or the one called "default" of a list of named ones; "" where there is none.

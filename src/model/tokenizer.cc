@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/text_view.h"
 #include "model/tokenizers/parts.h"
 #include "model/tokenizers/sentence_piece.h"
 
@@ -75,9 +76,7 @@ Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder, const Json
     const auto path = folder / name;
     if (!std::filesystem::is_regular_file(path)) continue;
     const MappedFile file = MappedFile::open(path);
-    const auto bytes = file.bytes();
-    return from_sentence_piece({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, config,
-                               path.string());
+    return from_sentence_piece(text_view(file.bytes()), config, path.string());
   }
   throw Error(fmt::format(
       "{}: has no tokenizer.json or tokenizer.model; save the tokenizer next to the weights",
