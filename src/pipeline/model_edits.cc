@@ -50,7 +50,7 @@ void ModelEdits::refuse(const std::string& what) const {
 
 EditedWeight& ModelEdits::edited(Role role, int64_t layer) {
   std::unique_ptr<EditedWeight>& found = edits_[{layer, role}];
-  if (found == nullptr) found = std::make_unique<EditedWeight>(*model_.find(role, layer));
+  if (found == nullptr) found = std::make_unique<EditedWeight>(*model_.find(role, layer), mixed_);
   return *found;
 }
 
@@ -359,8 +359,8 @@ void ModelEdits::smooth(const LargestInputs& largest, double alpha) {
 
 int64_t ModelEdits::memory() const {
   int64_t most = 0;
-  for (const auto& [place, weight] : edits_) most = std::max(most, weight->memory());
-  return most;
+  for (const auto& [place, weight] : edits_) most = std::max(most, weight->values_mixed());
+  return MixedRows::memory(most);
 }
 
 void ModelEdits::finish() {

@@ -54,7 +54,7 @@ class ModelEdits {
   /// From now on the model's weights are the edited ones.
   void finish();
 
-  /// Most that edited weights keep in memory while one after another is read.
+  /// Most that edited weights keep in memory, all together.
   int64_t memory() const;
 
   /// What the user may want to know.
@@ -93,6 +93,7 @@ class ModelEdits {
 
   Model& model_;
   ThreadPool& pool_;
+  MixedRows mixed_;
   std::map<std::pair<int64_t, Role>, std::unique_ptr<EditedWeight>> edits_;
   std::vector<std::unique_ptr<HadamardRotation>> rotations_;
   std::vector<std::string> notes_;

@@ -9,7 +9,7 @@
 namespace fewbits {
 namespace {
 
-// Threads that work on one band of rows stand in at most so much, or in two experts.
+// Threads that work on one band of rows stand in at most so much, or in two matrices.
 constexpr int64_t kKeptValues = int64_t{1} << 24;
 constexpr int64_t kRowsPerTask = 64;
 
@@ -32,9 +32,7 @@ void EditedWeight::read_row(int64_t row, float* out) const {
   if (edit.rows == nullptr) {
     read_unmixed(row, out);
   } else {
-    const std::lock_guard lock(mutex_);
-    const int64_t first = row / rows_of_expert() * rows_of_expert();
-    std::copy_n(mixed_rows(first).values.begin() + (row - first) * columns, columns, out);
+    mixed_.read(*this, row, out);
   }
   const auto columns_of_all = static_cast<size_t>(columns);
   if (const auto& factors = edit.columns_after; !factors.empty()) {
@@ -56,27 +54,16 @@ void EditedWeight::read_unmixed(int64_t row, float* out) const {
   }
 }
 
-/// REQUIRES: mutex_ is held.
-const EditedWeight::Mixed& EditedWeight::mixed_rows(int64_t first) const {
-  const auto found = std::ranges::find(mixed_, first, &Mixed::first);
-  if (found != mixed_.end()) {
-    mixed_.splice(mixed_.begin(), mixed_, found);
-    return mixed_.front();
-  }
+std::vector<float> EditedWeight::mix(int64_t first) const {
   const int64_t rows = rows_of_expert(), columns = source_.columns();
-  while (mixed_.size() > 1 && std::ssize(mixed_) * rows * columns >= kKeptValues) {
-    mixed_.pop_back();
-  }
-  Mixed& mixed = mixed_.emplace_front();
-  mixed.first = first;
-  mixed.values.resize(static_cast<size_t>(rows * columns));
-  for (int64_t i = 0; i < rows; ++i) read_unmixed(first + i, mixed.values.data() + i * columns);
+  std::vector<float> values(static_cast<size_t>(rows * columns));
+  for (int64_t i = 0; i < rows; ++i) read_unmixed(first + i, values.data() + i * columns);
   source_.drop_pages();
   for (const int64_t start : edit.row_starts) {
     if (start < first || start >= first + rows) continue;
-    edit.rows->apply(mixed.values.data() + (start - first) * columns, columns, columns);
+    edit.rows->apply(values.data() + (start - first) * columns, columns, columns);
   }
-  return mixed;
+  return values;
 }
 
 std::vector<float> EditedWeight::largest_of_rows(ThreadPool& pool) const {
@@ -112,12 +99,37 @@ std::vector<float> EditedWeight::largest_of_columns(ThreadPool& pool) const {
   return largest;
 }
 
-int64_t EditedWeight::memory() const {
-  if (edit.rows == nullptr) return 0;
-  const int64_t values_of_one = rows_of_expert() * source_.columns();
-  const int64_t kept =
-      std::min(experts(), std::max<int64_t>(2, kKeptValues / values_of_one)) * values_of_one;
-  return kept * static_cast<int64_t>(sizeof(float));
+int64_t EditedWeight::values_mixed() const {
+  return edit.rows == nullptr ? 0 : rows_of_expert() * source_.columns();
+}
+
+void MixedRows::read(const EditedWeight& weight, int64_t row, float* out) {
+  const std::lock_guard lock(mutex_);
+  const int64_t columns = weight.source().columns();
+  const int64_t first = row / weight.rows_of_expert() * weight.rows_of_expert();
+  std::copy_n(rows(weight, first).begin() + (row - first) * columns, columns, out);
+}
+
+const std::vector<float>& MixedRows::rows(const EditedWeight& weight, int64_t first) {
+  const auto found = std::ranges::find_if(kept_, [&](const Kept& kept) {
+    return kept.weight == &weight && kept.first == first;
+  });
+  if (found != kept_.end()) {
+    kept_.splice(kept_.begin(), kept_, found);
+    return kept_.front().values;
+  }
+  int64_t values = weight.values_mixed();
+  for (const Kept& kept : kept_) values += std::ssize(kept.values);
+  while (kept_.size() > 1 && values > kKeptValues) {
+    values -= std::ssize(kept_.back().values);
+    kept_.pop_back();
+  }
+  kept_.push_front({&weight, first, weight.mix(first)});
+  return kept_.front().values;
+}
+
+int64_t MixedRows::memory(int64_t values) {
+  return values == 0 ? 0 : std::max(2 * values, kKeptValues) * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace fewbits

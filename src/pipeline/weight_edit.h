@@ -22,13 +22,39 @@ struct WeightEdit {
   std::vector<float> rows_after = {};         ///< factors, by row
 };
 
+class EditedWeight;
+
+/// What the weights of a model keep of rows that mix, all of them together: those used last.
+class MixedRows {
+ public:
+  /// Row `row` of `weight`, of which all rows of its expert are computed where they are not kept.
+  /// From any thread.
+  void read(const EditedWeight& weight, int64_t row, float* out);
+
+  /// Most memory that it keeps where `values` is the most that mix in one weight.
+  static int64_t memory(int64_t values);
+
+ private:
+  struct Kept {
+    const EditedWeight* weight;
+    int64_t first;
+    std::vector<float> values;
+  };
+  const std::vector<float>& rows(const EditedWeight& weight, int64_t first);
+
+  std::mutex mutex_;
+  std::list<Kept> kept_;  ///< used last: first
+};
+
 /// A weight as it is after an edit, computed as it is read. Where rows are not mixed, a row costs
 /// reading it; else the rows that mix are computed at once and kept as floats until others are
 /// asked for: all rows of a matrix, of one expert where it has several.
 class EditedWeight {
  public:
-  /// `weight` is copied, edit's rotations are referred to.
-  explicit EditedWeight(const Weight& weight) : source_(weight) { source_.computed = {}; }
+  /// `weight` is copied, edit's rotations and `mixed` are referred to.
+  EditedWeight(const Weight& weight, MixedRows& mixed) : source_(weight), mixed_(mixed) {
+    source_.computed = {};
+  }
 
   const Weight& source() const { return source_; }
   /// May be changed until the first row is read, and factors behind rotations at any time.
@@ -43,24 +69,21 @@ class EditedWeight {
   std::vector<float> largest_of_rows(ThreadPool& pool) const;
   std::vector<float> largest_of_columns(ThreadPool& pool) const;
 
-  /// Most memory it keeps.
-  int64_t memory() const;
+  /// Values that are computed at once: of all rows that mix. 0: none do.
+  int64_t values_mixed() const;
 
   int64_t experts() const { return source_.shape.size() > 2 ? source_.shape.front() : 1; }
   int64_t rows_of_expert() const { return source_.rows() / experts(); }
 
  private:
-  struct Mixed {
-    int64_t first = 0;
-    std::vector<float> values;
-  };
+  friend MixedRows;
 
   void read_unmixed(int64_t row, float* out) const;
-  const Mixed& mixed_rows(int64_t first) const;
+  /// The rows of one expert, the first of which is `first`.
+  std::vector<float> mix(int64_t first) const;
 
   Weight source_;
-  mutable std::mutex mutex_;
-  mutable std::list<Mixed> mixed_;  ///< used last: first
+  MixedRows& mixed_;
 };
 
 }  // namespace fewbits
