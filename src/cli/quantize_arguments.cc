@@ -58,6 +58,13 @@ void declare_output(QuantizeArguments& arguments, CLI::App& verb) {
       ->capture_default_str();
 }
 
+/// What happens to the model before it is rounded.
+void declare_source(QuantizeArguments& arguments, CLI::App& verb) {
+  verb.add_option("--lora", arguments.lora,
+                  "Folder of a LoRA adapter (PEFT) to merge into the weights first");
+  declare(arguments.transforms, verb);
+}
+
 /// What text is for.
 void declare_fitting(QuantizeArguments& arguments, CLI::App& verb) {
   verb.add_option("--calibrate", arguments.calibrate,
@@ -92,8 +99,6 @@ void declare_run(QuantizeArguments& arguments, CLI::App& verb) {
                   "Text file: measure the loss on it, and write that into the file too");
   verb.add_flag("!--no-verify", arguments.verify,
                 "Do not read the output back before it gets its name");
-  verb.add_option("--lora", arguments.lora,
-                  "Folder of a LoRA adapter (PEFT) to merge into the weights first");
   verb.add_option("--split", arguments.split,
                   "Most bytes of one file, as in 2G; a model that is larger becomes several");
   verb.add_option("--memory", arguments.memory,
@@ -133,10 +138,24 @@ void settle_effort(const QuantizeArguments& arguments) {
   }
 }
 
+void settle_transforms(QuantizeArguments& arguments) {
+  if (!arguments.transforms.any()) return;
+  arguments.transforms.settle();
+  if (arguments.transforms.options.smooth && arguments.calibrate.empty()) {
+    throw Error("--smooth needs to see activations: give --calibrate TEXT");
+  }
+  if (!arguments.importance.empty() || !arguments.sensitivity.empty()) {
+    throw Error(
+        "--imatrix and --sensitivity tell of the model as it is stored: not with --fuse-norms, "
+        "--rotate, --equalize or --smooth; measure what fewbits transform writes");
+  }
+}
+
 }  // namespace
 
 void declare(QuantizeArguments& arguments, CLI::App& verb) {
   declare_output(arguments, verb);
+  declare_source(arguments, verb);
   declare_fitting(arguments, verb);
   declare_run(arguments, verb);
 }
@@ -147,6 +166,7 @@ void settle(QuantizeArguments& arguments) {
   const bool learns = arguments.effort >= kLearned && !arguments.folder.act_order;
   if (learns && arguments.learn == 0) arguments.learn = kUsualSteps;
   split_tensor_formats(arguments);
+  settle_transforms(arguments);
   arguments.options.weighted = !arguments.importance.empty() || arguments.calibrated();
 }
 
@@ -213,6 +233,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
     if (arguments.correct_biases) recipe["correct_biases"] = true;
     if (gguf) recipe["scale_columns"] = arguments.scale_columns;
   }
+  if (arguments.transforms.any()) recipe.update(recipe_of(arguments.transforms.options));
   if (!arguments.lora.empty()) {
     recipe["lora"] = to_json(hash_files(checkpoint_files(arguments.lora), [](int64_t) {}));
   }

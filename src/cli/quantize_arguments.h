@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "calibrate/samples.h"
 #include "cli/folder_arguments.h"
+#include "cli/transform_choice.h"
 #include "cli/wanted_size.h"
 #include "files/layouts/layout.h"
 #include "methods/column_scales.h"
@@ -25,6 +26,7 @@ struct QuantizeArguments {
   std::vector<std::string> tensors;  // glob=FORMAT
   std::string search = "best";
   FolderArguments folder;
+  TransformChoice transforms;
   int threads = 0;
   bool json = false;
   bool dry_run = false;

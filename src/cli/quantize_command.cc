@@ -18,6 +18,7 @@
 #include "cli/quantize_bar.h"
 #include "cli/sample_arguments.h"
 #include "cli/statistics.h"
+#include "cli/transform_choice.h"
 #include "files/gguf_split.h"
 #include "files/journal.h"
 #include "pipeline/calibrated_encoder.h"
@@ -97,9 +98,11 @@ class QuantizeCommand {
         size_(settle_size(arguments)),
         folder_(settle_layout(arguments)),
         model_(open_model(arguments.in, arguments.lora)),
-        plan_(plan_quantize(model_, arguments.options)),
-        pool_(arguments.threads) {
+        pool_(arguments.threads),
+        edits_(model_, pool_) {
     warn_all(model_.warnings);
+    transform();
+    plan_ = plan_quantize(model_, arguments.options);
     warn_all(plan_.warnings);
     if (!arguments_.importance.empty()) {
       importance_ = importance_for(arguments_.importance, model_, plan_);
@@ -132,6 +135,19 @@ class QuantizeCommand {
   }
 
  private:
+  /// From here on the model is the transformed one.
+  void transform() {
+    if (!arguments_.transforms.any()) return;
+    constexpr int64_t kMostSmoothingSamples = 32;
+    TransformOptions options = arguments_.transforms.options;
+    if (arguments_.dry_run) options.smooth.reset();  // takes long, and changes no size
+    SampleOptions samples = arguments_.samples;
+    samples.count = std::min(samples.count, kMostSmoothingSamples);
+    edit_model(edits_, options,
+               largest_inputs(model_, options, arguments_.calibrate, samples, pool_));
+    warn_all(edits_.notes());
+  }
+
   void describe() {
     if (arguments_.dry_run) return;
     recipe_ = recipe_of(arguments_);
@@ -190,6 +206,7 @@ class QuantizeCommand {
                        .calibration = calibration_,
                        .search = search()};
     request.writes_folder = folder_ != nullptr;
+    request.edits_memory = edits_.memory();
     request.hashes_source = arguments_.certificate;
     request.loads_model = size_.given() && arguments_.sensitivity.empty();
     request.certifies = !arguments_.certify.empty();
@@ -348,9 +365,10 @@ class QuantizeCommand {
   WantedSize size_;
   const Layout* folder_;  ///< of the model folder that is written; null: a GGUF is
   Model model_;
+  ThreadPool pool_;
+  ModelEdits edits_;  ///< of model_
   QuantizePlan plan_;
   std::optional<Importance> importance_;
-  ThreadPool pool_;
   std::vector<std::vector<Token>> samples_;
   CalibrationOptions calibration_;
   std::vector<FileHash> source_;

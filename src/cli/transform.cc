@@ -9,11 +9,11 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "calibrate/sample_run.h"
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/sample_arguments.h"
+#include "cli/transform_choice.h"
 #include "cli/wanted_size.h"
 #include "files/file_hash.h"
 #include "pipeline/certificate.h"
@@ -24,23 +24,18 @@ namespace fewbits::cli {
 namespace {
 
 struct TransformArguments {
-  std::string model, out, rotate, memory;
+  std::string model, out, memory;
+  TransformChoice transforms;
   std::vector<std::filesystem::path> texts;
   SampleOptions samples = {.count = 32};
-  TransformOptions options;
-  double alpha = -1;  ///< below 0: not smoothed
   int threads = 0;
   bool verify = true;
   bool json = false;
 };
 
 void settle(TransformArguments& arguments) {
-  TransformOptions& options = arguments.options;
-  options.rotate_residual = arguments.rotate == "residual" || arguments.rotate == "both";
-  options.rotate_heads = arguments.rotate == "heads" || arguments.rotate == "both";
-  if (arguments.alpha >= 0) options.smooth = arguments.alpha;
-  check_transform(options);
-  if (options.smooth && arguments.texts.empty()) {
+  arguments.transforms.settle();
+  if (arguments.transforms.options.smooth && arguments.texts.empty()) {
     throw Error("--smooth needs to see activations: give --text FILE...");
   }
   if (names_folder(arguments.out)) {
@@ -51,21 +46,10 @@ void settle(TransformArguments& arguments) {
 }
 
 Json recipe_of(const TransformArguments& arguments) {
-  Json recipe = recipe_of(arguments.options);
-  if (!arguments.options.smooth) return recipe;
+  Json recipe = recipe_of(arguments.transforms.options);
+  if (!arguments.transforms.options.smooth) return recipe;
   recipe["transform"].update(describe_samples(arguments.texts, arguments.samples));
   return recipe;
-}
-
-LargestInputs largest_inputs(const Model& model, const TransformArguments& arguments,
-                             ThreadPool& pool) {
-  if (!arguments.options.smooth) return {};
-  const auto samples = take_samples(model, arguments.texts, arguments.samples);
-  Progress progress("activations");
-  LargestInputs largest = gather_largest_inputs(
-      model, samples, pool, [&](int64_t done, int64_t total) { progress.update(done, total); });
-  progress.finish();
-  return largest;
 }
 
 /// Before anything is written.
@@ -98,11 +82,13 @@ void transform(TransformArguments& arguments) {
   Model model = open_model(arguments.model);
   warn_all(model.warnings);
   ThreadPool pool(arguments.threads);
-  const LargestInputs largest = largest_inputs(model, arguments, pool);
+  const TransformOptions& options = arguments.transforms.options;
+  const LargestInputs largest =
+      largest_inputs(model, options, arguments.texts, arguments.samples, pool);
   ModelEdits edits(model, pool);
-  edit_model(edits, arguments.options, largest);
+  edit_model(edits, options, largest);
   warn_all(edits.notes());
-  QuantizePlan plan = plan_transform(model, arguments.options, names_folder(arguments.out));
+  QuantizePlan plan = plan_transform(model, options, names_folder(arguments.out));
   warn_all(plan.warnings);
   refuse_too_little_memory(arguments, edits.memory(), plan, pool.threads());
   add_certificate(plan, hash_files(checkpoint_files(arguments.model), [](int64_t) {}),
@@ -118,23 +104,6 @@ void transform(TransformArguments& arguments) {
   report(arguments, result, clock.seconds());
 }
 
-void add_which(CLI::App& verb, TransformArguments& arguments) {
-  TransformOptions& options = arguments.options;
-  verb.add_flag("--fuse-norms", options.fuse_norms,
-                "The gains of norms go into the matrices that read them");
-  verb.add_option("--rotate", arguments.rotate,
-                  "Turn the hidden states (residual), the values of each head (heads), or both")
-      ->check(CLI::IsMember({"residual", "heads", "both"}));
-  verb.add_option("--seed", options.seed, "Of the rotations")->capture_default_str();
-  verb.add_flag("--equalize", options.equalize,
-                "Even out the rows of value and up with the columns that read them");
-  verb.add_option("--smooth", arguments.alpha,
-                  "Move size from activations to weights (SmoothQuant's alpha, as in 0.5)")
-      ->check(CLI::Range(0.0, 1.0));
-  verb.add_option("--text", arguments.texts, "Text files that show the activations for --smooth");
-  add_sample_options(verb, arguments.samples, "Samples of the text");
-}
-
 }  // namespace
 
 void add_transform(CLI::App& app) {
@@ -143,8 +112,11 @@ void add_transform(CLI::App& app) {
       "transform", "Change a model's weights, but not its function, so that it quantizes better");
   verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
   verb->add_option("out", arguments->out, ".gguf file or folder to write")->required();
-  add_which(*verb, *arguments);
-  verb->add_option("--type", arguments->options.type,
+  declare(arguments->transforms, *verb);
+  verb->add_option("--text", arguments->texts,
+                   "Text files that show the activations for --smooth");
+  add_sample_options(*verb, arguments->samples, "Samples of the text");
+  verb->add_option("--type", arguments->transforms.options.type,
                    "F32, F16 or BF16 (default: as each tensor is stored)");
   verb->add_option("--memory", arguments->memory,
                    "Most memory to use, as in 8G (default: 60 % of what is free)");

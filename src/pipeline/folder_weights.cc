@@ -83,12 +83,55 @@ std::pair<bool, bool> fills_cache(Role role) {
   return {both || role == Role::kKey, both || role == Role::kValue};
 }
 
+/// The values of a weight in the rows that its tensors have, computed or as they are stored.
+class StoredRows {
+ public:
+  explicit StoredRows(const Weight& weight) : weight_(weight) {
+    if (!weight.computed) return;
+    our_row_.resize(static_cast<size_t>(weight.rows()));
+    for (size_t row = 0; row < our_row_.size(); ++row) {
+      const size_t place =
+          weight.stored_rows.empty() ? row : static_cast<size_t>(weight.stored_rows[row]);
+      check(place < our_row_.size());
+      our_row_[place] = static_cast<int64_t>(row);
+    }
+    if (!weight.transposed) return;
+    const int64_t columns = weight.columns();
+    whole_.resize(static_cast<size_t>(weight.values()));
+    for (int64_t row = 0; row < weight.rows(); ++row) {
+      weight.read_row(our_row_[static_cast<size_t>(row)], whole_.data() + row * columns);
+    }
+  }
+
+  const Weight& weight() const { return weight_; }
+
+  /// Row `row` of a tensor before which the other parts have `before` rows.
+  void read(const StoredTensor& tensor, int64_t before, int64_t row, std::span<float> out) const {
+    std::vector<std::byte> scratch;
+    if (!weight_.computed) return read_stored_row(tensor, row, out, scratch);
+    if (!whole_.empty()) {
+      const auto columns = static_cast<size_t>(weight_.columns());
+      for (size_t i = 0; i < out.size(); ++i)
+        out[i] = whole_[i * columns + static_cast<size_t>(row)];
+    } else {
+      weight_.read_row(our_row_[static_cast<size_t>(before + row)], out.data());
+    }
+    for (float& value : out) value -= weight_.added;
+  }
+
+ private:
+  const Weight& weight_;
+  std::vector<int64_t> our_row_;
+  std::vector<float> whole_;  ///< of a matrix that lies on its side
+};
+
 /// Rounds the rows of one weight, in the order in which they are stored.
 class RowRounder {
  public:
   RowRounder(const PlannedWeight& planned, const RoundedWeight& rounded, const QuantizeRun& run,
              ThreadPool& pool)
       : weight_(*planned.weight),
+        source_(weight_),
         format_(*planned.emulated),
         outer_(tensor_outer(format_, weight_, pool)),
         search_(run.search),
@@ -134,12 +177,10 @@ class RowRounder {
   void encode_tile(int64_t begin, int64_t count, std::byte* out) const {
     const int64_t columns = weight_.columns();
     std::vector<float> values(static_cast<size_t>(count * columns));
-    std::vector<std::byte> scratch;
     for (int64_t i = 0; i < count; ++i) {
-      read_stored_row(
-          *weight_.tensor, begin + i,
-          std::span(values).subspan(static_cast<size_t>(i * columns), static_cast<size_t>(columns)),
-          scratch);
+      source_.read(*weight_.tensor, 0, begin + i,
+                   std::span(values).subspan(static_cast<size_t>(i * columns),
+                                             static_cast<size_t>(columns)));
     }
     encode_tiles(format_, values.data(), count, columns, out);
   }
@@ -147,8 +188,7 @@ class RowRounder {
   RoundingError round_row(int64_t row, std::byte* out, uint64_t& sum) const {
     const int64_t columns = weight_.columns(), stride = row_bytes(format_, columns);
     std::vector<float> values(static_cast<size_t>(columns)), stored(values.size());
-    std::vector<std::byte> scratch;
-    decode(weight_.format(), weight_.tensor->row(row, scratch).data(), columns, values.data());
+    source_.read(*weight_.tensor, 0, row, values);
     if (tile_rows(format_) > 1) {
       // The row has been encoded with the others of its tile.
     } else if (rounded_.empty()) {
@@ -189,6 +229,7 @@ class RowRounder {
   }
 
   const Weight& weight_;
+  StoredRows source_;
   const Format& format_;
   bool sparse_ = false;
   Outer outer_;
@@ -200,48 +241,6 @@ class RowRounder {
   std::vector<std::byte> band_;
   RoundingError total_;
   uint64_t sum_ = 0;
-};
-
-/// The values of a weight in the rows that its tensors have, computed or as they are stored.
-class StoredRows {
- public:
-  explicit StoredRows(const Weight& weight) : weight_(weight) {
-    if (!weight.computed) return;
-    our_row_.resize(static_cast<size_t>(weight.rows()));
-    for (size_t row = 0; row < our_row_.size(); ++row) {
-      const size_t place =
-          weight.stored_rows.empty() ? row : static_cast<size_t>(weight.stored_rows[row]);
-      check(place < our_row_.size());
-      our_row_[place] = static_cast<int64_t>(row);
-    }
-    if (!weight.transposed) return;
-    const int64_t columns = weight.columns();
-    whole_.resize(static_cast<size_t>(weight.values()));
-    for (int64_t row = 0; row < weight.rows(); ++row) {
-      weight.read_row(our_row_[static_cast<size_t>(row)], whole_.data() + row * columns);
-    }
-  }
-
-  const Weight& weight() const { return weight_; }
-
-  /// Row `row` of a tensor before which the other parts have `before` rows.
-  void read(const StoredTensor& tensor, int64_t before, int64_t row, std::span<float> out) const {
-    std::vector<std::byte> scratch;
-    if (!weight_.computed) return read_stored_row(tensor, row, out, scratch);
-    if (!whole_.empty()) {
-      const auto columns = static_cast<size_t>(weight_.columns());
-      for (size_t i = 0; i < out.size(); ++i)
-        out[i] = whole_[i * columns + static_cast<size_t>(row)];
-    } else {
-      weight_.read_row(our_row_[static_cast<size_t>(before + row)], out.data());
-    }
-    for (float& value : out) value -= weight_.added;
-  }
-
- private:
-  const Weight& weight_;
-  std::vector<int64_t> our_row_;
-  std::vector<float> whole_;  ///< of a matrix that lies on its side
 };
 
 /// Writes the rows of one tensor in a float format.
@@ -313,6 +312,11 @@ std::string module_of(const StoredTensor& tensor) {
   return name;
 }
 
+const Format& kept_format(const Weight& weight) {
+  const bool as_stored = !weight.computed || weight.format().name == "F32";
+  return as_stored ? weight.format() : format_named("F16");
+}
+
 FolderWeights::FolderWeights(const Parts& parts, std::filesystem::path folder)
     : model_(parts.model),
       plan_(parts.plan),
@@ -348,7 +352,7 @@ std::vector<SafetensorsEntry> FolderWeights::entries_of(const PlannedWeight& pla
     return entries;
   }
   for (const StoredTensor* tensor : stored(model_, *planned.weight)) {
-    const Format& format = target_.layout ? *tensor->view.format : *planned.format;
+    const Format& format = target_.layout ? kept_format(*planned.weight) : *planned.format;
     if (!format.is_float()) {
       throw Error(
           fmt::format("{}: is in {} already and would be copied, which a folder of another "
@@ -471,9 +475,10 @@ WrittenWeight FolderWeights::write(size_t weight, const RoundedWeight& rounded,
     writer.append(bytes);
     pieces(bytes);
   };
-  const WrittenWeight written = planned.emulated            ? round(planned, rounded, append)
-                                : target_.layout == nullptr ? convert(planned, append)
-                                                            : copy(*planned.weight, append);
+  const bool stored = target_.layout != nullptr && !planned.weight->computed;
+  const WrittenWeight written = planned.emulated ? round(planned, rounded, append)
+                                : stored         ? copy(*planned.weight, append)
+                                                 : convert(planned, append);
   append_kv_scales(*planned.weight, rounded, append);
   return written;
 }
@@ -504,10 +509,11 @@ WrittenWeight FolderWeights::convert(const PlannedWeight& planned, const Pieces&
   const Weight& weight = *planned.weight;
   WrittenWeight all;
   const StoredRows rows(weight);
+  const Format& format = target_.layout ? kept_format(weight) : *planned.format;
   const std::vector<const StoredTensor*> tensors = stored(model_, weight);
   for (size_t part = 0; part < tensors.size(); ++part) {
     const int64_t count = tensors[part]->view.rows();
-    RowConverter converter(rows, *tensors[part], *planned.format, pool_);
+    RowConverter converter(rows, *tensors[part], format, pool_);
     for (int64_t row = 0; row < count; row += converter.rows_per_band()) {
       throw_if_interrupted();
       append(converter.rows(static_cast<int64_t>(part) * count, row,

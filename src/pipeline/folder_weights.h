@@ -29,6 +29,10 @@ struct FolderTarget {
 /// The module of a tensor: its name without ".weight". Throws Error where it has another name.
 std::string module_of(const StoredTensor& tensor);
 
+/// What a weight has in a folder of rounded ones when it is none of them. Such a folder says that
+/// all but these are halves, so what is computed becomes halves, too.
+const Format& kept_format(const Weight& weight);
+
 class FolderWeights : public WeightOutput {
  public:
   struct Parts {

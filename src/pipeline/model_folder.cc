@@ -139,6 +139,7 @@ void write_config(const Model& model, const QuantizePlan& plan, const Layout& la
   for (const char* key : {"torch_dtype", "dtype"}) {
     if (config.contains(key)) config[key] = "float16";
   }
+  if (model.find(Role::kOutput) != nullptr) config["tie_word_embeddings"] = false;
   config["quantization_config"] = layout.config(scheme, ignored_modules(plan));
   folder.write_text("config.json", config.dump(2) + "\n");
 }
@@ -191,7 +192,7 @@ QuantizeResult result_of_folder(const Model& model, const QuantizePlan& plan, bo
   for (size_t i = 0; i < plan.weights.size() && !plain; ++i) {
     const Weight& weight = *plan.weights[i].weight;
     const Format* emulated = plan.weights[i].emulated;
-    result.tensors[i].format = emulated != nullptr ? emulated : &weight.format();
+    result.tensors[i].format = emulated != nullptr ? emulated : &kept_format(weight);
     result.tensors[i].bytes =
         weight.rows() * row_bytes(*result.tensors[i].format, weight.columns());
   }

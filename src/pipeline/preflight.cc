@@ -181,7 +181,8 @@ RunNeeds run_needs(const RunRequest& request, ThreadPool& pool) {
   needs.bytes_written = output_bytes(request);
   needs.memory_limit = request.memory_limit > 0 ? request.memory_limit : default_memory_limit();
 
-  const int64_t before = resident_memory_bytes() + kOverhead + kOverheadPerThread * pool.threads();
+  const int64_t before = resident_memory_bytes() + request.edits_memory + kOverhead +
+                         kOverheadPerThread * pool.threads();
   int64_t working = encoding_memory(request.plan, pool.threads());
   if (request.hashes_source) working = std::max(working, std::min(kHashWindow, source));
   CalibrationMemory calibration;

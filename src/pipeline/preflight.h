@@ -34,6 +34,7 @@ struct RunRequest {
   bool hashes_source = false;
   bool loads_model = false;  ///< all of it at once, to measure what matrices cost
   bool certifies = false;    ///< both models are loaded and compared
+  int64_t edits_memory = 0;  ///< most that transforms keep of the weights they compute
   int64_t memory_limit = 0;  ///< 0: default_memory_limit()
 };
 

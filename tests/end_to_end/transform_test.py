@@ -1,5 +1,6 @@
 """What transform writes: a model that predicts the same, as a file and as a folder; refusals in one line."""
 import json
+import struct
 
 import harness
 import tiny_model
@@ -44,6 +45,48 @@ class Transform(harness.Case):
         one, same, other = (out.read_bytes() for out in outs)
         self.assertEqual(one, same)
         self.assertNotEqual(one, other)
+
+    def test_quantize_makes_them_on_the_way(self):
+        """What quantize writes is what it would write of the transformed model; its values there are floats."""
+        smooth = ("--samples", 2, "--sample-length", 64)
+        for options, text in ((("--rotate", "both", "--equalize", "--seed", 3), ()),
+                              (("--smooth", 0.5), ("--calibrate", self.text, *smooth, "--effort", 0))):
+            between = self.folder / "between.gguf"
+            self.fewbits("transform", self.model, between, *options, "--type", "F32",
+                         *(("--text", self.text, *smooth) if text else ()))
+            hashes = []
+            for model, transforms in ((between, ()), (self.model, (*options, *text))):
+                out = self.folder / "out.gguf"
+                self.fewbits("quantize", model, out, "--to", "Q4_0", *transforms)
+                certificate = self.fewbits("inspect", out, "--json").facts["certificate"]
+                hashes.append(certificate["data_sha256"])
+            self.assertEqual(*hashes)
+            self.assertIn("transform", certificate["recipe"])
+
+    def test_quantized_folders_of_transformed_models(self):
+        text = ("--calibrate", self.text, "--samples", 2, "--sample-length", 64)
+        for number, options in enumerate((("--rotate", "both"), ("--smooth", 0.5, *text),
+                                          ("--smooth", 0.5, "--effort", 0, *text))):
+            with self.subTest(options):
+                out = self.folder / f"out{number}"
+                self.fewbits("quantize", self.model, out, "--to", "int8_channel", *options)
+                self.assertLess(self.divergence(out), 1e-2)
+                self.fewbits("inspect", out, "--verify", "--source", self.model)
+
+    def test_an_output_of_its_own_is_said(self):
+        uneven = tiny_model.TinyModel()
+        uneven.tensors["output_norm.weight"][2] = struct.pack("<2f", 1, 2) * (uneven.hidden // 2)
+        model = uneven.write_folder(self.folder / "uneven")
+        out = self.folder / "out"
+        self.fewbits("quantize", model, out, "--to", "int8_channel", "--rotate", "residual")
+        self.assertFalse(json.loads((out / "config.json").read_text())["tie_word_embeddings"])
+        facts = self.fewbits("eval", out, "--against", model, "--text", self.text, "--chunks", 1, "--json").facts
+        self.assertLess(facts["kl_mean"], 1e-2)
+
+    def test_refusals_of_quantize(self):
+        quantize = ("quantize", self.model, self.folder / "out.gguf", "--to", "Q4_0")
+        self.refused(*quantize, "--smooth", 0.5, says="--calibrate")
+        self.refused(*quantize, "--rotate", "heads", "--imatrix", self.text, says="as it is stored")
 
     def test_refusals(self):
         out = self.folder / "out.gguf"

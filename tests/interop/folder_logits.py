@@ -47,6 +47,7 @@ COMPRESSED = [("int4_g128", [], EXACT), ("int4_g128_asym", [], None), ("int4_cha
               ("int8_g128", [], EXACT), ("int3_g128_asym", [], None), ("int2_g32", [], EXACT),
               ("int8_channel", [], ROUNDED_INPUTS), ("int8_channel_asym", [], ROUNDED_INPUTS),
               ("fp8_e4m3", [], ROUNDED_INPUTS), ("fp8_e4m3_channel", [], ROUNDED_INPUTS),
+              ("int4_g128", ["--rotate", "both"], EXACT), ("int8_channel", ["--equalize"], ROUNDED_INPUTS),
               ("fp8_e4m3_b128", [], ROUNDED_INPUTS), ("nvfp4_tensor", [], BFLOATS), ("MXFP4", [], BFLOATS)]
 
 
