@@ -45,7 +45,7 @@ void choose_formats(const QuantizeArguments& arguments, const Model& model, int6
                                  : sensitivity_for(arguments.sensitivity, model);
   fit_to_size(plan, report.matrices, most);
   if (arguments.effort < kMeasuredAgain) return;
-  measure_again(report, model, plan, arguments.calibrate, pool);
+  measure_again(report, model, plan, arguments.calibrate, arguments.samples.seed, pool);
   fit_to_size(plan, report.matrices, most);
 }
 

@@ -79,10 +79,11 @@ SensitivityReport measure_sensitivities(const Model& model,
 
 /// A matrix that seems to cost nothing, or less, was lost in the noise of few samples.
 void measure_again(SensitivityReport& report, const Model& model, const QuantizePlan& plan,
-                   const std::vector<std::filesystem::path>& texts, ThreadPool& pool) {
+                   const std::vector<std::filesystem::path>& texts, uint64_t seed,
+                   ThreadPool& pool) {
   constexpr double kLeastShare = 0.25;  // of what it cost alone
-  const auto samples = take_samples(model, texts,
-                                    {.count = report.samples, .length = report.sample_length});
+  const auto samples = take_samples(
+      model, texts, {.count = report.samples, .length = report.sample_length, .seed = seed});
   std::map<const Weight*, const Format*> rounded;
   for (const Sensitivity& matrix : report.matrices) rounded[matrix.weight] = nullptr;
   for (const PlannedWeight& planned : plan.weights) {

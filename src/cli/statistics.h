@@ -27,9 +27,11 @@ SensitivityReport measure_sensitivities(const Model& model,
                                         const std::vector<std::filesystem::path>& texts,
                                         const SampleOptions& samples, ThreadPool& pool);
 
-/// The same once more, in the model as `plan` would round it.
+/// The same once more, in the model as `plan` would round it: as many samples and as long as the
+/// report has, `seed` says which.
 void measure_again(SensitivityReport& report, const Model& model, const QuantizePlan& plan,
-                   const std::vector<std::filesystem::path>& texts, ThreadPool& pool);
+                   const std::vector<std::filesystem::path>& texts, uint64_t seed,
+                   ThreadPool& pool);
 
 /// A line for each matrix: its error, and the divergence expected in some formats.
 std::string sensitivity_table(const SensitivityReport& report);
