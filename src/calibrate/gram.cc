@@ -10,8 +10,13 @@
 namespace fewbits {
 namespace {
 
-// One task: a square of the result, large enough for the product to run at full speed.
-constexpr int64_t kTile = 192;
+// One task: a square of the result. The larger it is, the less a product is held up by its factors
+// being copied first; ten at least give all threads something to do.
+int64_t tile_for(int64_t columns) {
+  return std::clamp(round_up(divide_up(columns, 4), 64), int64_t{192}, int64_t{1024});
+}
+
+constexpr int64_t kTile = 192;  // of what is not symmetric
 
 }  // namespace
 
@@ -19,20 +24,25 @@ GramAccumulator::GramAccumulator(int64_t columns)
     : columns_(columns), sum_(static_cast<size_t>(columns * columns), 0.0f) {}
 
 void GramAccumulator::add(const float* inputs, int64_t tokens, ThreadPool& pool) {
-  const int64_t tiles = divide_up(columns_, kTile);
+  const int64_t tile = tile_for(columns_), tiles = divide_up(columns_, tile);
   std::vector<std::pair<int64_t, int64_t>> upper;
   for (int64_t i = 0; i < tiles; ++i) {
-    for (int64_t j = i; j < tiles; ++j) upper.emplace_back(i * kTile, j * kTile);
+    for (int64_t j = i; j < tiles; ++j) upper.emplace_back(i * tile, j * tile);
   }
-  const int stride = static_cast<int>(columns_);
-  pool.run(static_cast<int64_t>(upper.size()), [&](int64_t task, int) {
+  const int stride = static_cast<int>(columns_), count = static_cast<int>(tokens);
+  pool.run(std::ssize(upper), [&](int64_t task, int) {
     const auto [i, j] = upper[static_cast<size_t>(task)];
-    const int rows = static_cast<int>(std::min(kTile, columns_ - i));
-    const int columns = static_cast<int>(std::min(kTile, columns_ - j));
+    const int rows = static_cast<int>(std::min(tile, columns_ - i));
+    const int columns = static_cast<int>(std::min(tile, columns_ - j));
+    float* out = sum_.data() + i * columns_ + j;
     const BlasCall call;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, columns, static_cast<int>(tokens),
-                1.0f, inputs + i, stride, inputs + j, stride, 1.0f, sum_.data() + i * columns_ + j,
-                stride);
+    if (i == j) {
+      cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, rows, count, 1.0f, inputs + i, stride,
+                  1.0f, out, stride);
+    } else {
+      cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, columns, count, 1.0f, inputs + i,
+                  stride, inputs + j, stride, 1.0f, out, stride);
+    }
   });
   tokens_ += tokens;
 }
