@@ -36,7 +36,7 @@ void print(const std::string& step, double seconds, double operations, const Mac
 
 double round_rows(const GptqProblem& problem, const Site& site, const std::vector<float>& weights,
                   ThreadPool& pool) {
-  constexpr int64_t kRowsPerTask = 32;
+  constexpr int64_t kRowsPerTask = 256;
   const int64_t stride = row_bytes(problem.format, site.columns);
   std::vector<std::byte> out(static_cast<size_t>(site.columns * stride));
   const double start = seconds_now();
@@ -62,7 +62,7 @@ void measure(const Site& site, const std::vector<std::string>& formats) {
   print("gather H", seconds_now() - start, static_cast<double>(site.tokens) * n * n, peak);
 
   start = seconds_now();
-  const Hessian hessian = factor_hessian(gram.take_mean(), site.columns);
+  const Hessian hessian = factor_hessian(gram.take_mean(), site.columns, pool);
   print("factor and invert H", seconds_now() - start, 2 * n * n * n / 3, peak);
 
   for (const std::string& name : formats) {

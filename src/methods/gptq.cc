@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -12,13 +13,12 @@
 namespace fewbits {
 namespace {
 
-constexpr int64_t kRowsAtOnce =
-    32;  // enough for the matrix products to run at speed, small enough for the cache
 constexpr int64_t kColumnsPerBlock =
     128;  // the lazy update of GPTQ: one product for the columns behind each block
-constexpr float kSmallestMove = 1e-3f;    // of a grid step: smaller gains are rounding noise
-constexpr double kLeastCurvature = 1e-3;  // of the terms it is summed from
-constexpr double kMostRefit = 0.5;        // of a scale, in one pass
+constexpr int64_t kColumnsPerRefit = 256;  // likewise, when scales are refitted
+constexpr float kSmallestMove = 1e-3f;     // of a grid step: smaller gains are rounding noise
+constexpr double kLeastCurvature = 1e-3;   // of the terms it is summed from
+constexpr double kMostRefit = 0.5;         // of a scale, in one pass
 
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
@@ -26,6 +26,23 @@ size_t at(int64_t i) {
 
 int int_of(int64_t i) {
   return static_cast<int>(i);
+}
+
+/// A value on a level that is to move by less than this stays there.
+float half_smallest_gap(const Format& format) {
+  std::vector<float> levels(format.levels.begin(), format.levels.end());
+  std::ranges::sort(levels);
+  float least = std::numeric_limits<float>::max();
+  for (size_t i = 1; i < levels.size(); ++i) {
+    if (levels[i] > levels[i - 1]) least = std::min(least, levels[i] - levels[i - 1]);
+  }
+  return least / 2;
+}
+
+std::vector<float> diagonal_of(const Hessian& hessian) {
+  std::vector<float> diagonal(at(hessian.columns));
+  for (int64_t j = 0; j < hessian.columns; ++j) diagonal[at(j)] = hessian.diagonal(j);
+  return diagonal;
 }
 
 /// A few rows on their way from weights to codes. All arrays are [rows][columns] in original column
@@ -41,9 +58,16 @@ class RowBatch {
         columns_(hessian_.columns),
         blocks_(columns_ / format_.block_values),
         parameters_(at(rows * blocks_)),
-        grids_(at(rows * columns_ / format_.sub_block_values)),
+        grids_of_row_(columns_ / format_.sub_block_values),
+        grid_of_(at(columns_)),
+        grids_(at(rows * grids_of_row_)),
         codes_(at(rows * columns_)),
-        values_(at(rows * columns_)) {
+        values_(at(rows * columns_)),
+        half_gap_(half_smallest_gap(format_)),
+        diagonal_(diagonal_of(hessian_)) {
+    for (int64_t j = 0; j < columns_; ++j) {
+      grid_of_[at(j)] = static_cast<int32_t>(j / format_.sub_block_values);
+    }
     fit_parameters();
   }
 
@@ -57,22 +81,53 @@ class RowBatch {
  private:
   void fit_parameters();
   Grid& grid(int64_t row, int64_t column) {
-    return grids_[at((row * columns_ + column) / format_.sub_block_values)];
+    return grids_[at(row * grids_of_row_ + grid_of_[at(column)])];
   }
   void set_code(int64_t row, int64_t column, float wanted);
-  void round_columns(int64_t begin, int64_t end, std::vector<float>& open,
-                     std::vector<float>& lost);
+  /// Some columns of the processing order, [columns][rows]: what is done to a column is done to all
+  /// rows at once.
+  struct Columns {
+    int64_t begin, end;
+    std::vector<float> open;  ///< weights, moved by what came before
+    std::vector<float> lost;  ///< (w - q) / U_ii
+    std::vector<float> values;
+    std::vector<uint8_t> codes;
+
+    Columns(int64_t rows, int64_t first, int64_t last)
+        : begin(first),
+          end(last),
+          open(at(rows * (last - first))),
+          lost(open.size()),
+          values(open.size()),
+          codes(open.size()) {}
+  };
+  std::vector<float> in_processing_order() const;
+  void round_columns(Columns& columns);
+  void round_column(int64_t column, const float* wanted, uint8_t* codes, float* values);
+  void keep(const Columns& columns);
   int64_t descend_row(int64_t row);
   struct SubBlock {
     const float *levels, *products, *ones, *gradient;
     int64_t size;
   };
-  void multiply(const float* left, int64_t count, const float* h, float* out) const;
-  void wanted_grids(int64_t block);
+  void multiply(const float* left, int64_t stride, int64_t count, const float* h, float* out) const;
+  /// What is refitted before the rest of the gradient hears of it, [rows][columns].
+  struct Panel {
+    int64_t first, columns;       ///< of the weights
+    std::vector<float> gradient;  ///< right for the blocks that are still to come
+    std::vector<float> steps;     ///< of the values so far
+
+    Panel(int64_t rows, int64_t first_column, int64_t count)
+        : first(first_column), columns(count), gradient(at(rows * count)), steps(gradient.size()) {}
+  };
+  void refit_panel(Panel& panel);
+  void refit_block(int64_t block, Panel& panel);
+  void wanted_grids(int64_t block, const Panel& panel);
   bool has_offset(int64_t row, int64_t block);
   static void improve_grid(const SubBlock& block, bool offset, Grid& wanted);
   void try_grids(int64_t row, int64_t block, float* step);
-  void accept_grids(int64_t row, int64_t block, float* step, const float* product);
+  void accept_grids(int64_t row, int64_t block, const float* gradient, const float* product,
+                    float* step);
   const float* hessian_row(int64_t column) const {
     return hessian_.matrix.data() + column * columns_;
   }
@@ -83,22 +138,24 @@ class RowBatch {
   const float* weights_;
   int64_t rows_, columns_, blocks_;
   std::vector<BlockParameters> parameters_;
+  int64_t grids_of_row_;
+  std::vector<int32_t> grid_of_;  ///< by column, in its row: a division for each weight takes long
   std::vector<Grid> grids_;
   std::vector<uint8_t> codes_;
   std::vector<float> values_;    ///< of the codes
   std::vector<Grid> wanted_;     ///< of one block: [rows][sub-blocks]
   std::vector<float> gradient_;  ///< (q - w) H, kept up to date through the descent
+  float half_gap_;               ///< between the levels that are nearest to each other
+  std::vector<float> diagonal_;  ///< of H, which has each of them on another page
 };
 
 void RowBatch::fit_parameters() {
-  std::vector<float> importance(at(columns_));
-  for (int64_t j = 0; j < columns_; ++j) importance[at(j)] = hessian_.diagonal(j);
   for (int64_t row = 0; row < rows_; ++row) {
     const Outer outer =
-        outer_of_row(format_, weights_ + row * columns_, importance.data(), columns_, outer_);
+        outer_of_row(format_, weights_ + row * columns_, diagonal_.data(), columns_, outer_);
     BlockParameters* parameters = &parameters_[at(row * blocks_)];
     for (int64_t block = 0; block < blocks_; ++block) parameters[block].outer = outer;
-    format_.fit_blocks(weights_ + row * columns_, importance.data(), blocks_, parameters);
+    format_.fit_blocks(weights_ + row * columns_, diagonal_.data(), blocks_, parameters);
     for (int64_t block = 0; block < blocks_; ++block) {
       format_.grids(parameters[block], &grid(row, block * format_.block_values));
     }
@@ -113,43 +170,72 @@ void RowBatch::set_code(int64_t row, int64_t column, float wanted) {
   values_[at(row * columns_ + column)] = g.scale * format_.levels[code] + g.offset;
 }
 
-void RowBatch::round_in_order() {
-  std::vector<float> open(
-      at(rows_ * columns_));  // weights in processing order, moved by what came before
+std::vector<float> RowBatch::in_processing_order() const {
+  std::vector<float> open(at(rows_ * columns_));
   for (int64_t row = 0; row < rows_; ++row) {
     for (int64_t i = 0; i < columns_; ++i) {
       open[at(row * columns_ + i)] = weights_[row * columns_ + hessian_.order[at(i)]];
     }
   }
-  std::vector<float> lost(at(rows_ * kColumnsPerBlock));
+  return open;
+}
+
+void RowBatch::round_in_order() {
+  std::vector<float> open = in_processing_order();  // moved by what came before
   for (int64_t begin = 0; begin < columns_; begin += kColumnsPerBlock) {
     const int64_t end = std::min(begin + kColumnsPerBlock, columns_);
-    round_columns(begin, end, open, lost);
+    Columns columns(rows_, begin, end);
+    for (int64_t row = 0; row < rows_; ++row) {
+      for (int64_t i = begin; i < end; ++i) {
+        columns.open[at((i - begin) * rows_ + row)] = open[at(row * columns_ + i)];
+      }
+    }
+    round_columns(columns);
+    keep(columns);
     if (end == columns_) break;
     const BlasCall call;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_ - end),
-                int_of(end - begin), -1.0f, lost.data(), int_of(kColumnsPerBlock),
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int_of(rows_), int_of(columns_ - end),
+                int_of(end - begin), -1.0f, columns.lost.data(), int_of(rows_),
                 hessian_.update.data() + begin * columns_ + end, int_of(columns_), 1.0f,
                 open.data() + end, int_of(columns_));
   }
 }
 
-/// Rounds columns [begin, end) of the processing order; `lost` receives (w - q) / U_ii of each.
-void RowBatch::round_columns(int64_t begin, int64_t end, std::vector<float>& open,
-                             std::vector<float>& lost) {
-  for (int64_t i = begin; i < end; ++i) {
+void RowBatch::round_columns(Columns& columns) {
+  for (int64_t i = columns.begin; i < columns.end; ++i) {
     const float* update = hessian_.update.data() + i * columns_;
-    const int64_t column = hessian_.order[at(i)];
-    for (int64_t row = 0; row < rows_; ++row) {
-      const float weight = open[at(row * columns_ + i)];
-      set_code(row, column, weight);
-      lost[at(row * kColumnsPerBlock + i - begin)] =
-          (weight - values_[at(row * columns_ + column)]) / update[i];
-    }
-    if (i + 1 == end) break;
+    const int64_t place = (i - columns.begin) * rows_;
+    float* open = columns.open.data() + place;
+    float* lost = columns.lost.data() + place;
+    float* values = columns.values.data() + place;
+    round_column(hessian_.order[at(i)], open, columns.codes.data() + place, values);
+    for (int64_t row = 0; row < rows_; ++row) lost[row] = (open[row] - values[row]) / update[i];
+    if (i + 1 == columns.end) break;
     const BlasCall call;
-    cblas_sger(CblasRowMajor, int_of(rows_), int_of(end - i - 1), -1.0f, lost.data() + (i - begin),
-               int_of(kColumnsPerBlock), update + i + 1, 1, open.data() + i + 1, int_of(columns_));
+    cblas_sger(CblasRowMajor, int_of(columns.end - i - 1), int_of(rows_), -1.0f, update + i + 1, 1,
+               lost, 1, open + rows_, int_of(rows_));
+  }
+}
+
+/// One column, `wanted` of all rows, to the nearest codes.
+void RowBatch::round_column(int64_t column, const float* wanted, uint8_t* codes, float* values) {
+  for (int64_t row = 0; row < rows_; ++row) {
+    const Grid g = grid(row, column);
+    const float level = g.scale == 0 ? 0.0f : (wanted[row] - g.offset) / g.scale;
+    codes[row] = nearest_code(format_, level);
+    values[row] = g.scale * format_.levels[codes[row]] + g.offset;
+  }
+}
+
+/// Back into the original order.
+void RowBatch::keep(const Columns& columns) {
+  for (int64_t row = 0; row < rows_; ++row) {
+    for (int64_t i = columns.begin; i < columns.end; ++i) {
+      const size_t to = at(row * columns_ + hessian_.order[at(i)]);
+      const size_t from = at((i - columns.begin) * rows_ + row);
+      codes_[to] = columns.codes[from];
+      values_[to] = columns.values[from];
+    }
   }
 }
 
@@ -174,15 +260,21 @@ int64_t RowBatch::descend_row(int64_t row) {
   int64_t moves = 0;
   float* gradient = gradient_.data() + row * columns_;
   for (const int32_t column : hessian_.order) {
-    const float old_value = values_[at(row * columns_ + column)];
-    const uint8_t old_code = codes_[at(row * columns_ + column)];
-    set_code(row, column, old_value - gradient[column] / hessian_.diagonal(column));
-    if (codes_[at(row * columns_ + column)] == old_code) continue;
-    const float step = values_[at(row * columns_ + column)] - old_value;
-    const float gain = -step * (2 * gradient[column] + step * hessian_.diagonal(column));
-    if (gain <= kSmallestMove * step * step * hessian_.diagonal(column)) {
-      codes_[at(row * columns_ + column)] = old_code;
-      values_[at(row * columns_ + column)] = old_value;
+    const float diagonal = diagonal_[at(column)];
+    if (std::abs(gradient[column]) < half_gap_ * std::abs(grid(row, column).scale) * diagonal) {
+      continue;  // no level is nearer to the best value than its own
+    }
+    float& value = values_[at(row * columns_ + column)];
+    uint8_t& code = codes_[at(row * columns_ + column)];
+    const float old_value = value;
+    const uint8_t old_code = code;
+    set_code(row, column, old_value - gradient[column] / diagonal);
+    if (code == old_code) continue;
+    const float step = value - old_value;
+    const float gain = -step * (2 * gradient[column] + step * diagonal);
+    if (gain <= kSmallestMove * step * step * diagonal) {
+      code = old_code;
+      value = old_value;
       continue;
     }
     cblas_saxpy(int_of(columns_), step, hessian_row(column), 1, gradient, 1);
@@ -192,35 +284,63 @@ int64_t RowBatch::descend_row(int64_t row) {
 }
 
 /// Moves every block to better parameters where they, as they can be stored, lower the error. All
-/// rows of a block together, so that what they change in the gradient is one product.
+/// rows of a block together, and the gradient of the columns far away is brought up to date for
+/// many blocks at once: both make large products of it.
 void RowBatch::refit_scales() {
-  const int64_t size = format_.block_values;
-  std::vector<float> steps(at(rows_ * size)), products(steps.size());
-  for (int64_t block = 0; block < blocks_; ++block) {
-    wanted_grids(block);
-    for (int64_t row = 0; row < rows_; ++row) try_grids(row, block, steps.data() + row * size);
-    const float* h = hessian_row(block * size);
-    multiply(steps.data(), size, h + block * size, products.data());
-    for (int64_t row = 0; row < rows_; ++row) {
-      accept_grids(row, block, steps.data() + row * size, products.data() + row * size);
-    }
+  const int64_t size =
+      std::max(kColumnsPerRefit / format_.block_values, int64_t{1}) * format_.block_values;
+  for (int64_t first = 0; first < columns_; first += size) {
+    Panel panel(rows_, first, std::min(size, columns_ - first));
+    refit_panel(panel);
     const BlasCall call;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(columns_),
-                int_of(size), 1.0f, steps.data(), int_of(size), h, int_of(columns_), 1.0f,
-                gradient_.data(), int_of(columns_));
+                int_of(panel.columns), 1.0f, panel.steps.data(), int_of(panel.columns),
+                hessian_row(first), int_of(columns_), 1.0f, gradient_.data(), int_of(columns_));
   }
 }
 
+void RowBatch::refit_panel(Panel& panel) {
+  for (int64_t row = 0; row < rows_; ++row) {
+    std::copy_n(gradient_.data() + row * columns_ + panel.first, panel.columns,
+                panel.gradient.data() + row * panel.columns);
+  }
+  const int64_t begin = panel.first / format_.block_values;
+  const int64_t end = begin + panel.columns / format_.block_values;
+  for (int64_t block = begin; block < end; ++block) refit_block(block, panel);
+}
+
+void RowBatch::refit_block(int64_t block, Panel& panel) {
+  const int64_t size = format_.block_values, stride = panel.columns;
+  const int64_t place = block * size - panel.first, behind = stride - place - size;
+  float* steps = panel.steps.data() + place;
+  float* gradient = panel.gradient.data() + place;
+  const float* h = hessian_row(block * size) + block * size;
+  std::vector<float> products(at(rows_ * size));
+  wanted_grids(block, panel);
+  for (int64_t row = 0; row < rows_; ++row) try_grids(row, block, steps + row * stride);
+  multiply(steps, stride, size, h, products.data());
+  for (int64_t row = 0; row < rows_; ++row) {
+    accept_grids(row, block, gradient + row * stride, products.data() + row * size,
+                 steps + row * stride);
+  }
+  if (behind == 0) return;
+  const BlasCall call;
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(behind),
+              int_of(size), 1.0f, steps, int_of(stride), h + size, int_of(columns_), 1.0f,
+              gradient + size, int_of(stride));
+}
+
 /// out [rows][count] = left [rows][count] * the square of H that begins at `h`.
-void RowBatch::multiply(const float* left, int64_t count, const float* h, float* out) const {
+void RowBatch::multiply(const float* left, int64_t stride, int64_t count, const float* h,
+                        float* out) const {
   const BlasCall call;
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, int_of(rows_), int_of(count),
-              int_of(count), 1.0f, left, int_of(count), h, int_of(columns_), 0.0f, out,
+              int_of(count), 1.0f, left, int_of(stride), h, int_of(columns_), 0.0f, out,
               int_of(count));
 }
 
 /// The grids that would be best for the codes as they are, each sub-block by itself, into wanted_.
-void RowBatch::wanted_grids(int64_t block) {
+void RowBatch::wanted_grids(int64_t block, const Panel& panel) {
   const int64_t size = format_.sub_block_values, sub_blocks = format_.sub_blocks();
   wanted_.resize(at(rows_ * sub_blocks));
   std::vector<float> levels(at(rows_ * size)), products(levels.size()), ones(at(size));
@@ -229,17 +349,19 @@ void RowBatch::wanted_grids(int64_t block) {
     const float* h = hessian_row(column) + column;
     for (int64_t i = 0; i < size; ++i) {
       ones[at(i)] = std::accumulate(h + i * columns_, h + i * columns_ + size, 0.0f);
-      for (int64_t row = 0; row < rows_; ++row) {
-        const uint8_t code = codes_[at(row * columns_ + column + i)];
-        levels[at(row * size + i)] = static_cast<float>(format_.levels[code]);
+    }
+    for (int64_t row = 0; row < rows_; ++row) {
+      const uint8_t* codes = codes_.data() + row * columns_ + column;
+      for (int64_t i = 0; i < size; ++i) {
+        levels[at(row * size + i)] = static_cast<float>(format_.levels[codes[i]]);
       }
     }
-    multiply(levels.data(), size, h, products.data());
+    multiply(levels.data(), size, size, h, products.data());
     for (int64_t row = 0; row < rows_; ++row) {
       Grid& wanted = wanted_[at(row * sub_blocks + s)];
       wanted = grid(row, column);
       improve_grid({levels.data() + row * size, products.data() + row * size, ones.data(),
-                    gradient_.data() + row * columns_ + column, size},
+                    panel.gradient.data() + row * panel.columns + column - panel.first, size},
                    has_offset(row, block), wanted);
     }
   }
@@ -292,9 +414,9 @@ void RowBatch::try_grids(int64_t row, int64_t block, float* step) {
 }
 
 /// Takes the step where it lowers the error; clears it where not. `product` is step * H.
-void RowBatch::accept_grids(int64_t row, int64_t block, float* step, const float* product) {
+void RowBatch::accept_grids(int64_t row, int64_t block, const float* gradient, const float* product,
+                            float* step) {
   const int64_t first = block * format_.block_values;
-  const float* gradient = gradient_.data() + row * columns_ + first;
   double change = 0;
   for (int64_t i = 0; i < format_.block_values; ++i) {
     change += double{step[i]} * (2.0 * gradient[i] + product[i]);
@@ -332,20 +454,15 @@ void RowBatch::pack(std::byte* out) const {
 double gptq(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out) {
   const auto& [format, hessian, options, outer] = problem;
   check(format.has_levels() && hessian.columns % format.block_values == 0);
-  double error = 0;
-  for (int64_t row = 0; row < rows; row += kRowsAtOnce) {
-    const int64_t count = std::min(kRowsAtOnce, rows - row);
-    RowBatch batch(problem, weights + row * hessian.columns, count);
-    batch.round_in_order();
-    batch.start_descent();
-    for (int pass = 0; pass < options.descent_passes; ++pass) {
-      batch.refit_scales();
-      if (!batch.descend()) break;
-    }
-    error += batch.error();
-    batch.pack(out + row * row_bytes(format, hessian.columns));
+  RowBatch batch(problem, weights, rows);
+  batch.round_in_order();
+  batch.start_descent();
+  for (int pass = 0; pass < options.descent_passes; ++pass) {
+    batch.refit_scales();
+    if (!batch.descend()) break;
   }
-  return error;
+  batch.pack(out);
+  return batch.error();
 }
 
 void round_rows(const GptqProblem& problem, const float* weights, int64_t rows, std::byte* out) {
@@ -354,8 +471,7 @@ void round_rows(const GptqProblem& problem, const float* weights, int64_t rows, 
     gptq(problem, weights, rows, out);
     return;
   }
-  std::vector<float> importance(at(hessian.columns));
-  for (int64_t j = 0; j < hessian.columns; ++j) importance[at(j)] = hessian.diagonal(j);
+  const std::vector<float> importance = diagonal_of(hessian);
   encode_rows(format, weights, rows, hessian.columns, importance.data(), Search::kBest, out);
 }
 

@@ -57,6 +57,11 @@ double output_error(const Hessian& hessian, const std::vector<float>& weights,
   return sum;
 }
 
+ThreadPool& one_thread() {
+  static ThreadPool pool(1);
+  return pool;
+}
+
 class GptqTest : public testing::TestWithParam<const Format*> {};
 
 std::vector<const Format*> block_formats() {
@@ -72,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(AllBlockFormats, GptqTest, testing::ValuesIn(block_form
 
 TEST_P(GptqTest, BeatsRoundingToNearestAndDescentBeatsPlain) {
   const Format& format = *GetParam();
-  static const Hessian hessian = factor_hessian(correlated_gram(1), kColumns);
+  static const Hessian hessian = factor_hessian(correlated_gram(1), kColumns, one_thread());
   const auto weights = normal_values(kRows * kColumns, 9);
   std::vector<std::byte> bytes(static_cast<size_t>(kRows * row_bytes(format, kColumns)));
   std::vector<float> decoded(weights.size());
@@ -110,14 +115,14 @@ TEST(Hessian, SurvivesDeadAndSingularInputs) {
     for (int j = 0; j < 8; ++j)
       gram[static_cast<size_t>(i * 16 + j)] = 1.0f;  // rank one, and eight dead inputs
   }
-  const Hessian hessian = factor_hessian(gram, 16);
+  const Hessian hessian = factor_hessian(gram, 16, one_thread());
   EXPECT_GE(hessian.damping, 0.01);
   for (int i = 0; i < 16; ++i) EXPECT_GT(hessian.update[static_cast<size_t>(i * 16 + i)], 0.0f);
 }
 
 TEST(Hessian, UpdateIsTheFactorOfTheInverse) {
   const std::vector<float> gram = {4, 1, 0.5f, 1, 3, 0.2f, 0.5f, 0.2f, 2};
-  const Hessian hessian = factor_hessian(gram, 3, {.damping = 1e-6});
+  const Hessian hessian = factor_hessian(gram, 3, one_thread(), {.damping = 1e-6});
   ASSERT_EQ(hessian.order, (std::vector<int32_t>{0, 1, 2}));
   for (size_t i = 0; i < 3; ++i) {
     for (size_t j = 0; j < 3; ++j) {  // (U^T U) H = I
@@ -145,7 +150,7 @@ TEST_P(GptqTest, ScalesStaySaneWhereFewInputsDominate) {
     }
     gram[static_cast<size_t>(i * kColumns + i)] += 1;
   }
-  const Hessian hessian = factor_hessian(gram, kColumns);
+  const Hessian hessian = factor_hessian(gram, kColumns, one_thread());
   const auto weights = normal_values(kRows * kColumns, 8);
   Outer outer;
   TensorRange range;

@@ -7,14 +7,7 @@
 
 #include "base/error.h"
 #include "calibrate/blas.h"
-
-// LAPACK, 32-bit integers: Cholesky factor and inverse of a triangle, in rectangular full packed
-// form.
-extern "C" {
-void dpftrf_(const char* transposed, const char* triangle, const int* n, double* a, int* info);
-void dtftri_(const char* transposed, const char* triangle, const char* unit, const int* n,
-             double* a, int* info);
-}
+#include "methods/tiled_triangle.h"
 
 namespace fewbits {
 namespace {
@@ -45,60 +38,39 @@ std::vector<int32_t> processing_order(const std::vector<float>& matrix, int64_t 
   return order;
 }
 
-/// Where LAPACK keeps element (i, j), i >= j, of a lower triangle in rectangular full packed form:
-/// the first half of the columns as they are, the triangle behind them transposed into the corner
-/// that they leave free. No element is kept twice, and products still run over rectangles. LAPACK
-/// working note 199 (Gustavson et al. 2008).
-class PackedTriangle {
- public:
-  explicit PackedTriangle(int64_t n)
-      : half_((n + 1) / 2), even_(n % 2 == 0 ? 1 : 0), stride_(n + even_) {}
-
-  size_t index(int64_t i, int64_t j) const {
-    const int64_t at =
-        j < half_ ? j * stride_ + i + even_ : (i - half_ + 1 - even_) * stride_ + j - half_;
-    return static_cast<size_t>(at);
-  }
-
- private:
-  int64_t half_, even_, stride_;
-};
-
 /// U with (H + shift I)^-1 = U^T U, in `order`; empty where H is not positive definite.
 ///
 /// Cholesky of H with its indices reversed is L L^T; reversed back, H = R R^T with R upper
 /// triangular, so H^-1 = (R^-1)^T R^-1 and U = R^-1: one factorization and one triangular inverse.
 std::vector<float> inverse_factor(const std::vector<float>& matrix,
-                                  const std::vector<int32_t>& order, double shift) {
+                                  const std::vector<int32_t>& order, double shift,
+                                  ThreadPool& pool) {
   const auto n = static_cast<int64_t>(order.size());
   const auto reversed = [&](int64_t i) { return int64_t{order[static_cast<size_t>(n - 1 - i)]}; };
-  const PackedTriangle lower(n);
-  std::vector<double> a(static_cast<size_t>(n * (n + 1) / 2));
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j <= i; ++j) {
-      a[lower.index(i, j)] = matrix[static_cast<size_t>(reversed(i) * n + reversed(j))];
+  TiledTriangle lower(n);
+  pool.run(n, [&](int64_t i, int) {
+    const float* row = matrix.data() + reversed(i) * n;
+    for (int64_t j = 0; j <= i;) {
+      for (double& element : lower.run(i, j)) element = row[reversed(j++)];
     }
-    a[lower.index(i, i)] += shift;
-  }
-  const int size = static_cast<int>(n);
-  int info = 0;
-  const BlasCall call;
-  dpftrf_("N", "L", &size, a.data(), &info);
-  if (info == 0) dtftri_("N", "L", "N", &size, a.data(), &info);
-  if (info != 0) return {};
+    lower.at(i, i) += shift;
+  });
+  if (!lower.factor(pool)) return {};
+  lower.invert(pool);
   std::vector<float> update(static_cast<size_t>(n * n), 0.0f);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = i; j < n; ++j) {
-      update[static_cast<size_t>(i * n + j)] =
-          static_cast<float>(a[lower.index(n - 1 - i, n - 1 - j)]);
+  pool.run(n, [&](int64_t i, int) {
+    float* end = update.data() + (n - i) * n;  // of the row that is i in the reversed order
+    for (int64_t j = 0; j <= i;) {
+      for (const double element : lower.run(i, j)) end[-1 - j++] = static_cast<float>(element);
     }
-  }
+  });
   return update;
 }
 
 }  // namespace
 
-Hessian factor_hessian(std::vector<float> gram, int64_t columns, const HessianOptions& options) {
+Hessian factor_hessian(std::vector<float> gram, int64_t columns, ThreadPool& pool,
+                       const HessianOptions& options) {
   check(static_cast<int64_t>(gram.size()) == columns * columns);
   Hessian hessian;
   hessian.columns = columns;
@@ -109,7 +81,7 @@ Hessian factor_hessian(std::vector<float> gram, int64_t columns, const HessianOp
   for (double damping = options.damping; hessian.update.empty(); damping *= 10) {
     if (damping > kMostDamping)
       throw Error("calibration: the inputs of a layer have no usable second moments");
-    hessian.update = inverse_factor(hessian.matrix, hessian.order, damping * mean);
+    hessian.update = inverse_factor(hessian.matrix, hessian.order, damping * mean, pool);
     hessian.damping = damping;
   }
   for (int64_t i = 0; i < columns; ++i) {
@@ -120,9 +92,9 @@ Hessian factor_hessian(std::vector<float> gram, int64_t columns, const HessianOp
 }
 
 int64_t hessian_bytes(int64_t columns) {
-  // H and U as floats, and half the factor as doubles.
-  constexpr int64_t kBytes = 2 * sizeof(float) + sizeof(double) / 2;
-  return kBytes * columns * columns;
+  // H and U as floats.
+  constexpr int64_t kBytes = 2 * sizeof(float);
+  return kBytes * columns * columns + TiledTriangle::memory(columns);
 }
 
 std::vector<float> inverse_of(const Hessian& hessian) {

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/thread_pool.h"
+
 // The second-order view of one linear layer: for inputs x, the squared output error of changed
 // weights is sum over rows of d^T H d with H = mean of x x^T over calibration tokens (d: change of
 // a row).
@@ -31,7 +33,7 @@ struct Hessian {
 /// `gram` is the mean of x x^T, symmetric, [columns][columns]. Inputs that were always zero are
 /// given the mean diagonal, so their weights round to nearest. Damping grows tenfold until the
 /// factorization succeeds; Error where the matrix holds anything not finite.
-Hessian factor_hessian(std::vector<float> gram, int64_t columns,
+Hessian factor_hessian(std::vector<float> gram, int64_t columns, ThreadPool& pool,
                        const HessianOptions& options = {});
 
 /// Most memory that factor_hessian takes, what it is given and what it gives included.

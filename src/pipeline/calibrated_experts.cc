@@ -99,7 +99,7 @@ void CalibratedExperts::encode_site(Role site, int64_t layer, SampleStreams& str
     for (int64_t i = 0; i < std::ssize(moments.grams); ++i) {
       std::optional<Hessian> hessian;
       if (moments.tokens[at(first + i)] >= kEnoughTokens) {
-        hessian = factor_hessian(std::move(moments.grams[at(i)]), columns, options_.hessian);
+        hessian = factor_hessian(std::move(moments.grams[at(i)]), columns, pool_, options_.hessian);
       }
       for (const Weight* weight : readers) {
         encode_expert(*weight, first + i, moments, hessian ? &*hessian : nullptr);
@@ -125,12 +125,13 @@ void CalibratedExperts::encode_expert(const Weight& weight, int64_t expert,
   const int64_t columns = weight.columns(), all_rows = rows_of_one(weight);
   const int64_t row_size = row_bytes(format, columns);
   Encoded& encoded = encoded_.at(&weight);
-  std::vector<RoundingError> parts(at(divide_up(all_rows, kRowsRoundedAtOnce)));
+  const int64_t at_once = rows_rounded_at_once(all_rows, columns);
+  std::vector<RoundingError> parts(at(divide_up(all_rows, at_once)));
   pool_.run(std::ssize(parts), [&](int64_t task, int thread) {
     if (interrupted()) return;
     if (thread == 0 && options_.progress) options_.progress(weight, -1);
-    const int64_t first = expert * all_rows + task * kRowsRoundedAtOnce;
-    const int64_t rows = std::min(kRowsRoundedAtOnce, (expert + 1) * all_rows - first);
+    const int64_t first = expert * all_rows + task * at_once;
+    const int64_t rows = std::min(at_once, (expert + 1) * all_rows - first);
     std::vector<float> values(at(rows * columns)), decoded(values.size());
     for (int64_t i = 0; i < rows; ++i) weight.read_row(first + i, values.data() + i * columns);
     std::byte* out = encoded.bytes.data() + first * row_size;

@@ -22,6 +22,8 @@
 namespace fewbits {
 namespace {
 
+constexpr int64_t kRowsPerTask = 32;  // where they are only read
+
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
 }
@@ -162,10 +164,10 @@ void CalibratedLayers::refuse_broken_weights(int64_t layer) const {
   for (const Weight& weight : model_.weights) {
     if (weight.layer != layer) continue;
     const int64_t rows = weight.rows();
-    pool_.run(divide_up(rows, kRowsRoundedAtOnce), [&](int64_t task, int) {
+    pool_.run(divide_up(rows, kRowsPerTask), [&](int64_t task, int) {
       std::vector<float> values(at(weight.columns()));
-      const int64_t end = std::min(rows, (task + 1) * kRowsRoundedAtOnce);
-      for (int64_t row = task * kRowsRoundedAtOnce; row < end; ++row) {
+      const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+      for (int64_t row = task * kRowsPerTask; row < end; ++row) {
         weight.read_row(row, values.data());
         for (size_t j = 0; j < values.size(); ++j) {
           if (std::isfinite(values[j])) continue;
@@ -231,9 +233,8 @@ std::vector<float> CalibratedLayers::lost_means(const Weight& weight, const Targ
   const Format& format = *rounded_format(weight);
   const std::byte* bytes = encoded_.at(&weight).bytes.data();
   std::vector<float> lost(at(all_rows));
-  pool_.run(divide_up(all_rows, kRowsRoundedAtOnce), [&](int64_t task, int) {
-    const int64_t first = task * kRowsRoundedAtOnce,
-                  rows = std::min(kRowsRoundedAtOnce, all_rows - first);
+  pool_.run(divide_up(all_rows, kRowsPerTask), [&](int64_t task, int) {
+    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
     const std::vector<float> values = scaled_rows(weight, first, rows, target);
     std::vector<float> found(values.size());
     decode_rows(format, bytes + first * row_bytes(format, columns), rows, columns, found.data());
@@ -376,8 +377,9 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   std::vector<int32_t> sorted;
   if (options_.sort_columns) sorted = sort_by_use(moments);
   // What aims at outputs needs the moments once more.
-  const Hessian hessian = factor_hessian(
-      moments.cross.empty() ? std::move(moments.gram) : moments.gram, columns, options_.hessian);
+  const Hessian hessian =
+      factor_hessian(moments.cross.empty() ? std::move(moments.gram) : moments.gram, columns, pool_,
+                     options_.hessian);
   Target target{.moments = moments, .hessian = hessian, .column_scales = std::move(scales)};
   target.columns = std::move(sorted);
   if (!moments.cross.empty()) {
@@ -405,21 +407,25 @@ void CalibratedLayers::encode_weight(const Weight& weight, const Target& target)
     encoded.wanted.resize(at(all_rows * columns));
     encoded.best.resize(encoded.wanted.size());
   }
-  const int64_t tasks = divide_up(all_rows, kRowsRoundedAtOnce);
+  const int64_t at_once = rows_rounded_at_once(all_rows, columns);
+  const int64_t tasks = divide_up(all_rows, at_once);
   std::vector<Encoded> sums(at(tasks));
   const Outer outer = outer_of_tensor(weight, target);
   pool_.run(tasks, [&](int64_t task, int thread) {
     if (interrupted()) return;
     if (thread == 0 && options_.progress) options_.progress(weight, -1);
-    const int64_t first = task * kRowsRoundedAtOnce,
-                  rows = std::min(kRowsRoundedAtOnce, all_rows - first);
+    const int64_t first = task * at_once, rows = std::min(at_once, all_rows - first);
     std::vector<float> values = scaled_rows(weight, first, rows, target);
     std::byte* out = encoded.bytes.data() + first * row_size;
     if (format.is_float()) {
       encode_rows(format, values.data(), rows, columns, nullptr, Search::kBest, out);
     } else {
-      std::vector<float> wanted = values;
-      if (!target.correction.empty()) aim_at_outputs(weight, first, target, wanted);
+      std::vector<float> aimed;
+      if (!target.correction.empty()) {
+        aimed = values;
+        aim_at_outputs(weight, first, target, aimed);
+      }
+      const std::vector<float>& wanted = aimed.empty() ? values : aimed;
       round_rows({format, target.hessian, options_.gptq, &outer}, wanted.data(), rows, out);
     }
     std::vector<float> decoded(values.size());
@@ -452,8 +458,8 @@ Outer CalibratedLayers::outer_of_tensor(const Weight& weight, const Target& targ
   const Format& format = *rounded_format(weight);
   if (!format.fit_tensor) return outer;
   TensorRange range;
-  for (int64_t first = 0; first < weight.rows(); first += kRowsRoundedAtOnce) {
-    const int64_t rows = std::min(kRowsRoundedAtOnce, weight.rows() - first);
+  for (int64_t first = 0; first < weight.rows(); first += kRowsPerTask) {
+    const int64_t rows = std::min(kRowsPerTask, weight.rows() - first);
     const std::vector<float> values = scaled_rows(weight, first, rows, target);
     range.add(values.data(), std::ssize(values));
   }

@@ -22,9 +22,9 @@ int64_t loaded_bytes(const Weight& weight) {
   return bytes < kHugePage ? bytes : round_up(bytes, kHugePage);
 }
 
-/// What GPTQ keeps for each of the weights that a thread works on: weights, their open form, codes
+/// What GPTQ keeps for each of the weights that a thread works on: weights, what is aimed at, codes
 /// and values, gradient, difference, and the blocks' parameters and grids.
-constexpr int64_t kBytesPerOpenWeight = 48;
+constexpr int64_t kBytesPerOpenWeight = 28;
 
 /// The index in kSitesOfLayer of the site that a matrix reads; behind the last: of none.
 size_t site_of(const Weight& weight) {
@@ -41,7 +41,7 @@ size_t site_of(const Weight& weight) {
 int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationOptions& options,
                      int threads) {
   const StreamOptions& streams = options.streams;
-  std::array<int64_t, std::size(kSitesOfLayer) + 1> loaded{}, rounded{}, columns{};
+  std::array<int64_t, std::size(kSitesOfLayer) + 1> loaded{}, rounded{}, columns{}, open{};
   int64_t all = 0;
   for (const PlannedWeight& planned : plan.weights) {
     const Weight& weight = *planned.weight;
@@ -53,13 +53,15 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationO
     rounded[site] += weight.rows() * row_bytes(planned.rounded_format(), weight.columns());
     if (options.sort_columns) rounded[site] += 2 * weight.values() * int64_t{sizeof(float)};
     columns[site] = std::max(columns[site], weight.columns());
+    open[site] = std::max(open[site],
+                          weight.columns() * rows_rounded_at_once(weight.rows(), weight.columns()));
   }
   int64_t most = all, left = all, done = 0;
   for (size_t site = 0; site < std::size(kSitesOfLayer); ++site) {
     done += rounded[site];
     const int64_t crosses = streams.follow_outputs ? 3 : 1;  // moments, and H^-1 to aim by
     most = std::max(most, left + done + crosses * hessian_bytes(columns[site]) +
-                              threads * kRowsRoundedAtOnce * columns[site] * kBytesPerOpenWeight);
+                              threads * open[site] * kBytesPerOpenWeight);
     left -= loaded[site];
   }
   return streams.follow_outputs ? most + all : most;
@@ -74,12 +76,12 @@ int64_t experts_memory(const QuantizePlan& plan, int64_t layer, int threads) {
     if (weight.layer != layer || !weight.is_matrix()) continue;
     all += loaded_bytes(weight);
     if (weight.shape.size() < 3 || planned.rounded_format().is_float()) continue;
-    const int64_t columns = weight.columns();
+    const int64_t columns = weight.columns(), rows = weight.rows() / weight.shape.front();
     const int64_t at_once = std::min(weight.shape.front(), experts_at_once(columns));
     rounded += weight.rows() * row_bytes(planned.rounded_format(), columns);
-    most = std::max(most, at_once * columns * columns * int64_t{sizeof(float)} +
-                              hessian_bytes(columns) +
-                              threads * kRowsRoundedAtOnce * columns * kBytesPerOpenWeight);
+    most = std::max(
+        most, at_once * columns * columns * int64_t{sizeof(float)} + hessian_bytes(columns) +
+                  threads * rows_rounded_at_once(rows, columns) * columns * kBytesPerOpenWeight);
   }
   return most == 0 ? 0 : all + rounded + most;
 }
