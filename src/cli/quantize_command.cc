@@ -320,13 +320,13 @@ class QuantizeCommand {
     if (arguments_.calibrated()) {
       calibrated.emplace(model_, plan_, std::move(samples_), calibration_, pool_);
       run.encoder = [&](const PlannedWeight& planned) { return calibrated->encode(planned); };
-      run.restore = [&](int64_t layer, const RoundedBytes& bytes) {
+      run.sorts_columns = calibration_.sort_columns;
+      run.restore = [&](int64_t layer, const RoundedBefore& before) {
         progress.restored(layer);
-        calibrated->restore_layer(layer, bytes);
+        calibrated->restore_layer(layer, before);
       };
     }
-    // A layer that an earlier run finished comes back without the order of its columns.
-    if (!arguments_.folder.act_order) run.journal = &*journal_;
+    run.journal = &*journal_;
     run.verify = arguments_.verify;
     if (!arguments_.split.empty()) run.file_bytes = parse_bytes("--split", arguments_.split);
     QuantizeResult result =

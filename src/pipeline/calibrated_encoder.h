@@ -17,8 +17,8 @@ class CalibratedEncoder {
 
   RoundedWeight encode(const PlannedWeight& planned);
   const std::vector<std::string>& warnings() const { return layers_.warnings(); }
-  void restore_layer(int64_t layer, const RoundedBytes& bytes) {
-    layers_.restore_layer(layer, bytes);
+  void restore_layer(int64_t layer, const RoundedBefore& before) {
+    layers_.restore_layer(layer, before);
   }
 
  private:

@@ -165,12 +165,12 @@ void CalibratedExperts::warn_of_starved(const Weight& weight, const ExpertMoment
       weight.gguf_name, join(starved)));
 }
 
-void CalibratedExperts::restore_layer(int64_t layer, const RoundedBytes& bytes,
+void CalibratedExperts::restore_layer(int64_t layer, const RoundedBefore& before,
                                       LayerWeights& weights) {
   encoded_.clear();
   for (const Role site : kSites) {
     for (const Weight* weight : rounded_readers(site, layer)) {
-      const auto found = bytes(*weight);
+      const auto found = before(*weight).bytes;
       encoded_[weight].bytes.assign(found.begin(), found.end());
       replace(*weight, weights);
     }

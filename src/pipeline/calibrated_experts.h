@@ -36,7 +36,7 @@ class CalibratedExperts {
   void encode_layer(int64_t layer, SampleStreams& streams, LayerWeights& weights);
 
   /// The same with the bytes that an earlier run found.
-  void restore_layer(int64_t layer, const RoundedBytes& bytes, LayerWeights& weights);
+  void restore_layer(int64_t layer, const RoundedBefore& before, LayerWeights& weights);
 
   /// Null: the weight is none of the layer's rounded experts.
   const RoundedWeight* encoded(const Weight& weight) const;

@@ -189,29 +189,32 @@ LayerWeights CalibratedLayers::run_reference(int64_t layer) {
   return options_.streams.follow_outputs ? std::move(original) : LayerWeights();
 }
 
-void CalibratedLayers::restore_layer(int64_t layer, const RoundedBytes& bytes) {
+void CalibratedLayers::restore_layer(int64_t layer, const RoundedBefore& before) {
   check(layer == layers_done_);
   encoded_.clear();
   run_reference(layer);
   LayerWeights weights = load_layer(model_, layer, {.float_math = true}, pool_);
   for (const Role site : kSitesOfLayer) {
-    if (site == Role::kQuery || site == Role::kGate) restore_gains(site, bytes, weights);
+    if (site == Role::kQuery || site == Role::kGate) restore_gains(site, before, weights);
     for (const Weight* weight : rounded_readers(site)) {
-      const auto found = bytes(*weight);
-      encoded_[weight].bytes.assign(found.begin(), found.end());
+      const RoundedWeight found = before(*weight);
+      Encoded& encoded = encoded_[weight];
+      encoded.bytes.assign(found.bytes.begin(), found.bytes.end());
+      encoded.columns.assign(found.columns.begin(), found.columns.end());
       replace(*weight, weights);
     }
-    restore_biases(site, bytes, weights);
+    restore_biases(site, before, weights);
   }
-  experts_.restore_layer(layer, bytes, weights);
+  experts_.restore_layer(layer, before, weights);
   kv_range_ = streams_.advance(weights);
   ++layers_done_;
 }
 
-void CalibratedLayers::restore_gains(Role site, const RoundedBytes& bytes, LayerWeights& weights) {
+void CalibratedLayers::restore_gains(Role site, const RoundedBefore& before,
+                                     LayerWeights& weights) {
   if (!scales() || rounded_readers(site).empty() || !norm_can_scale(site)) return;
   const bool query = site == Role::kQuery;
-  const auto found = bytes(*find(query ? Role::kAttentionNorm : Role::kMlpNorm));
+  const auto found = before(*find(query ? Role::kAttentionNorm : Role::kMlpNorm)).bytes;
   std::vector<float>& gains = query ? weights.attention_norm.gain : weights.mlp_norm.gain;
   check(found.size() == gains.size() * sizeof(float));
   std::memcpy(gains.data(), found.data(), found.size());
@@ -269,11 +272,12 @@ void CalibratedLayers::correct_bias(const Weight& weight, const Target& target,
   encoded.bytes.assign(bytes.begin(), bytes.end());
 }
 
-void CalibratedLayers::restore_biases(Role site, const RoundedBytes& bytes, LayerWeights& weights) {
+void CalibratedLayers::restore_biases(Role site, const RoundedBefore& before,
+                                      LayerWeights& weights) {
   for (const Weight* weight : rounded_readers(site)) {
     const Weight* bias = corrected_bias(*weight);
     if (bias == nullptr) continue;
-    auto found = bytes(*bias);
+    auto found = before(*bias).bytes;
     for (std::vector<float>* part : bias_parts(bias->role, weights)) {
       const size_t size = part->size() * sizeof(float);
       check(found.size() >= size);

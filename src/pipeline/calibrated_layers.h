@@ -39,7 +39,7 @@ class CalibratedLayers {
 
   /// In place of encode_layer where its bytes are known from a run that went before: the samples
   /// go through the layer as it was rounded then.
-  void restore_layer(int64_t layer, const RoundedBytes& bytes);
+  void restore_layer(int64_t layer, const RoundedBefore& before);
   int64_t layers_done() const { return layers_done_; }
 
   /// What could not be fitted as it should, a line each.
@@ -64,7 +64,7 @@ class CalibratedLayers {
 
   void refuse_broken_weights(int64_t layer) const;
   LayerWeights run_reference(int64_t layer);
-  void restore_gains(Role site, const RoundedBytes& bytes, LayerWeights& weights);
+  void restore_gains(Role site, const RoundedBefore& before, LayerWeights& weights);
   void scale_rows_of_value();
   void scale_rows_of_up();
   std::vector<float> scales_of_columns(Role site) const;
@@ -73,7 +73,7 @@ class CalibratedLayers {
   const Weight* corrected_bias(const Weight& weight) const;
   std::vector<float> lost_means(const Weight& weight, const Target& target) const;
   void correct_bias(const Weight& weight, const Target& target, LayerWeights& weights);
-  void restore_biases(Role site, const RoundedBytes& bytes, LayerWeights& weights);
+  void restore_biases(Role site, const RoundedBefore& before, LayerWeights& weights);
   void encode_weight(const Weight& weight, const Target& target);
   Outer outer_of_tensor(const Weight& weight, const Target& target) const;
   std::vector<float> scaled_rows(const Weight& weight, int64_t first, int64_t rows,

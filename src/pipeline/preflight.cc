@@ -135,6 +135,7 @@ int64_t bytes_aside(const RunRequest& request) {
     const Weight& weight = *planned.weight;
     if (planned.emulated == nullptr || weight.layer < 0) continue;
     bytes += weight.rows() * row_bytes(*planned.emulated, weight.columns());
+    if (request.calibration.sort_columns) bytes += weight.columns() * int64_t{sizeof(int32_t)};
   }
   return bytes;
 }

@@ -105,8 +105,9 @@ struct RoundedWeight {
 /// alone are encoded by their format's own encoder.
 using WeightEncoder = std::function<RoundedWeight(const PlannedWeight&)>;
 
-/// The bytes of a weight as an earlier run wrote them, rows in GGUF's order.
-using RoundedBytes = std::function<std::span<const std::byte>(const Weight&)>;
+/// What an earlier run made of a weight: its bytes, and the order of its columns. Valid until the
+/// next call.
+using RoundedBefore = std::function<RoundedWeight(const Weight&)>;
 
 struct QuantizeRun {
   Search search = Search::kBest;
@@ -120,7 +121,8 @@ struct QuantizeRun {
   /// is told, layer by layer.
   Journal* journal = nullptr;
   /// Told of each layer that an earlier run finished, before `encoder` is asked.
-  std::function<void(int64_t layer, const RoundedBytes& bytes)> restore = {};
+  std::function<void(int64_t layer, const RoundedBefore& before)> restore = {};
+  bool sorts_columns = false;  ///< `encoder` gives the order of columns
   /// Everything is read back from the disk before the output gets its name.
   bool verify = true;
   QuantizeProgress read_back = {};

@@ -244,8 +244,8 @@ class Calibrated : public testing::Test {
         plan_quantize(model, {.to = to, .pure = true, .output_format = output_});
     ThreadPool pool(threads);
     const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
-    CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}),
-                              options_, pool);
+    CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}), options_,
+                              pool);
     QuantizeRun run;
     run.encoder = [&](const PlannedWeight& planned) { return encoder.encode(planned); };
     run_quantize(model, plan, run, out, pool);
@@ -331,20 +331,20 @@ TEST_F(Calibrated, RestoredBiasesLeadToTheSameLayers) {
   samples_ = 8;
   quantize(checkpoint_ / "out.gguf", 1);
   const Model model = open_model(checkpoint_ / ""), written = open_model(checkpoint_ / "out.gguf");
-  const RoundedBytes bytes = [&](const Weight& weight) {
-    return written.store.find(weight.gguf_name)->view.bytes;
+  const RoundedBefore before = [&](const Weight& weight) {
+    return RoundedWeight{.bytes = written.store.find(weight.gguf_name)->view.bytes};
   };
   const QuantizePlan plan =
       plan_quantize(model, {.to = "Q4_0", .pure = true, .output_format = output_});
   ThreadPool pool(1);
   const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
-  CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}),
-                            options_, pool);
-  encoder.restore_layer(0, bytes);
+  CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}), options_,
+                            pool);
+  encoder.restore_layer(0, before);
   for (const PlannedWeight& planned : plan.weights) {
     if (planned.weight->layer != 1) continue;
     const auto found = encoder.encode(planned).bytes;
-    EXPECT_TRUE(found.empty() || std::ranges::equal(found, bytes(*planned.weight)))
+    EXPECT_TRUE(found.empty() || std::ranges::equal(found, before(*planned.weight).bytes))
         << planned.weight->gguf_name;
   }
 }

@@ -96,14 +96,19 @@ bool WeightsRun::goes_to_rounded(size_t weight) const {
   return plan_.weights[weight].emulated != nullptr && plan_.weights[weight].weight->layer >= 0;
 }
 
+/// Without the order of its columns.
+int64_t WeightsRun::bytes_of_rounded(size_t weight) const {
+  const PlannedWeight& planned = plan_.weights[weight];
+  return planned.weight->rows() * row_bytes(*planned.emulated, planned.weight->columns());
+}
+
 void WeightsRun::open_rounded() {
   if (run_.journal == nullptr || !run_.restore) return;
   std::vector<int64_t> offsets = {0};
   for (size_t i = 0; i < plan_.weights.size(); ++i) {
-    const Weight& weight = *plan_.weights[i].weight;
+    const int64_t columns = run_.sorts_columns ? plan_.weights[i].weight->columns() : 0;
     const int64_t bytes =
-        goes_to_rounded(i) ? weight.rows() * row_bytes(*plan_.weights[i].emulated, weight.columns())
-                           : 0;
+        goes_to_rounded(i) ? bytes_of_rounded(i) + columns * int64_t{sizeof(int32_t)} : 0;
     offsets.push_back(offsets.back() + bytes);
   }
   if (offsets.back() == 0) return;
@@ -117,12 +122,16 @@ void WeightsRun::open_rounded() {
 void WeightsRun::keep_rounded(const RoundedWeight& rounded) {
   if (rounded_ == nullptr || !goes_to_rounded(done())) return;
   const auto bytes = static_cast<size_t>(rounded_->offsets[done() + 1] - rounded_->offsets[done()]);
+  const auto keep = [&](std::span<const std::byte> part) {
+    rounded_->file.append(part);
+    rounded_->hash.update(part);
+  };
   // What the method left alone is never asked for, but has its place.
-  const std::vector<std::byte> nothing(rounded.bytes.empty() ? bytes : 0);
-  const auto kept = rounded.bytes.empty() ? std::span<const std::byte>(nothing) : rounded.bytes;
-  check(kept.size() == bytes);
-  rounded_->file.append(kept);
-  rounded_->hash.update(kept);
+  if (rounded.bytes.empty()) return keep(std::vector<std::byte>(bytes));
+  const auto columns = std::as_bytes(rounded.columns);
+  check(rounded.bytes.size() + columns.size() == bytes);
+  keep(rounded.bytes);
+  keep(columns);
 }
 
 void WeightsRun::add(const WrittenWeight& weight, std::string hash) {
@@ -229,24 +238,26 @@ void WeightsRun::restore_layers() {
     if (weight.layer < 0 || !ends_layer(i)) continue;
     throw_if_interrupted();
     tell(bytes, weight);
-    run_.restore(weight.layer, [&](const Weight& asked) { return bytes_for_restoring(asked); });
+    run_.restore(weight.layer, [&](const Weight& asked) { return rounded_before(asked); });
   }
   restored_ = {};
 }
 
-std::span<const std::byte> WeightsRun::bytes_for_restoring(const Weight& weight) {
+RoundedWeight WeightsRun::rounded_before(const Weight& weight) {
   size_t i = 0;
   while (plan_.weights[i].weight != &weight) ++i;
   const bool aside = rounded_ != nullptr && goes_to_rounded(i);
-  const int64_t begin = aside ? rounded_->offsets[i] : 0;
-  restored_.resize(
-      static_cast<size_t>(aside ? rounded_->offsets[i + 1] - begin : output_.bytes(i)));
+  restored_.resize(static_cast<size_t>(aside ? bytes_of_rounded(i) : output_.bytes(i)));
+  restored_columns_.resize(aside && run_.sorts_columns ? static_cast<size_t>(weight.columns()) : 0);
   if (aside) {
+    const int64_t begin = rounded_->offsets[i];
     rounded_->file.read(begin, restored_);
+    rounded_->file.read(begin + std::ssize(restored_),
+                        std::as_writable_bytes(std::span(restored_columns_)));
   } else {
     output_.read(i, 0, restored_);
   }
-  return restored_;
+  return {.bytes = restored_, .columns = restored_columns_};
 }
 
 /// The bytes that lie on the disk are those that were encoded.

@@ -83,7 +83,8 @@ class WeightsRun {
   struct Rounded {
     OutputFile file;
     Sha256 hash;
-    std::vector<int64_t> offsets;  ///< by weight; behind the last: the file's size
+    std::vector<int64_t> offsets;  ///< by weight; behind the last: the file's size. First its
+                                   ///< bytes, then the order of its columns if that is kept
   };
 
   size_t done() const { return written_.size(); }
@@ -100,7 +101,8 @@ class WeightsRun {
   bool take_over(const Json& record);
   bool take_over_rounded(const Json& record, size_t end);
   void restore_layers();
-  std::span<const std::byte> bytes_for_restoring(const Weight& weight);
+  int64_t bytes_of_rounded(size_t weight) const;
+  RoundedWeight rounded_before(const Weight& weight);
   void verify() const;
   std::string kept(std::string_view message);
 
@@ -113,6 +115,7 @@ class WeightsRun {
   std::vector<std::string> hashes_;  ///< of the bytes up to the end of each weight
   std::vector<WrittenWeight> written_;
   std::vector<std::byte> restored_;
+  std::vector<int32_t> restored_columns_;
   int64_t bytes_done_ = 0;
   size_t journaled_ = 0;
   double last_checkpoint_ = 0;

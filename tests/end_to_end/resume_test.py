@@ -122,6 +122,12 @@ class Resume(harness.Case):
         self.use_folder()
         self.at_every_write("kill", [KILLED], *self.calibrated, step=11)
 
+    def test_folders_with_sorted_columns_killed(self):
+        """What an earlier run rounded is of no use without the order of its columns."""
+        self.use_folder()
+        self.to += ["--layout", "gptq", "--act-order"]
+        self.at_every_write("kill", [KILLED], *self.calibrated, step=17)
+
     def test_folders_and_power_lost(self):
         self.use_folder()
         self.at_every_write("power", [KILLED], *self.calibrated, step=11)
