@@ -71,6 +71,11 @@ struct KindOf {
   enum : bool { minimum = kMinimum, split = kSplitSigns && kBits == 8 };
 };
 
+template <class Kind>
+constexpr TileShape tile_of() {
+  return Kind::split ? kSplitTile : kBlockTile;
+}
+
 /// Where vector v of a tile's rows begins: the panels lie one after the other.
 struct PanelVector {
   const CodePanel* panel;
@@ -123,14 +128,20 @@ template <int kCount, int kTokens, int kVectors>
     for (int t = 0; t < kTokens; ++t) totals[t][v] = start;
   }
   for (int q = 0; q < kCount; ++q) {
+    B codes[kVectors], signs[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const PanelVector at = panel_vector(panels, v);
+      const int64_t offset = (quad + q) * kQuadBytes + at.row * 4;
+      codes[v] = load_quads(at.panel->codes + offset);
+      signs[v] = load_quads(at.panel->signs + offset);
+      opaque(codes[v]);
+      opaque(signs[v]);
+    }
     for (int t = 0; t < kTokens; ++t) {
       const B input = repeat_quad(inputs + t * columns + q * 4);
       for (int v = 0; v < kVectors; ++v) {
-        const PanelVector at = panel_vector(panels, v);
-        const int64_t offset = (quad + q) * kQuadBytes + at.row * 4;
-        const P products = multiply_split(load_quads(at.panel->codes + offset), input,
-                                          load_quads(at.panel->signs + offset));
-        totals[t][v] = plus(totals[t][v], widen(products));
+        const P products = multiply_split(codes[v], input, signs[v]);
+        totals[t][v] = in_order(plus(totals[t][v], widen(products)));
       }
     }
   }
@@ -212,11 +223,11 @@ void block_tile_of(const BlockPanelTask& task, int64_t tokens) {
 /// tokens waits for its own sums.
 template <class Kind, int kPanels>
 void block_tokens(BlockPanelTask task) {
-  constexpr int64_t kMost = kBlockTile.tokens;
+  constexpr int64_t kMost = tile_of<Kind>().tokens;
   while (task.tokens > 0) {
     const int64_t left = task.tokens;
     const int64_t tokens = left >= 2 * kMost ? kMost : left > kMost ? (left + 1) / 2 : left;
-    block_tile_of<Kind, kBlockTile.tokens, kPanels>(task, tokens);
+    block_tile_of<Kind, tile_of<Kind>().tokens, kPanels>(task, tokens);
     task.inputs = inputs_of_token(task.inputs, tokens, task.columns);
     task.out += tokens * task.out_stride;
     task.tokens -= tokens;
@@ -226,12 +237,13 @@ void block_tokens(BlockPanelTask task) {
 
 template <class Kind>
 void block_product(const BlockPanelTask& task) {
+  constexpr int kMost = tile_of<Kind>().panels;
   BlockPanelTask rest = task;
   while (rest.panels > 0) {
-    const bool all = rest.panels >= kBlockTile.panels;
-    if (all) block_tokens<Kind, kBlockTile.panels>(rest);
+    const bool all = rest.panels >= kMost;
+    if (all) block_tokens<Kind, kMost>(rest);
     if (!all) block_tokens<Kind, 1>(rest);
-    const int64_t done = all ? kBlockTile.panels : 1;
+    const int64_t done = all ? kMost : 1;
     rest.panels -= done;
     rest.panel += done;
     rest.out += done * kGroupRows;

@@ -75,10 +75,13 @@ P multiply_add(P sum, B codes, B inputs) {
 //     code * input = |code| * (input ^ m) + (code < 0 ? |code| : 0)
 //
 // and the second part is added up once for each row. That saves an instruction for each product,
-// and one that only two of three units can do. Bounds: input ^ m is from -128 to 127, and -128 only
+// and one that only two of three units can do. Four tokens share the loads of magnitudes and signs,
+// 8 sums, 4 of these, 1 input, 2 on their way and a one for widening; results wait in memory, which
+// costs less than the loads that it saves. Bounds: input ^ m is from -128 to 127, and -128 only
 // comes from 127; 2 * 127 * -128 = -32512. A code of -128 has m = -1: 2 * 128 * -128 = -32768, just
 // inside.
 constexpr bool kSplitSigns = true;
+constexpr TileShape kSplitTile = {.tokens = 4, .panels = 1};
 inline B magnitude(B codes) {
   return _mm256_abs_epi8(codes);
 }

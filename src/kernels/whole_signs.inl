@@ -2,6 +2,7 @@
 // never called.
 
 constexpr bool kSplitSigns = false;
+constexpr TileShape kSplitTile = kBlockTile;
 inline B magnitude(B codes) {
   return codes;
 }
