@@ -39,7 +39,7 @@
 //                                                 see bytes_avx2.inl; others: whole_signs.inl
 //   I add_products(I, B codes, B inputs)          for codes of seven bits, as fast as can be
 //   void opaque(V&)                               the compiler forgets what it knows of the value
-//   TileShape kBlockTile, kSplitTile              the tile of the block product, of one with split signs
+//   TileShape kBlockTile, kSplitTile              of the block product; where signs are split
 //
 // clang-format on
 //
