@@ -34,6 +34,7 @@ void quantize_and_tune(const QuantizeArguments& wanted) {
   tuning.json = wanted.json;
   tuning.time = wanted.time;
   tuning.memory = wanted.memory;
+  tuning.restart = wanted.restart;
   check_output(wanted.in, wanted.out);
   TuneOrigin origin = run_quantize_command_once(rounding);
   if (wanted.dry_run) return;

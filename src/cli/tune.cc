@@ -4,15 +4,19 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "calibrate/samples.h"
 #include "cli/commands.h"
 #include "cli/console.h"
@@ -21,8 +25,12 @@
 #include "cli/tuning.h"
 #include "cli/wanted_size.h"
 #include "files/file_hash.h"
+#include "files/journal.h"
+#include "files/output_file.h"
+#include "kernels/kernel_table.h"
 #include "pipeline/certificate.h"
 #include "pipeline/preflight.h"
+#include "pipeline/tuning_checkpoint.h"
 
 namespace fewbits::cli {
 namespace {
@@ -49,14 +57,26 @@ Json earlier_recipe(const std::string& path) {
   return certificate ? certificate->value("recipe", Json()) : Json();
 }
 
-TuneOptions options_of(const TuneArguments& arguments, const Stopwatch& clock) {
+/// `clock` and `checkpoint` are referred to.
+TuneOptions options_of(const TuneArguments& arguments, const Stopwatch& clock,
+                       TuningCheckpoint& checkpoint) {
   TuneOptions options = arguments.options;
+  options.load = [&](TuningState& state) { return checkpoint.load(state); };
+  options.save = [&](const TuningState& state) { checkpoint.save_if_due(state, clock.seconds()); };
   if (arguments.time.empty()) return options;
   options.epochs = kManyEpochs;
-  options.time_over = [seconds = parse_seconds("--time", arguments.time), &clock] {
-    return clock.seconds() / seconds;
+  options.time_over = [seconds = parse_seconds("--time", arguments.time), &clock, &checkpoint] {
+    return (checkpoint.seconds_before() + clock.seconds()) / seconds;
   };
   return options;
+}
+
+Json identity_of(const TuneArguments& arguments, const TuneOrigin& origin) {
+  return {{"version", std::string(program_version())},
+          {"source", to_json(origin.source)},
+          {"recipe", origin.recipe},
+          {"certify", arguments.certify},
+          {"instruction_set", kernels().name}};
 }
 
 void refuse_too_much_memory(const TuneArguments& arguments, const Model& model) {
@@ -68,6 +88,50 @@ void refuse_too_much_memory(const TuneArguments& arguments, const Model& model) 
       "{}: tuning needs {} of memory, {} may be used; allow that much (--memory), or take shorter "
       "samples (--sample-length)",
       arguments.out, human_bytes(needed), human_bytes(most)));
+}
+
+TuneResult run_tuner(Tuner& tuner, const std::vector<std::vector<Token>>& samples,
+                     const TuneOptions& options) {
+  Progress progress("tune");
+  const TuneResult result = tuner.run(samples, options, [&](const TuneProgress& now) {
+    constexpr int64_t kParts = 1000;
+    const std::string detail = fmt::format("KL divergence {:.4f}", now.divergence);
+    if (!options.time_over) return progress.update(now.step, now.steps, detail);
+    progress.update(static_cast<int64_t>(kParts * options.time_over()), kParts, detail);
+  });
+  progress.finish();
+  return result;
+}
+
+/// Runs `work` with a checkpoint beside the output, which stays where the run is stopped.
+TuneResult tune_or_go_on(const TuneArguments& arguments, const TuneOrigin& origin,
+                         const Stopwatch& clock,
+                         const std::function<TuneResult(const TuneOptions&)>& work) {
+  const Json identity = identity_of(arguments, origin);
+  Journal journal(arguments.out);
+  journal.identify(identity, arguments.restart);
+  // Without hashes nobody knows whether the model is still the same.
+  if (arguments.restart || origin.source.empty()) remove_left_beside(arguments.out);
+  const std::string text = identity.dump();
+  TuningCheckpoint checkpoint(arguments.out, sha256(std::as_bytes(std::span(text))));
+  stop_within_a_second(
+      "fewbits: interrupted; what was tuned is kept: the same command goes on there, with "
+      "--restart "
+      "it begins anew");
+  const auto kept = [&](std::string_view message) {
+    if (!checkpoint.keep()) return fmt::format("{}; nothing was kept", message);
+    journal.keep();
+    return fmt::format(
+        "{}; what was tuned is kept: the same command goes on there, with --restart it begins anew",
+        message);
+  };
+  try {
+    return work(options_of(arguments, clock, checkpoint));
+  } catch (const Interrupted& error) {
+    throw Interrupted(kept(error.what()));
+  } catch (const DiskError& error) {
+    throw DiskError(kept(error.what()));
+  }
 }
 
 void tune_alone(const TuneArguments& arguments) {
@@ -100,7 +164,6 @@ Json describe(const TuneArguments& arguments) {
 void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
   return_freed_memory();
   const Stopwatch clock;
-  const TuneOptions options = options_of(arguments, clock);
   check_output(arguments.model, arguments.out);
   const Model model = open_model(arguments.model), reference = open_model(arguments.against);
   warn_all(model.warnings);
@@ -118,24 +181,19 @@ void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
     warn_of_overlap(origin.recipe, "--certify", arguments.certify);
   }
   ThreadPool pool(arguments.threads);
-  Tuner tuner(model, reference, pool);
-  Progress progress("tune");
-  const TuneResult tuned = tuner.run(samples, options, [&](const TuneProgress& now) {
-    constexpr int64_t kParts = 1000;
-    const std::string detail = fmt::format("KL divergence {:.4f}", now.divergence);
-    if (!options.time_over) return progress.update(now.step, now.steps, detail);
-    progress.update(static_cast<int64_t>(kParts * options.time_over()), kParts, detail);
+  const TuneResult tuned = tune_or_go_on(arguments, origin, clock, [&](const TuneOptions& options) {
+    Tuner tuner(model, reference, pool);
+    const TuneResult result = run_tuner(tuner, samples, options);
+    QuantizeRun run;
+    run.encoder = [&](const PlannedWeight& planned) { return tuner.encoded(*planned.weight); };
+    if (!arguments.certify.empty()) {
+      run.measure = [&](const std::filesystem::path& file) {
+        return measure_loss(reference, file, arguments.certify, pool);
+      };
+    }
+    run_quantize(model, plan, run, arguments.out, pool);
+    return result;
   });
-  QuantizeRun run;
-  run.encoder = [&](const PlannedWeight& planned) { return tuner.encoded(*planned.weight); };
-  if (!arguments.certify.empty()) {
-    run.measure = [&](const std::filesystem::path& file) {
-      progress.finish();
-      return measure_loss(reference, file, arguments.certify, pool);
-    };
-  }
-  run_quantize(model, plan, run, arguments.out, pool);
-  progress.finish();
   if (arguments.json) {
     return print_json({{"kl_before", tuned.before},
                        {"kl_after", tuned.after},
@@ -175,6 +233,8 @@ void add_tune(CLI::App& app) {
                    "Most memory to use, as in 8G (default: 60 % of what is free)");
   verb->add_option("--certify", arguments->certify,
                    "Text file: measure the loss on it, and write that into the file");
+  verb->add_flag("--restart", arguments->restart,
+                 "Do not go on where an interrupted run into this output stopped");
   verb->add_option("--threads", arguments->threads, "0: one for each processor")
       ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", arguments->json, "Print the facts as JSON");

@@ -21,6 +21,7 @@ struct TuneArguments {
   std::string certify;  ///< text to measure the loss on; "": none
   std::string time;     ///< at most, as in 8h; "": as the epochs take
   std::string memory;   ///< at most, as in 8G; "": a share of what is free
+  bool restart = false;
   int threads = 0;
   bool json = false;
 };

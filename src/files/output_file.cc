@@ -390,7 +390,8 @@ std::vector<fs::path> left_beside(const fs::path& path) {
     const std::string_view of = beside.substr(0, mark), kind = beside.substr(mark + kMark.size());
     const bool ours = of == name || of == name + std::string(kRoundedSuffix) ||
                       (of.starts_with(stem) && is_part(of.substr(stem.size())));
-    if (ours && (kind == kPartial || kind == kParts)) found.push_back(it->path());
+    if (ours && (kind == kPartial || kind == kParts || kind == kTuningKind))
+      found.push_back(it->path());
   }
   return found;
 }

@@ -90,6 +90,9 @@ void rename_folder(const std::filesystem::path& from, const std::filesystem::pat
 /// ".NAME.fewbits-KIND" beside a file that is written, links followed; long names are cut.
 std::filesystem::path beside_output(const std::filesystem::path& path, std::string_view kind);
 
+/// What lies beside an output while it is tuned: a kind for beside_output.
+inline constexpr std::string_view kTuningKind = "tuning";
+
 /// Behind an output's name: of a file that lies beside it, under its temporary name only, until the
 /// output is whole.
 inline constexpr std::string_view kRoundedSuffix = ".rounded";

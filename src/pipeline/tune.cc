@@ -63,6 +63,21 @@ bool is_tunable(const Weight& weight) {
   return weight.layer >= 0 && weight.is_matrix() && BlockScales::can_tune(weight.format());
 }
 
+struct SplitSamples {
+  Samples trained, held_out;
+};
+
+/// Every so many-th sample is held out.
+SplitSamples split(const std::vector<std::vector<Token>>& samples, double share) {
+  const auto every = static_cast<size_t>(std::max(2.0, std::round(1 / share)));
+  SplitSamples result;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    (i % every == every - 1 ? result.held_out : result.trained).push_back(&samples[i]);
+  }
+  if (result.held_out.empty()) throw Error("tune: too few samples to hold any out; give more text");
+  return result;
+}
+
 /// Linear growth over the first twentieth, then half a cosine down to 0.
 double share_of_rate(double done) {
   constexpr double kWarmUp = 0.05;
@@ -101,7 +116,9 @@ struct Tuner::Impl {
   void update(double rate, int step);
   void zero_gradients();
   std::vector<std::vector<float>> parameters();
+  void copy_parameters(std::vector<std::vector<float>>& to);
   void restore(const std::vector<std::vector<float>>& saved);
+  std::vector<std::span<float>> arrays(std::vector<std::vector<float>>& best);
 
   /// body(log factors, gradient, optimizer) of everything that is tuned.
   template <class Body>
@@ -289,55 +306,71 @@ std::vector<std::vector<float>> Tuner::Impl::parameters() {
   return all;
 }
 
+void Tuner::Impl::copy_parameters(std::vector<std::vector<float>>& to) {
+  auto next = to.begin();
+  each([&](const std::vector<float>& factors, auto&, auto&) {
+    std::ranges::copy(factors, (next++)->begin());
+  });
+}
+
 void Tuner::Impl::restore(const std::vector<std::vector<float>>& saved) {
   auto next = saved.begin();
   each([&](std::vector<float>& factors, auto&, auto&) { factors = *next++; });
 }
 
+/// Everything that a later run must know to go on.
+std::vector<std::span<float>> Tuner::Impl::arrays(std::vector<std::vector<float>>& best) {
+  std::vector<std::span<float>> all(best.begin(), best.end());
+  each([&](std::vector<float>& factors, auto&, Adam& adam) {
+    all.insert(all.end(), {factors, adam.mean(), adam.square()});
+  });
+  return all;
+}
+
 TuneResult Tuner::Impl::run(const std::vector<std::vector<Token>>& samples,
                             const TuneOptions& options,
                             const std::function<void(const TuneProgress&)>& progress) {
-  const auto every = static_cast<size_t>(std::max(2.0, std::round(1 / options.held_out)));
-  Samples trained, held_out;
-  for (size_t i = 0; i < samples.size(); ++i) {
-    (i % every == every - 1 ? held_out : trained).push_back(&samples[i]);
-  }
-  if (held_out.empty()) throw Error("tune: too few samples to hold any out; give more text");
+  SplitSamples parts = split(samples, options.held_out);
+  Samples &trained = parts.trained, &held_out = parts.held_out;
   rope.emplace(rope_table(model, std::ssize(*trained.front())));
   rope->prepare(0, std::ssize(*trained.front()));
 
-  std::mt19937 random(1);
-  const int64_t steps_of_epoch = divide_up(std::ssize(trained), options.batch);
-  TuneResult result;
-  result.before = result.after = step(held_out, false);
   std::vector<std::vector<float>> best = parameters();
+  TuningState state{.arrays = arrays(best)};
+  const bool goes_on = options.load && options.load(state);
+  if (!goes_on) state.before = state.after = step(held_out, false);
   const auto keep_if_better = [&] {
     const double now = step(held_out, false);
-    if (now >= result.after) return;
-    result.after = now;
-    best = parameters();
+    if (now >= state.after) return;
+    state.after = now;
+    copy_parameters(best);
   };
+  std::mt19937 random(1);
+  const auto shuffle = [&] { std::shuffle(trained.begin(), trained.end(), random); };
+  const int64_t steps_of_epoch = divide_up(std::ssize(trained), options.batch);
+  for (int64_t i = 0; i < state.steps; i += steps_of_epoch) shuffle();  // as the run before did
   const int64_t steps = steps_of_epoch * options.epochs;
-  for (int64_t step_index = 0; step_index < steps; ++step_index) {
+  while (state.steps < steps) {
     const double over = options.time_over ? options.time_over() : 0;
-    const double done = (static_cast<double>(step_index) + 0.5) / static_cast<double>(steps);
+    const double done = (static_cast<double>(state.steps) + 0.5) / static_cast<double>(steps);
     if (over >= 1) break;
-    const int64_t first = step_index % steps_of_epoch * options.batch;
-    if (first == 0) std::shuffle(trained.begin(), trained.end(), random);
+    const int64_t first = state.steps % steps_of_epoch * options.batch;
+    if (first == 0) shuffle();
     const int64_t end = std::min(first + options.batch, std::ssize(trained));
     zero_gradients();
     const Samples chosen(trained.begin() + first, trained.begin() + end);
     const double divergence = step(chosen, true);
-    result.tokens += std::ssize(chosen) * std::ssize(*chosen.front());
+    ++state.steps;
+    state.tokens += std::ssize(chosen) * std::ssize(*chosen.front());
     update(options.learning_rate * share_of_rate(std::max(done, over)),
-           static_cast<int>(step_index) + 1);
-    progress({step_index + 1, steps, divergence});
-    result.steps = step_index + 1;
-    if (result.steps % steps_of_epoch == 0) keep_if_better();
+           static_cast<int>(state.steps));
+    progress({state.steps, steps, divergence});
+    if (state.steps % steps_of_epoch == 0) keep_if_better();
+    if (options.save) options.save(state);
   }
-  if (result.steps % steps_of_epoch != 0) keep_if_better();
+  if (state.steps % steps_of_epoch != 0) keep_if_better();
   restore(best);
-  return result;
+  return {state.before, state.after, state.steps, state.tokens};
 }
 
 RoundedWeight Tuner::encoded(const Weight& weight) {

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -15,6 +17,14 @@
 // Kullback-Leibler divergence of the predictions as the loss).
 namespace fewbits {
 
+/// What a run has come to after a step.
+struct TuningState {
+  int64_t steps = 0, tokens = 0;
+  double before = 0, after = 0;  ///< as TuneResult's
+  /// All that is learned, the best of it so far, and what the optimizer knows.
+  std::vector<std::span<float>> arrays = {};
+};
+
 struct TuneOptions {
   double learning_rate = 1e-3;  ///< of log scales
   int64_t epochs = 1;
@@ -24,6 +34,11 @@ struct TuneOptions {
   /// The share of the time for it that is over: at 1 no step is begun, and until then the rate
   /// falls as if the steps left would all be done. Empty: there is time for all.
   std::function<double()> time_over = {};
+  /// Asked once, with a state of no steps: true where it became that of a run before with the same
+  /// samples and options, which then goes on.
+  std::function<bool(TuningState& state)> load = {};
+  /// Told after each step.
+  std::function<void(const TuningState& state)> save = {};
 };
 
 struct TuneProgress {

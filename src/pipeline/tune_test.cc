@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
+#include "base/error.h"
+#include "files/output_file.h"
 #include "model/tiny_checkpoint.h"
+#include "pipeline/tuning_checkpoint.h"
 
 namespace fewbits {
 namespace {
@@ -78,6 +82,86 @@ TEST(Tune, EndsWhenItsTimeIsOver) {
   const TuneResult result = pair.tune(2, options);
   EXPECT_EQ(result.steps, 8);
   EXPECT_LT(result.after, result.before);
+}
+
+/// Goes on with what `checkpoint` holds, and writes there.
+TuneOptions resumable(TuningCheckpoint& checkpoint) {
+  TuneOptions options = kQuick;
+  options.load = [&](TuningState& state) { return checkpoint.load(state); };
+  options.save = [&](const TuningState& state) { checkpoint.save_if_due(state, 1.5); };
+  return options;
+}
+
+TEST(Tune, GoesOnWhereItWasStopped) {
+  TinyPair pair;
+  pair.tune(1, kQuick);
+  const std::string undisturbed = pair.tuned_bytes();
+  for (const int64_t stop : {1, 5, 6, 7, 24}) {  // an epoch has six steps
+    SCOPED_TRACE(stop);
+    {
+      TuningCheckpoint checkpoint(pair.checkpoint / "tuned.gguf", "run");
+      TuneOptions options = resumable(checkpoint);
+      options.save = [&](const TuningState& state) {
+        if (state.steps < stop) return;
+        checkpoint.save_if_due(state, 1.5);
+        throw Interrupted("stopped");
+      };
+      EXPECT_THROW(pair.tune(1, options), Interrupted);
+      EXPECT_TRUE(checkpoint.keep());
+    }
+    TuningCheckpoint checkpoint(pair.checkpoint / "tuned.gguf", "run");
+    const TuneResult result = pair.tune(1, resumable(checkpoint));
+    EXPECT_EQ(result.steps, 24);
+    EXPECT_EQ(checkpoint.seconds_before(), 1.5);
+    EXPECT_EQ(pair.tuned_bytes(), undisturbed);
+  }
+  EXPECT_TRUE(left_beside(pair.checkpoint / "tuned.gguf").empty());
+}
+
+class Checkpoint : public testing::Test {
+ protected:
+  Checkpoint() {
+    std::filesystem::create_directories(folder_);
+    TuningCheckpoint checkpoint(out_, "run");
+    checkpoint.save_if_due({.steps = 3, .arrays = {values_}}, 0);
+    checkpoint.keep();
+  }
+  ~Checkpoint() override { std::filesystem::remove_all(folder_); }
+
+  bool loads(const std::string& run, size_t count) {
+    std::vector<float> values(count);
+    TuningState state{.arrays = {values}};
+    TuningCheckpoint checkpoint(out_, run);
+    const bool loaded = checkpoint.load(state);
+    checkpoint.keep();
+    EXPECT_EQ(loaded, values == values_);
+    return loaded;
+  }
+
+  const std::filesystem::path folder_ = testing::TempDir() + "tuning_checkpoint";
+  const std::filesystem::path out_ = folder_ / "out.gguf";
+  std::vector<float> values_ = {1, 2.5f, -3};
+};
+
+TEST_F(Checkpoint, IsOfOneRunAndOneShape) {
+  EXPECT_TRUE(loads("run", 3));
+  EXPECT_FALSE(loads("another", 3));
+  EXPECT_FALSE(loads("run", 2));
+  EXPECT_FALSE(loads("run", 4));
+}
+
+TEST_F(Checkpoint, WhatIsNotWholeIsNone) {
+  const auto file = left_beside(out_).front();
+  std::ifstream in(file, std::ios::binary);
+  const std::string whole{std::istreambuf_iterator<char>(in), {}};
+  for (size_t i = 0; i < whole.size(); ++i) {
+    std::string cut = whole.substr(0, i), turned = whole;
+    turned[i] = static_cast<char>(turned[i] ^ 4);
+    for (const std::string& damaged : {cut, turned}) {
+      std::ofstream(file, std::ios::binary | std::ios::trunc) << damaged;
+      ASSERT_FALSE(loads("run", 3)) << i;
+    }
+  }
 }
 
 TEST(Tune, WhatDoesNotHelpIsNotKept) {

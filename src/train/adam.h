@@ -12,6 +12,10 @@ class Adam {
  public:
   explicit Adam(size_t count) : mean_(count), square_(count) {}
 
+  /// What it knows after some steps, for who goes on with it later.
+  std::span<float> mean() { return mean_; }
+  std::span<float> square() { return square_; }
+
   /// `step`: 1 the first time.
   void update(std::span<float> parameters, std::span<const float> gradient, double rate, int step) {
     constexpr float kMean = 0.9f, kSquare = 0.99f, kTiny = 1e-12f;

@@ -140,6 +140,31 @@ class Resume(harness.Case):
         self.to = ["--emulate", "int4_g128"]
         self.at_every_write("kill", [KILLED], *self.calibrated, step=7)
 
+    def use_tuning(self):
+        small = self.folder / "small.gguf"
+        self.fewbits("quantize", self.model, small, "--to", "Q4_0")
+        self.inputs = [name for name in self.files() if name != "copies"]
+        self.command = lambda *more: [
+            "tune", small, self.out, "--against", self.model, "--text", self.text, "--samples", 12, "--sample-length", 32,
+            "--epochs", 2, "--rate", 0.01, *more]
+
+    def test_tuning_killed_at_every_write(self):
+        self.use_tuning()
+        self.at_every_write("kill", [KILLED], step=13)
+
+    def test_tuning_and_full_disks(self):
+        self.use_tuning()
+        self.at_every_write("full", [harness.THEIR_ERROR], step=13)
+
+    def test_tuning_goes_on_with_the_same_options_only(self):
+        self.use_tuning()
+        self.assertEqual(self.fault("kill", 40).returncode, KILLED)
+        self.refused(*self.command("--batch", 2), says="cannot go on")
+        self.fewbits(*self.command("--batch", 2, "--restart"))
+        other = self.written()
+        self.remove_written()
+        self.assertEqual(other, self.undisturbed_files("--batch", 2))
+
     def test_split_files_killed_at_every_write(self):
         self.to = ["--to", "Q4_K_M", "--split", "300K"]
         self.at_every_write("kill", [KILLED], *self.calibrated, step=7)
