@@ -97,7 +97,9 @@ class QuantizeCommand {
       : arguments_(arguments),
         size_(settle_size(arguments)),
         folder_(settle_layout(arguments)),
+        memory_before_(resident_memory_bytes()),
         model_(open_model(arguments.in, arguments.lora)),
+        opened_memory_(resident_memory_bytes() - memory_before_),
         pool_(arguments.threads),
         edits_(model_, pool_) {
     warn_all(model_.warnings);
@@ -206,6 +208,7 @@ class QuantizeCommand {
                        .calibration = calibration_,
                        .search = search()};
     request.writes_folder = folder_ != nullptr;
+    request.opened_memory = opened_memory_;
     request.edits_memory = edits_.memory();
     request.hashes_source = arguments_.certificate;
     request.loads_model = size_.given() && arguments_.sensitivity.empty();
@@ -364,7 +367,9 @@ class QuantizeCommand {
   QuantizeArguments& arguments_;
   WantedSize size_;
   const Layout* folder_;  ///< of the model folder that is written; null: a GGUF is
+  int64_t memory_before_;
   Model model_;
+  int64_t opened_memory_;
   ThreadPool pool_;
   ModelEdits edits_;  ///< of model_
   QuantizePlan plan_;

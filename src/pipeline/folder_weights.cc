@@ -43,18 +43,23 @@ void read_stored_row(const StoredTensor& tensor, int64_t row, std::span<float> v
 uint64_t value_sum(const StoredTensor& tensor, ThreadPool& pool) {
   const int64_t rows = tensor.view.rows(), columns = tensor.view.columns();
   const int64_t rows_per_task = std::max<int64_t>(1, kTaskValues / columns);
-  std::vector<uint64_t> sums(static_cast<size_t>(divide_up(rows, rows_per_task)));
-  pool.run(std::ssize(sums), [&](int64_t task, int) {
-    std::vector<float> values(static_cast<size_t>(columns));
-    std::vector<std::byte> scratch;
-    const int64_t end = std::min(rows, (task + 1) * rows_per_task);
-    for (int64_t row = task * rows_per_task; row < end; ++row) {
-      read_stored_row(tensor, row, values, scratch);
-      sums[static_cast<size_t>(task)] += value_sum(row, values);
-    }
-  });
+  const int64_t rows_per_band = std::max<int64_t>(1, kBandValues / columns);
   uint64_t all = 0;
-  for (const uint64_t sum : sums) all += sum;
+  for (int64_t begin = 0; begin < rows; begin += rows_per_band) {
+    const int64_t end = std::min(rows, begin + rows_per_band);
+    std::vector<uint64_t> sums(static_cast<size_t>(divide_up(end - begin, rows_per_task)));
+    pool.run(std::ssize(sums), [&](int64_t task, int) {
+      std::vector<float> values(static_cast<size_t>(columns));
+      std::vector<std::byte> scratch;
+      const int64_t first = begin + task * rows_per_task;
+      for (int64_t row = first; row < std::min(end, first + rows_per_task); ++row) {
+        read_stored_row(tensor, row, values, scratch);
+        sums[static_cast<size_t>(task)] += value_sum(row, values);
+      }
+    });
+    for (const uint64_t sum : sums) all += sum;
+    tensor.drop_pages();
+  }
   return all;
 }
 
@@ -495,12 +500,12 @@ WrittenWeight FolderWeights::copy(const Weight& weight, const Pieces& append) {
         throw_if_interrupted();
         append(band);
         band.clear();
+        tensor->drop_pages();
       }
       read_stored_row(*tensor, row, values, scratch);
       all.error.add(rounding_error(values, values));
       all.value_sum += value_sum(row, values);
     }
-    tensor->drop_pages();
   }
   return all;
 }
@@ -583,7 +588,6 @@ void FolderWeights::verify(std::span<const WrittenWeight> weights) const {
     if (found != model.weights.end()) {
       for (const StoredTensor* tensor : stored(model, *found)) {
         sum += value_sum(*tensor, pool_);
-        tensor->drop_pages();
       }
     }
     if (found == model.weights.end() || sum != weights[i].value_sum) {

@@ -191,7 +191,9 @@ RunNeeds run_needs(const RunRequest& request, ThreadPool& pool) {
     calibration = calibration_memory(request.model, request.plan, request.samples,
                                      request.calibration, pool.threads());
   }
-  working = std::max({working, calibration.rest, comparing_bytes(request)});
+  // The output of a folder is opened once it is written.
+  const int64_t opened = request.writes_folder ? request.opened_memory : 0;
+  working = std::max({working, calibration.rest, comparing_bytes(request), opened});
   if (before + working + calibration.states > needs.memory_limit) {
     needs.spilled = std::exchange(calibration.states, 0);
   }

@@ -32,10 +32,11 @@ struct RunRequest {
   Search search = Search::kBest;
   bool writes_folder = false;  ///< the emulated weights as they are rounded, the others as they are
   bool hashes_source = false;
-  bool loads_model = false;  ///< all of it at once, to measure what matrices cost
-  bool certifies = false;    ///< both models are loaded and compared
-  int64_t edits_memory = 0;  ///< most that transforms keep of the weights they compute
-  int64_t memory_limit = 0;  ///< 0: default_memory_limit()
+  bool loads_model = false;   ///< all of it at once, to measure what matrices cost
+  bool certifies = false;     ///< both models are loaded and compared
+  int64_t opened_memory = 0;  ///< of the model as it is open, with its tokenizer
+  int64_t edits_memory = 0;   ///< most that transforms keep of the weights they compute
+  int64_t memory_limit = 0;   ///< 0: default_memory_limit()
 };
 
 /// 60 % of what is free now.
