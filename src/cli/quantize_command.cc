@@ -17,6 +17,7 @@
 #include "cli/needs.h"
 #include "cli/quantize_bar.h"
 #include "cli/sample_arguments.h"
+#include "cli/source_hashes.h"
 #include "cli/statistics.h"
 #include "cli/transform_choice.h"
 #include "files/gguf_split.h"
@@ -62,16 +63,6 @@ Json to_json(const QuantizeResult& result) {
                        {"relative_error", tensor.relative_error}});
   }
   return json;
-}
-
-/// Reads the whole source once.
-std::vector<FileHash> hash_source(const QuantizeArguments& arguments, int64_t bytes) {
-  Progress progress("hashing the source", Progress::Unit::kBytes);
-  int64_t done = 0;
-  return hash_files(checkpoint_files(arguments.in), [&](int64_t more) {
-    throw_if_interrupted();
-    progress.update(done += more, bytes, "");
-  });
 }
 
 FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& layout) {
@@ -235,7 +226,7 @@ class QuantizeCommand {
 
   void hash() {
     if (!arguments_.certificate) return;
-    source_ = hash_source(arguments_, model_.store.file_bytes());
+    source_ = hash_models({arguments_.in});
     certify();
   }
 

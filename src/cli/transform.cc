@@ -13,9 +13,9 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/sample_arguments.h"
+#include "cli/source_hashes.h"
 #include "cli/transform_choice.h"
 #include "cli/wanted_size.h"
-#include "files/file_hash.h"
 #include "pipeline/certificate.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/preflight.h"
@@ -91,8 +91,7 @@ void transform(TransformArguments& arguments) {
   QuantizePlan plan = plan_transform(model, options, names_folder(arguments.out));
   warn_all(plan.warnings);
   refuse_too_little_memory(arguments, edits.memory(), plan, pool.threads());
-  add_certificate(plan, hash_files(checkpoint_files(arguments.model), [](int64_t) {}),
-                  recipe_of(arguments), false);
+  add_certificate(plan, hash_models({arguments.model}), recipe_of(arguments), false);
   Progress progress("write", Progress::Unit::kBytes);
   QuantizeRun run;
   run.verify = arguments.verify;
@@ -113,8 +112,7 @@ void add_transform(CLI::App& app) {
   verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
   verb->add_option("out", arguments->out, ".gguf file or folder to write")->required();
   declare(arguments->transforms, *verb);
-  verb->add_option("--text", arguments->texts,
-                   "Text files that show the activations for --smooth");
+  verb->add_option("--text", arguments->texts, "Text files that show the activations for --smooth");
   add_sample_options(*verb, arguments->samples, "Samples of the text");
   verb->add_option("--type", arguments->transforms.options.type,
                    "F32, F16 or BF16 (default: as each tensor is stored)");

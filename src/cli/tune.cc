@@ -22,6 +22,7 @@
 #include "cli/console.h"
 #include "cli/measured_loss.h"
 #include "cli/sample_arguments.h"
+#include "cli/source_hashes.h"
 #include "cli/tuning.h"
 #include "cli/wanted_size.h"
 #include "files/file_hash.h"
@@ -36,19 +37,6 @@ namespace fewbits::cli {
 namespace {
 
 constexpr int64_t kManyEpochs = 1000;  // where the time says when to stop
-
-/// The files that were read, as a certificate names them.
-std::vector<FileHash> hash_sources(const TuneArguments& arguments) {
-  std::vector<std::filesystem::path> files = checkpoint_files(arguments.model);
-  for (const auto& file : checkpoint_files(arguments.against)) files.push_back(file);
-  Progress progress("hash");
-  int64_t done = 0, bytes = 0;
-  for (const auto& file : files) bytes += static_cast<int64_t>(std::filesystem::file_size(file));
-  return hash_files(files, [&](int64_t more) {
-    throw_if_interrupted();
-    progress.update(done += more, bytes);
-  });
-}
 
 /// What was asked for when the file that is tuned was made, where it says so.
 Json earlier_recipe(const std::string& path) {
@@ -138,7 +126,7 @@ void tune_alone(const TuneArguments& arguments) {
   Json recipe = earlier_recipe(arguments.model);
   if (!recipe.is_object()) recipe = Json::object();
   recipe["tune"] = describe(arguments);
-  tune(arguments, {hash_sources(arguments), std::move(recipe)});
+  tune(arguments, {hash_models({arguments.model, arguments.against}), std::move(recipe)});
 }
 
 }  // namespace
