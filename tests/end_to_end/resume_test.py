@@ -145,8 +145,8 @@ class Resume(harness.Case):
         self.fewbits("quantize", self.model, small, "--to", "Q4_0")
         self.inputs = [name for name in self.files() if name != "copies"]
         self.command = lambda *more: [
-            "tune", small, self.out, "--against", self.model, "--text", self.text, "--samples", 12, "--sample-length", 32,
-            "--epochs", 2, "--rate", 0.01, *more]
+            "tune", small, self.out, "--against", self.model, "--text", self.text, "--samples", 12,
+            "--sample-length", 32, "--epochs", 2, "--rate", 0.01, *more]
 
     def test_tuning_killed_at_every_write(self):
         self.use_tuning()
