@@ -83,7 +83,11 @@ class RowBatch {
   Grid& grid(int64_t row, int64_t column) {
     return grids_[at(row * grids_of_row_ + grid_of_[at(column)])];
   }
-  void set_code(int64_t row, int64_t column, float wanted);
+  struct Coded {
+    uint8_t code;
+    float value;  ///< that it stands for
+  };
+  Coded nearest(Grid grid, float wanted) const;
   /// Some columns of the processing order, [columns][rows]: what is done to a column is done to all
   /// rows at once.
   struct Columns {
@@ -162,12 +166,10 @@ void RowBatch::fit_parameters() {
   }
 }
 
-void RowBatch::set_code(int64_t row, int64_t column, float wanted) {
-  const Grid g = grid(row, column);
-  const float level = g.scale == 0 ? 0.0f : (wanted - g.offset) / g.scale;
+RowBatch::Coded RowBatch::nearest(Grid grid, float wanted) const {
+  const float level = grid.scale == 0 ? 0.0f : (wanted - grid.offset) / grid.scale;
   const uint8_t code = nearest_code(format_, level);
-  codes_[at(row * columns_ + column)] = code;
-  values_[at(row * columns_ + column)] = g.scale * format_.levels[code] + g.offset;
+  return {code, grid.scale * format_.levels[code] + grid.offset};
 }
 
 std::vector<float> RowBatch::in_processing_order() const {
@@ -220,10 +222,9 @@ void RowBatch::round_columns(Columns& columns) {
 /// One column, `wanted` of all rows, to the nearest codes.
 void RowBatch::round_column(int64_t column, const float* wanted, uint8_t* codes, float* values) {
   for (int64_t row = 0; row < rows_; ++row) {
-    const Grid g = grid(row, column);
-    const float level = g.scale == 0 ? 0.0f : (wanted[row] - g.offset) / g.scale;
-    codes[row] = nearest_code(format_, level);
-    values[row] = g.scale * format_.levels[codes[row]] + g.offset;
+    const Coded coded = nearest(grid(row, column), wanted[row]);
+    codes[row] = coded.code;
+    values[row] = coded.value;
   }
 }
 
@@ -261,22 +262,19 @@ int64_t RowBatch::descend_row(int64_t row) {
   float* gradient = gradient_.data() + row * columns_;
   for (const int32_t column : hessian_.order) {
     const float diagonal = diagonal_[at(column)];
-    if (std::abs(gradient[column]) < half_gap_ * std::abs(grid(row, column).scale) * diagonal) {
+    const Grid g = grid(row, column);
+    if (std::abs(gradient[column]) < half_gap_ * std::abs(g.scale) * diagonal) {
       continue;  // no level is nearer to the best value than its own
     }
     float& value = values_[at(row * columns_ + column)];
     uint8_t& code = codes_[at(row * columns_ + column)];
-    const float old_value = value;
-    const uint8_t old_code = code;
-    set_code(row, column, old_value - gradient[column] / diagonal);
-    if (code == old_code) continue;
-    const float step = value - old_value;
+    const Coded found = nearest(g, value - gradient[column] / diagonal);
+    if (found.code == code) continue;
+    const float step = found.value - value;
     const float gain = -step * (2 * gradient[column] + step * diagonal);
-    if (gain <= kSmallestMove * step * step * diagonal) {
-      code = old_code;
-      value = old_value;
-      continue;
-    }
+    if (gain <= kSmallestMove * step * step * diagonal) continue;
+    code = found.code;
+    value = found.value;
     cblas_saxpy(int_of(columns_), step, hessian_row(column), 1, gradient, 1);
     ++moves;
   }
