@@ -65,6 +65,14 @@ Json to_json(const QuantizeResult& result) {
   return json;
 }
 
+/// `memory`: what that took.
+Model open_counted(const QuantizeArguments& arguments, int64_t& memory) {
+  const int64_t before = resident_memory_bytes();
+  Model model = open_model(arguments.in, arguments.lora);
+  memory = resident_memory_bytes() - before;
+  return model;
+}
+
 FolderTarget folder_target(const QuantizeArguments& arguments, const Layout& layout) {
   FolderTarget target = arguments.folder.target(arguments.out, layout);
   target.certificate = arguments.certificate;
@@ -88,9 +96,7 @@ class QuantizeCommand {
       : arguments_(arguments),
         size_(settle_size(arguments)),
         folder_(settle_layout(arguments)),
-        memory_before_(resident_memory_bytes()),
-        model_(open_model(arguments.in, arguments.lora)),
-        opened_memory_(resident_memory_bytes() - memory_before_),
+        model_(open_counted(arguments, opened_memory_)),
         pool_(arguments.threads),
         edits_(model_, pool_) {
     warn_all(model_.warnings);
@@ -357,10 +363,9 @@ class QuantizeCommand {
   Stopwatch clock_;
   QuantizeArguments& arguments_;
   WantedSize size_;
-  const Layout* folder_;  ///< of the model folder that is written; null: a GGUF is
-  int64_t memory_before_;
+  const Layout* folder_;       ///< of the model folder that is written; null: a GGUF is
+  int64_t opened_memory_ = 0;  ///< what opening the model took
   Model model_;
-  int64_t opened_memory_;
   ThreadPool pool_;
   ModelEdits edits_;  ///< of model_
   QuantizePlan plan_;

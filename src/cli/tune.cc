@@ -104,8 +104,7 @@ TuneResult tune_or_go_on(const TuneArguments& arguments, const TuneOrigin& origi
   TuningCheckpoint checkpoint(arguments.out, sha256(std::as_bytes(std::span(text))));
   stop_within_a_second(
       "fewbits: interrupted; what was tuned is kept: the same command goes on there, with "
-      "--restart "
-      "it begins anew");
+      "--restart it begins anew");
   const auto kept = [&](std::string_view message) {
     if (!checkpoint.keep()) return fmt::format("{}; nothing was kept", message);
     journal.keep();

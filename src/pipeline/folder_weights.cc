@@ -349,6 +349,11 @@ std::unique_ptr<LayoutTensor> FolderWeights::tensor_of(const PlannedWeight& plan
   return target_.layout->tensor(scheme, module_of(*weight.tensor), weight.rows(), weight.columns());
 }
 
+/// Of a weight that is not rounded.
+const Format& FolderWeights::float_format(const PlannedWeight& planned) const {
+  return target_.layout == nullptr ? *planned.format : kept_format(*planned.weight);
+}
+
 std::vector<SafetensorsEntry> FolderWeights::entries_of(const PlannedWeight& planned) const {
   std::vector<SafetensorsEntry> entries;
   if (planned.emulated != nullptr) {
@@ -357,7 +362,7 @@ std::vector<SafetensorsEntry> FolderWeights::entries_of(const PlannedWeight& pla
     return entries;
   }
   for (const StoredTensor* tensor : stored(model_, *planned.weight)) {
-    const Format& format = target_.layout ? kept_format(*planned.weight) : *planned.format;
+    const Format& format = float_format(planned);
     if (!format.is_float()) {
       throw Error(
           fmt::format("{}: is in {} already and would be copied, which a folder of another "
@@ -514,7 +519,7 @@ WrittenWeight FolderWeights::convert(const PlannedWeight& planned, const Pieces&
   const Weight& weight = *planned.weight;
   WrittenWeight all;
   const StoredRows rows(weight);
-  const Format& format = target_.layout ? kept_format(weight) : *planned.format;
+  const Format& format = float_format(planned);
   const std::vector<const StoredTensor*> tensors = stored(model_, weight);
   for (size_t part = 0; part < tensors.size(); ++part) {
     const int64_t count = tensors[part]->view.rows();

@@ -85,6 +85,7 @@ class FolderWeights : public WeightOutput {
   /// Of the first weights, in this shard.
   int64_t bytes_in(size_t shard, size_t weights) const;
   std::vector<SafetensorsEntry> entries_of(const PlannedWeight& planned) const;
+  const Format& float_format(const PlannedWeight& planned) const;
   std::unique_ptr<LayoutTensor> tensor_of(const PlannedWeight& planned) const;
   void add_kv_entries(const Weight& weight, std::vector<SafetensorsEntry>& entries) const;
   void append_kv_scales(const Weight& weight, const RoundedWeight& rounded,
