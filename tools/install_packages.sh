@@ -3,11 +3,12 @@
 # sudo; elsewhere it says what is needed) and, in virtual environments under build/, what the tests compare with.
 # Quick when nothing is missing.
 #
-# usage: tools/install_packages.sh [build] [check] [peers] [interop] [demo]
+# usage: tools/install_packages.sh [build] [check] [peers] [aarch64] [interop] [demo]
 #   build    compiler, build tools, libraries          (the default)
 #   check    what ./check needs besides: test libraries, clang and its sanitizers
 #   peers    build/peers: reference implementations in Python and stock llama.cpp, which pip compiles (minutes), for
 #            tests/interop
+#   aarch64  a cross compiler, the libraries for 64-bit Arm (a foreign architecture for dpkg) and qemu to run them
 #   interop  build/interop-venv: transformers with a torch for the processor alone (540 MB to fetch), run by its `run`
 #   demo     build/demo-model: the demo's model, and build/demo-text: its text
 set -euo pipefail
@@ -19,6 +20,9 @@ build_packages=(build-essential cmake ninja-build pkg-config git
 check_packages=(python3 python3-venv python3-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   clang libclang-rt-dev binutils)
 demo_packages=(python3 python3-venv)
+aarch64_packages=(g++-aarch64-linux-gnu qemu-user libfmt-dev:arm64 libopenblas-pthread-dev:arm64 libpcre2-dev:arm64
+  libssl-dev:arm64 libutf8proc-dev:arm64 libyaml-dev:arm64 libgtest-dev:arm64 libgmock-dev:arm64
+  librapidcheck-dev:arm64)
 
 llama=llama-cpp-python==0.3.36
 peers="gguf==0.19.0 numpy safetensors tokenizers sentencepiece jinja2"
@@ -55,6 +59,7 @@ install_debian() {
     sudo=(sudo)
   fi
   echo "installing Debian packages: ${missing[*]}"
+  case ${missing[*]} in *:arm64*) "${sudo[@]}" dpkg --add-architecture arm64 ;; esac
   "${sudo[@]}" apt-get update -qq
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
@@ -155,9 +160,10 @@ for part in "$@"; do
     build) packages+=("${build_packages[@]}") ;;
     check) packages+=("${check_packages[@]}") ;;
     demo) packages+=("${demo_packages[@]}") ;;
+    aarch64) packages+=("${aarch64_packages[@]}") ;;
     peers) packages+=(python3 python3-venv python3-dev build-essential cmake ninja-build) ;;
     interop) packages+=(python3 python3-venv gcc binutils) ;;
-    *) echo "install_packages: '$part' is unknown; known: build, check, demo, interop, peers" >&2; exit 1 ;;
+    *) echo "install_packages: '$part' is unknown; known: aarch64, build, check, demo, interop, peers" >&2; exit 1 ;;
   esac
 done
 install_debian "${packages[@]}"

@@ -17,6 +17,8 @@ constexpr int kSpinsBeforeSleep = 4000;
 inline void pause_briefly() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");  // yield does nothing on most cores; this waits some tens of cycles
 #endif
 }
 

@@ -14,6 +14,8 @@ namespace {
 //
 #include "kernels/bytes_avx2.inl"
 //
+#include "kernels/single_tokens.inl"
+//
 #include "kernels/kernels.inl"
 }  // namespace
 

@@ -16,6 +16,8 @@ namespace {
 //
 #include "kernels/whole_signs.inl"
 //
+#include "kernels/single_tokens.inl"
+//
 #include "kernels/kernels.inl"
 }  // namespace
 

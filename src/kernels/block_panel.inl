@@ -7,13 +7,21 @@ constexpr int64_t panel_row(int64_t block, int s) {
   return (block * kSubBlocks + s) * kGroupRows;
 }
 
-/// Quads [kQuad, kEnd) of kLanes rows of one block.
+/// Quads [kQuad, kEnd) of kLanes rows of one block. Where tokens are multiplied in pairs, two quads
+/// become two pairs of rows.
 template <int kLayout, int kQuad, int kEnd>
 [[gnu::always_inline]] inline void unpack_quads(const uint8_t* planes, int vector, uint8_t* codes) {
   if constexpr (kQuad < kEnd) {
-    store_quads(codes + kQuad * kQuadBytes + vector * kLanes * 4,
-                quad_operand<kLayout, kQuad>(planes, vector));
-    unpack_quads<kLayout, kQuad + 1, kEnd>(planes, vector, codes);
+    uint8_t* out = codes + kQuad * kQuadBytes + vector * kLanes * 4;
+    const B quad = quad_operand<kLayout, kQuad>(planes, vector);
+    if constexpr (kTokenPairs) {
+      const RowPairs rows = row_pairs(quad, quad_operand<kLayout, kQuad + 1>(planes, vector));
+      store_quads(out, rows.first);
+      store_quads(out + kQuadBytes, rows.last);
+    } else {
+      store_quads(out, quad);
+    }
+    unpack_quads<kLayout, kQuad + (kTokenPairs ? 2 : 1), kEnd>(planes, vector, codes);
   }
 }
 
@@ -117,6 +125,39 @@ template <int kBits, int kCount, int kTokens, int kVectors>
   }
 }
 
+/// The same for pairs of rows times pairs of tokens; the last token may be without another.
+template <int kCount, int kTokens, int kVectors>
+[[gnu::always_inline]] inline void add_paired_quads(const CodePanel* panels, int64_t quad,
+                                                    const int8_t* inputs, int64_t columns,
+                                                    I (&totals)[kTokens][kVectors]) {
+  constexpr int kPairs = (kTokens + 1) / 2;
+  P sums[kPairs][kVectors][2];
+  for (int t = 0; t < kPairs; ++t) {
+    for (int v = 0; v < kVectors; ++v) sums[t][v][0] = sums[t][v][1] = no_products();
+  }
+  for (int q = 0; q < kCount; q += 2) {
+    B tokens[kPairs];
+    for (int t = 0; t < kPairs; ++t) {
+      const int second = 2 * t + 1 < kTokens ? 2 * t + 1 : 2 * t;
+      tokens[t] = token_pair(inputs + 2 * t * columns + q * 4, inputs + second * columns + q * 4);
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      const PanelVector at = panel_vector(panels, v);
+      for (int i = 0; i < 2; ++i) {
+        const B rows = load_quads(at.panel->codes + (quad + q + i) * kQuadBytes + at.row * 4);
+        for (int t = 0; t < kPairs; ++t)
+          sums[t][v][i] = multiply_pairs(sums[t][v][i], rows, tokens[t]);
+      }
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    for (int v = 0; v < kVectors; ++v) {
+      const auto& both = sums[t / 2][v];
+      totals[t][v] = t % 2 == 0 ? first_token(both[0], both[1]) : second_token(both[0], both[1]);
+    }
+  }
+}
+
 /// The same for codes that are magnitudes, with the signs applied to the inputs.
 template <int kCount, int kTokens, int kVectors>
 [[gnu::always_inline]] inline void add_split_quads(const CodePanel* panels, int64_t quad,
@@ -164,6 +205,8 @@ template <class Kind, int kTokens, int kVectors>
   I totals[kTokens][kVectors];
   if constexpr (Kind::split) {
     add_split_quads<kCount>(task.panel, quad, inputs, task.columns, totals);
+  } else if constexpr (kTokenPairs) {
+    add_paired_quads<kCount>(task.panel, quad, inputs, task.columns, totals);
   } else {
     add_quads<Kind::bits, kCount>(task.panel, quad, inputs, task.columns, totals);
   }

@@ -1,4 +1,4 @@
-// Which tables this processor and its operating system can run. Read from cpuid and xgetbv
+// Which tables this processor and its operating system can run. On x86 read from cpuid and xgetbv
 // directly: the compilers' own query does not know all names on clang 14.
 #include <array>
 #include <cstdint>
@@ -7,6 +7,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace fewbits {
@@ -72,6 +75,19 @@ KernelCandidates kernel_candidates() {
   static const std::array<KernelCandidate, 3> best_first = {{
       {&kAvx512Table, cpu.avx512},
       {&kAvx2Table, cpu.avx2},
+      {&kScalarTable, true},
+  }};
+  return {best_first.data(), static_cast<int>(best_first.size())};
+}
+
+#elif defined(__aarch64__)
+
+KernelCandidates kernel_candidates() {
+  static const bool dotprod = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  static const bool i8mm = dotprod && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
+  static const std::array<KernelCandidate, 3> best_first = {{
+      {&kI8mmTable, i8mm},
+      {&kDotprodTable, dotprod},
       {&kScalarTable, true},
   }};
   return {best_first.data(), static_cast<int>(best_first.size())};

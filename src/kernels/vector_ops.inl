@@ -108,7 +108,8 @@ float largest_of(const float* x, int64_t count) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) best = maximum(best, load(x + i));
   float result = largest(best);
-  for (; i < count; ++i) result = x[i] > result ? x[i] : result;
+  const int64_t rest = count - i;
+  for (int64_t j = 0; j < rest; ++j) result = x[i + j] > result ? x[i + j] : result;
   return result;
 }
 

@@ -1,0 +1,130 @@
+// The integer half of the shim for Arm's products of int8: sdot adds four products of signed bytes
+// to 32 bits, exactly. Codes of fewer than 8 bits are signed bytes as they are; those of 8 become
+// so. With i8mm, panels of many tokens are multiplied by smmla, which takes two rows and two tokens
+// at once, eight values deep.
+
+using B = uint8x16_t;
+using I = int32x4_t;
+using P = int32x4_t;
+constexpr bool kSignedBytes = true;
+
+constexpr int safe_products(int) {
+  return 8;
+}
+
+inline B load_quads(const uint8_t* in) {
+  return vld1q_u8(in);
+}
+inline void store_quads(uint8_t* out, B quads) {
+  vst1q_u8(out, quads);
+}
+inline B repeat_quad(const int8_t* in) {
+  int32_t quad;
+  __builtin_memcpy(&quad, in, sizeof quad);
+  return vreinterpretq_u8_s32(vdupq_n_s32(quad));
+}
+inline B repeat_byte(uint8_t value) {
+  return vdupq_n_u8(value);
+}
+template <int kShift>
+B shift_right(B bytes) {
+  if constexpr (kShift == 0) return bytes;
+  if constexpr (kShift > 0) return vshrq_n_u8(bytes, kShift);
+}
+template <int kShift>
+B shift_left(B bytes) {
+  return vshlq_n_u8(bytes, kShift);
+}
+inline B look_up(B codes, const uint8_t (&table)[16]) {
+  return vqtbl1q_u8(vld1q_u8(table), codes);
+}
+
+template <int kBits>
+B operand(B codes) {
+  if constexpr (kBits == 8) return codes ^ repeat_byte(0x80);
+  return codes;
+}
+inline P no_products() {
+  return vdupq_n_s32(0);
+}
+template <int kBits>
+P multiply_add(P sum, B codes, B inputs) {
+  return vdotq_s32(sum, vreinterpretq_s8_u8(codes), vreinterpretq_s8_u8(inputs));
+}
+inline I widen(P sums) {
+  return sums;
+}
+inline I plus(I a, I b) {
+  return vaddq_s32(a, b);
+}
+inline I minus(I a, I b) {
+  return vsubq_s32(a, b);
+}
+inline I add_products(I sum, B codes, B inputs) {
+  return multiply_add<7>(sum, codes, inputs);
+}
+inline F to_float(I value) {
+  return vcvtq_f32_s32(value);
+}
+template <int kShift>
+I repeat_shifted(const int32_t* in) {
+  return vshlq_n_s32(vdupq_n_s32(*in), kShift);
+}
+
+inline F load_signed(const int8_t* in) {
+  const int32x4_t up = vreinterpretq_s32_u32(vshlq_n_u32(widen_bytes(in), 24));
+  return to_float(vshrq_n_s32(up, 24));
+}
+inline F load_unsigned(const uint8_t* in) {
+  return vcvtq_f32_u32(widen_bytes(in));
+}
+inline F load_low_nibbles(const uint8_t* in) {
+  return vcvtq_f32_u32(vandq_u32(widen_bytes(in), vdupq_n_u32(15)));
+}
+inline F load_high_nibbles(const uint8_t* in) {
+  return vcvtq_f32_u32(vshrq_n_u32(widen_bytes(in), 4));
+}
+inline void store_int8(int8_t* out, F value) {
+  const int16x4_t words = vqmovn_s32(vcvtq_s32_f32(value));
+  const int32x2_t quads = vreinterpret_s32_s8(vqmovn_s16(vcombine_s16(words, words)));
+  const int32_t quad = vget_lane_s32(quads, 0);
+  __builtin_memcpy(out, &quad, sizeof quad);
+}
+
+/// Makes the compiler forget what it knows of a value.
+template <class Vector>
+void opaque(Vector& value) {
+  asm volatile("" : "+w"(value));
+}
+
+#ifdef __ARM_FEATURE_MATMUL_INT8
+// Rows 0 and 1 of four, then rows 2 and 3, eight values of each. A product with two tokens has
+// row 0 with both, then row 1 with both.
+struct RowPairs {
+  B first, last;
+};
+constexpr bool kTokenPairs = true;
+// 16 sums, 8 rows, 2 inputs; the results wait in memory
+constexpr TileShape kBlockTile = {.tokens = 4, .panels = 1};
+
+inline RowPairs row_pairs(B quad, B next) {
+  const uint32x4_t low = vreinterpretq_u32_u8(quad), high = vreinterpretq_u32_u8(next);
+  return {vreinterpretq_u8_u32(vzip1q_u32(low, high)), vreinterpretq_u8_u32(vzip2q_u32(low, high))};
+}
+inline B token_pair(const int8_t* first, const int8_t* second) {
+  return vcombine_u8(vld1_u8(reinterpret_cast<const uint8_t*>(first)),
+                     vld1_u8(reinterpret_cast<const uint8_t*>(second)));
+}
+inline P multiply_pairs(P sums, B rows, B tokens) {
+  return vmmlaq_s32(sums, vreinterpretq_s8_u8(rows), vreinterpretq_s8_u8(tokens));
+}
+inline I first_token(P first_rows, P last_rows) {
+  return vuzp1q_s32(first_rows, last_rows);
+}
+inline I second_token(P first_rows, P last_rows) {
+  return vuzp2q_s32(first_rows, last_rows);
+}
+#else
+// 12 sums, 12 results, 4 rows, 1 input
+constexpr TileShape kBlockTile = {.tokens = 3, .panels = 1};
+#endif
