@@ -13,6 +13,8 @@ namespace {
 #include "kernels/floats_neon.inl"
 //
 #include "kernels/bytes_neon.inl"
+// 12 sums, 12 results, 4 rows, 1 input
+constexpr TileShape kBlockTile = {.tokens = 3, .panels = 1};
 //
 #include "kernels/whole_signs.inl"
 //

@@ -14,6 +14,8 @@ namespace {
 //
 #include "kernels/bytes_neon.inl"
 //
+#include "kernels/token_pairs_i8mm.inl"
+//
 #include "kernels/whole_signs.inl"
 //
 #include "kernels/kernels.inl"

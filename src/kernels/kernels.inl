@@ -38,7 +38,7 @@
 //   bool kSplitSigns, magnitude, sign_mask, multiply_split, split_start, load_ints, store_ints
 //                                                 see bytes_avx2.inl; others: whole_signs.inl
 //   bool kTokenPairs, row_pairs, token_pair, multiply_pairs, first_token, second_token
-//                                                 see bytes_neon.inl; others: single_tokens.inl
+//                                           see token_pairs_i8mm.inl; others: single_tokens.inl
 //   I add_products(I, B codes, B inputs)          for codes of seven bits, as fast as can be
 //   void opaque(V&)                               the compiler forgets what it knows of the value
 //   TileShape kBlockTile, kSplitTile              of the block product; where signs are split
