@@ -66,6 +66,7 @@ void calibrate(CalibrateArguments& arguments) {
   if (!arguments.sensitivity) check_output(arguments.model, arguments.out);
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
+  fit_to_context(arguments.samples, model);
   if (arguments.sensitivity) return report_sensitivity(arguments, model);
   const auto samples = take_samples(model, arguments.texts, arguments.samples);
   ThreadPool pool(arguments.threads);

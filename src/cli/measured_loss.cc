@@ -1,6 +1,5 @@
 #include "cli/measured_loss.h"
 
-
 #include "base/mapped_file.h"
 #include "base/text_view.h"
 #include "cli/console.h"

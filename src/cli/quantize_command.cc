@@ -31,6 +31,16 @@
 namespace fewbits::cli {
 namespace {
 
+/// At most `most` of them, from all parts of the text.
+std::vector<std::vector<Token>> spread_samples(const std::vector<std::vector<Token>>& samples,
+                                               int64_t most) {
+  const int64_t count = std::ssize(samples), taken = std::min(count, most);
+  std::vector<std::vector<Token>> some;
+  for (int64_t i = 0; i < taken; ++i)
+    some.push_back(samples[static_cast<size_t>(i * count / taken)]);
+  return some;
+}
+
 /// Chooses the formats of the layers' matrices by what they cost in predictions, so that the file
 /// has the wanted size.
 void choose_formats(const QuantizeArguments& arguments, const Model& model, int64_t bytes,
@@ -100,7 +110,9 @@ class QuantizeCommand {
         pool_(arguments.threads),
         edits_(model_, pool_) {
     warn_all(model_.warnings);
+    if (arguments_.calibrated() || smooths()) take_calibration_samples();
     transform();
+    if (!arguments_.calibrated()) samples_.clear();
     plan_ = plan_quantize(model_, arguments.options);
     warn_all(plan_.warnings);
     if (!arguments_.importance.empty()) {
@@ -114,9 +126,6 @@ class QuantizeCommand {
                                 calibration_.streams);
     }
     settle_learning();
-    if (arguments_.calibrated()) {
-      take_calibration_samples();
-    }
   }
 
   void run() {
@@ -134,16 +143,23 @@ class QuantizeCommand {
   }
 
  private:
+  /// Not where nothing is written: it takes long, and changes no size.
+  bool smooths() const {
+    return arguments_.transforms.options.smooth.has_value() && !arguments_.dry_run;
+  }
+
   /// From here on the model is the transformed one.
   void transform() {
     if (!arguments_.transforms.any()) return;
     constexpr int64_t kMostSmoothingSamples = 32;
     TransformOptions options = arguments_.transforms.options;
-    if (arguments_.dry_run) options.smooth.reset();  // takes long, and changes no size
-    SampleOptions samples = arguments_.samples;
-    samples.count = std::min(samples.count, kMostSmoothingSamples);
-    edit_model(edits_, options,
-               largest_inputs(model_, options, arguments_.calibrate, samples, pool_));
+    LargestInputs largest;
+    if (smooths()) {
+      largest = largest_inputs(model_, spread_samples(samples_, kMostSmoothingSamples), pool_);
+    } else {
+      options.smooth.reset();
+    }
+    edit_model(edits_, options, largest);
     warn_all(edits_.notes());
   }
 
@@ -182,12 +198,7 @@ class QuantizeCommand {
 
   void take_calibration_samples() {
     SampleOptions& wanted = arguments_.samples;
-    if (const int64_t context = model_.config.context; context > 0 && wanted.length > context) {
-      warn(fmt::format(
-          "--sample-length: {} tokens, but the model was made for {}: so many are taken",
-          wanted.length, context));
-      wanted.length = context;
-    }
+    fit_to_context(wanted, model_);
     samples_ = take_samples(model_, arguments_.calibrate, wanted);
     if (std::ssize(samples_) < wanted.count) {
       warn(
@@ -267,10 +278,7 @@ class QuantizeCommand {
                      {"formats", plan_json(plan_)}};
     journal_->identify(identity, arguments_.restart);
     if (journal_->records().empty()) remove_left_beside(arguments_.out);
-    stop_within_a_second(
-        "fewbits: interrupted; what is done is kept: the same command goes on there, with "
-        "--restart "
-        "it begins anew");
+    stop_within_a_second(fmt::format("fewbits: interrupted; what is done is kept: {}", kGoesOn));
   }
 
   void print_plan() const {

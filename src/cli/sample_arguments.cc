@@ -49,6 +49,14 @@ void add_sample_options(CLI::App& verb, SampleOptions& options, const std::strin
       ->capture_default_str();
 }
 
+void fit_to_context(SampleOptions& options, const Model& model) {
+  const int64_t context = model.config.context;
+  if (context <= 0 || options.length <= context) return;
+  warn(fmt::format("--sample-length: {} tokens, but the model was made for {}: so many are taken",
+                   options.length, context));
+  options.length = context;
+}
+
 Json describe_samples(const std::vector<std::filesystem::path>& texts,
                       const SampleOptions& options) {
   Json json = {{"texts", to_json(hash_files(texts, [](int64_t) {}))},

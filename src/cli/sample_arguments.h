@@ -14,6 +14,9 @@ namespace fewbits::cli {
 /// --samples, --sample-length and --sample-seed. `options` must outlive the app.
 void add_sample_options(CLI::App& verb, SampleOptions& options, const std::string& description);
 
+/// Cuts the samples to what the model was made for, and says so.
+void fit_to_context(SampleOptions& options, const Model& model);
+
 /// What the samples were taken from, as certificates keep it: with a few passages' hashes, by which
 /// warn_of_overlap knows the text again.
 Json describe_samples(const std::vector<std::filesystem::path>& texts,

@@ -83,8 +83,11 @@ void transform(TransformArguments& arguments) {
   warn_all(model.warnings);
   ThreadPool pool(arguments.threads);
   const TransformOptions& options = arguments.transforms.options;
-  const LargestInputs largest =
-      largest_inputs(model, options, arguments.texts, arguments.samples, pool);
+  LargestInputs largest;
+  if (options.smooth) {
+    fit_to_context(arguments.samples, model);
+    largest = largest_inputs(model, take_samples(model, arguments.texts, arguments.samples), pool);
+  }
   ModelEdits edits(model, pool);
   edit_model(edits, options, largest);
   warn_all(edits.notes());

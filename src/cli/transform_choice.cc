@@ -30,14 +30,11 @@ void declare(TransformChoice& choice, CLI::App& verb) {
       ->check(CLI::Range(0.0, 1.0));
 }
 
-LargestInputs largest_inputs(const Model& model, const TransformOptions& options,
-                             std::span<const std::filesystem::path> texts,
-                             const SampleOptions& samples, ThreadPool& pool) {
-  if (!options.smooth) return {};
-  const auto taken = take_samples(model, texts, samples);
+LargestInputs largest_inputs(const Model& model, std::span<const std::vector<Token>> samples,
+                             ThreadPool& pool) {
   Progress progress("activations");
   LargestInputs largest = gather_largest_inputs(
-      model, taken, pool, [&](int64_t done, int64_t total) { progress.update(done, total); });
+      model, samples, pool, [&](int64_t done, int64_t total) { progress.update(done, total); });
   progress.finish();
   return largest;
 }

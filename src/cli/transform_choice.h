@@ -1,11 +1,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
-#include "calibrate/samples.h"
 #include "model/model.h"
 #include "pipeline/transform.h"
 
@@ -25,9 +24,8 @@ struct TransformChoice {
 /// --fuse-norms, --rotate, --seed, --equalize and --smooth. `choice` must outlive the app.
 void declare(TransformChoice& choice, CLI::App& verb);
 
-/// What smoothing goes by, with a bar; nothing where it is not asked for.
-LargestInputs largest_inputs(const Model& model, const TransformOptions& options,
-                             std::span<const std::filesystem::path> texts,
-                             const SampleOptions& samples, ThreadPool& pool);
+/// What smoothing goes by, with a bar.
+LargestInputs largest_inputs(const Model& model, std::span<const std::vector<Token>> samples,
+                             ThreadPool& pool);
 
 }  // namespace fewbits::cli

@@ -102,15 +102,11 @@ TuneResult tune_or_go_on(const TuneArguments& arguments, const TuneOrigin& origi
   if (arguments.restart || origin.source.empty()) remove_left_beside(arguments.out);
   const std::string text = identity.dump();
   TuningCheckpoint checkpoint(arguments.out, sha256(std::as_bytes(std::span(text))));
-  stop_within_a_second(
-      "fewbits: interrupted; what was tuned is kept: the same command goes on there, with "
-      "--restart it begins anew");
+  stop_within_a_second(fmt::format("fewbits: interrupted; what was tuned is kept: {}", kGoesOn));
   const auto kept = [&](std::string_view message) {
     if (!checkpoint.keep()) return fmt::format("{}; nothing was kept", message);
     journal.keep();
-    return fmt::format(
-        "{}; what was tuned is kept: the same command goes on there, with --restart it begins anew",
-        message);
+    return fmt::format("{}; what was tuned is kept: {}", message, kGoesOn);
   };
   try {
     return work(options_of(arguments, clock, checkpoint));
@@ -159,7 +155,9 @@ void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
                             reason));
   }
   refuse_too_much_memory(arguments, model);
-  const auto samples = take_samples(model, arguments.texts, arguments.samples);
+  SampleOptions wanted = arguments.samples;
+  fit_to_context(wanted, model);
+  const auto samples = take_samples(model, arguments.texts, wanted);
   QuantizePlan plan = plan_copy(model);
   if (!origin.source.empty()) {
     add_certificate(plan, origin.source, origin.recipe, !arguments.certify.empty());

@@ -24,6 +24,10 @@ namespace fewbits {
 
 inline constexpr int64_t kJournalSchema = 2;
 
+/// What is said to whoever stops a run that has one.
+inline constexpr const char* kGoesOn =
+    "the same command goes on there, with --restart it begins anew";
+
 /// The lines that count.
 struct JournalText {
   Json identity;  ///< null: none; the journal is empty

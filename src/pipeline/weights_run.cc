@@ -287,10 +287,8 @@ std::string WeightsRun::kept(std::string_view message) {
   output_.keep();
   if (rounded_ != nullptr) rounded_->file.keep();
   run_.journal->keep();
-  return fmt::format(
-      "{}; {} of {} tensors are done and kept: the same command goes on there, "
-      "with --restart it begins anew",
-      message, journaled_, plan_.weights.size());
+  return fmt::format("{}; {} of {} tensors are done and kept: {}", message, journaled_,
+                     plan_.weights.size(), kGoesOn);
 }
 
 }  // namespace fewbits
