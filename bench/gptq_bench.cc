@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/checked_math.h"
 #include "base/normal_values.h"
 #include "base/timing.h"
 #include "calibrate/gram.h"
@@ -36,13 +37,13 @@ void print(const std::string& step, double seconds, double operations, const Mac
 
 double round_rows(const GptqProblem& problem, const Site& site, const std::vector<float>& weights,
                   ThreadPool& pool) {
-  constexpr int64_t kRowsPerTask = 256;
+  const int64_t at_once = rows_rounded_at_once(site.columns, site.columns);
   const int64_t stride = row_bytes(problem.format, site.columns);
   std::vector<std::byte> out(static_cast<size_t>(site.columns * stride));
   const double start = seconds_now();
-  pool.run(site.columns / kRowsPerTask, [&](int64_t task, int) {
-    const int64_t row = task * kRowsPerTask;
-    gptq(problem, weights.data() + row * site.columns, kRowsPerTask, out.data() + row * stride);
+  pool.run(divide_up(site.columns, at_once), [&](int64_t task, int) {
+    const int64_t row = task * at_once, rows = std::min(at_once, site.columns - row);
+    gptq(problem, weights.data() + row * site.columns, rows, out.data() + row * stride);
   });
   return seconds_now() - start;
 }

@@ -13,8 +13,10 @@
 namespace fewbits {
 namespace {
 
-constexpr int64_t kColumnsPerBlock =
-    128;  // the lazy update of GPTQ: one product for the columns behind each block
+// The lazy update of GPTQ: one product for the columns behind each block, which is itself halved
+// until so few columns are left that they are updated one by one.
+constexpr int64_t kColumnsPerBlock = 256;
+constexpr int64_t kColumnsOneByOne = 16;
 constexpr int64_t kColumnsPerRefit = 256;  // likewise, when scales are refitted
 constexpr float kSmallestMove = 1e-3f;     // of a grid step: smaller gains are rounding noise
 constexpr double kLeastCurvature = 1e-3;   // of the terms it is summed from
@@ -37,6 +39,23 @@ float half_smallest_gap(const Format& format) {
     if (levels[i] > levels[i - 1]) least = std::min(least, levels[i] - levels[i - 1]);
   }
   return least / 2;
+}
+
+/// out [columns][out_stride] = in [rows][in_stride], in squares of which both sides stay in the
+/// cache.
+template <class Value>
+void transpose_into(const Value* in, int64_t in_stride, int64_t rows, int64_t columns, Value* out,
+                    int64_t out_stride) {
+  constexpr int64_t kSide = 16;
+  for (int64_t row = 0; row < rows; row += kSide) {
+    const int64_t last_row = std::min(row + kSide, rows);
+    for (int64_t column = 0; column < columns; column += kSide) {
+      const int64_t last_column = std::min(column + kSide, columns);
+      for (int64_t j = column; j < last_column; ++j) {
+        for (int64_t i = row; i < last_row; ++i) out[j * out_stride + i] = in[i * in_stride + j];
+      }
+    }
+  }
 }
 
 std::vector<float> diagonal_of(const Hessian& hessian) {
@@ -106,9 +125,11 @@ class RowBatch {
           codes(open.size()) {}
   };
   std::vector<float> in_processing_order() const;
-  void round_columns(Columns& columns);
+  void round_columns(int64_t first, int64_t count, Columns& columns);
+  void round_one_by_one(int64_t first, int64_t count, Columns& columns);
   void round_column(int64_t column, const float* wanted, uint8_t* codes, float* values);
   void keep(const Columns& columns);
+  void into_original_order();
   int64_t descend_row(int64_t row);
   struct SubBlock {
     const float *levels, *products, *ones, *gradient;
@@ -187,12 +208,8 @@ void RowBatch::round_in_order() {
   for (int64_t begin = 0; begin < columns_; begin += kColumnsPerBlock) {
     const int64_t end = std::min(begin + kColumnsPerBlock, columns_);
     Columns columns(rows_, begin, end);
-    for (int64_t row = 0; row < rows_; ++row) {
-      for (int64_t i = begin; i < end; ++i) {
-        columns.open[at((i - begin) * rows_ + row)] = open[at(row * columns_ + i)];
-      }
-    }
-    round_columns(columns);
+    transpose_into(open.data() + begin, columns_, rows_, end - begin, columns.open.data(), rows_);
+    round_columns(0, end - begin, columns);
     keep(columns);
     if (end == columns_) break;
     const BlasCall call;
@@ -201,21 +218,39 @@ void RowBatch::round_in_order() {
                 hessian_.update.data() + begin * columns_ + end, int_of(columns_), 1.0f,
                 open.data() + end, int_of(columns_));
   }
+  into_original_order();
 }
 
-void RowBatch::round_columns(Columns& columns) {
-  for (int64_t i = columns.begin; i < columns.end; ++i) {
-    const float* update = hessian_.update.data() + i * columns_;
-    const int64_t place = (i - columns.begin) * rows_;
-    float* open = columns.open.data() + place;
-    float* lost = columns.lost.data() + place;
-    float* values = columns.values.data() + place;
-    round_column(hessian_.order[at(i)], open, columns.codes.data() + place, values);
-    for (int64_t row = 0; row < rows_; ++row) lost[row] = (open[row] - values[row]) / update[i];
-    if (i + 1 == columns.end) break;
+/// `count` columns of the block from its column `first` on: a half, what that means for the other
+/// half, and the other half.
+void RowBatch::round_columns(int64_t first, int64_t count, Columns& columns) {
+  if (count <= kColumnsOneByOne) return round_one_by_one(first, count, columns);
+  const int64_t half = count / 2, middle = first + half, rest = count - half;
+  round_columns(first, half, columns);
+  const float* update =
+      hessian_.update.data() + (columns.begin + first) * columns_ + columns.begin + middle;
+  {
     const BlasCall call;
-    cblas_sger(CblasRowMajor, int_of(columns.end - i - 1), int_of(rows_), -1.0f, update + i + 1, 1,
-               lost, 1, open + rows_, int_of(rows_));
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int_of(rest), int_of(rows_), int_of(half),
+                -1.0f, update, int_of(columns_), columns.lost.data() + first * rows_, int_of(rows_),
+                1.0f, columns.open.data() + middle * rows_, int_of(rows_));
+  }
+  round_columns(middle, rest, columns);
+}
+
+void RowBatch::round_one_by_one(int64_t first, int64_t count, Columns& columns) {
+  for (int64_t j = first; j < first + count; ++j) {
+    const int64_t i = columns.begin + j;
+    const float* update = hessian_.update.data() + i * columns_;
+    float* open = columns.open.data() + j * rows_;
+    float* lost = columns.lost.data() + j * rows_;
+    float* values = columns.values.data() + j * rows_;
+    round_column(hessian_.order[at(i)], open, columns.codes.data() + j * rows_, values);
+    for (int64_t row = 0; row < rows_; ++row) lost[row] = (open[row] - values[row]) / update[i];
+    if (j + 1 == first + count) break;
+    const BlasCall call;
+    cblas_sger(CblasRowMajor, int_of(first + count - j - 1), int_of(rows_), -1.0f, update + i + 1,
+               1, lost, 1, open + rows_, int_of(rows_));
   }
 }
 
@@ -228,14 +263,27 @@ void RowBatch::round_column(int64_t column, const float* wanted, uint8_t* codes,
   }
 }
 
-/// Back into the original order.
+/// Still in processing order.
 void RowBatch::keep(const Columns& columns) {
+  const int64_t count = columns.end - columns.begin;
+  transpose_into(columns.codes.data(), rows_, count, rows_, codes_.data() + columns.begin,
+                 columns_);
+  transpose_into(columns.values.data(), rows_, count, rows_, values_.data() + columns.begin,
+                 columns_);
+}
+
+void RowBatch::into_original_order() {
+  std::vector<uint8_t> codes(at(columns_));
+  std::vector<float> values(at(columns_));
   for (int64_t row = 0; row < rows_; ++row) {
-    for (int64_t i = columns.begin; i < columns.end; ++i) {
-      const size_t to = at(row * columns_ + hessian_.order[at(i)]);
-      const size_t from = at((i - columns.begin) * rows_ + row);
-      codes_[to] = columns.codes[from];
-      values_[to] = columns.values[from];
+    uint8_t* row_codes = codes_.data() + row * columns_;
+    float* row_values = values_.data() + row * columns_;
+    std::copy_n(row_codes, columns_, codes.data());
+    std::copy_n(row_values, columns_, values.data());
+    for (int64_t i = 0; i < columns_; ++i) {
+      const int32_t column = hessian_.order[at(i)];
+      row_codes[column] = codes[at(i)];
+      row_values[column] = values[at(i)];
     }
   }
 }
@@ -433,11 +481,13 @@ void RowBatch::accept_grids(int64_t row, int64_t block, const float* gradient, c
 
 /// The gradient is kept up to date, so the error costs one pass over it and no product.
 double RowBatch::error() {
-  double sum = 0;
-  for (size_t i = 0; i < values_.size(); ++i) {
-    sum += (double{values_[i]} - weights_[i]) * gradient_[i];
+  constexpr size_t kSums = 8;  // that wait for nothing but themselves
+  std::array<double, kSums> sums{};
+  for (size_t i = 0; i < values_.size(); i += kSums) {
+    for (size_t j = 0; j < std::min(kSums, values_.size() - i); ++j)
+      sums[j] += (double{values_[i + j]} - weights_[i + j]) * gradient_[i + j];
   }
-  return sum;
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 void RowBatch::pack(std::byte* out) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -27,6 +28,14 @@ struct GptqProblem {
   GptqOptions options = {};
   const Outer* outer = nullptr;  ///< of the tensor, where all its rows share parameters
 };
+
+/// Rows of a matrix that one thread rounds at once: many for products that run at speed, an eighth
+/// at most so that there is work for all, two million weights at most for memory's sake. It must
+/// not go by the number of threads: sums are cut as the rows are.
+constexpr int64_t rows_rounded_at_once(int64_t rows, int64_t columns) {
+  constexpr int64_t kLeast = 32, kMost = 256, kMostWeights = int64_t{2} << 20;
+  return std::clamp(std::min(rows / 8, kMostWeights / columns) / kLeast * kLeast, kLeast, kMost);
+}
 
 /// Rounds `rows` rows of `hessian.columns` weights and writes them as the format stores them.
 /// Returns the sum over rows of (w - q)^T H (w - q). Rows are independent: cut the work by rows, in

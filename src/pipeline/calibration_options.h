@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
 
@@ -11,14 +10,6 @@
 #include "pipeline/sample_streams.h"
 
 namespace fewbits {
-
-/// Rows of a matrix that one thread rounds at once: many for products that run at speed, an eighth
-/// at most so that there is work for all, a million weights at most for memory's sake. It must not
-/// go by the number of threads: sums are cut as the rows are.
-constexpr int64_t rows_rounded_at_once(int64_t rows, int64_t columns) {
-  constexpr int64_t kLeast = 32, kMost = 256, kMostWeights = int64_t{1} << 20;
-  return std::clamp(std::min(rows / 8, kMostWeights / columns) / kLeast * kLeast, kLeast, kMost);
-}
 
 struct CalibrationOptions {
   GptqOptions gptq = {};
