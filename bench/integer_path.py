@@ -9,13 +9,14 @@ usage: build/peers/bin/python bench/integer_path.py FILE.gguf [MORE.gguf ...] --
 needs: llama-cpp-python (tools/install_packages.sh peers), build/tests/logits
 """
 import argparse
-import math
 import pathlib
 import statistics
 import subprocess
 import tempfile
 
 import numpy as np
+
+from intervals import ratio
 
 
 def arguments():
@@ -64,12 +65,6 @@ def divergence(wanted, found):
     return float((np.exp(wanted) * (wanted - found)).sum(axis=1).mean())
 
 
-def mean_and_half_width(values):
-    student = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
-    width = student.get(len(values), 2.0 if len(values) > 10 else 2.5) * statistics.stdev(values)
-    return statistics.mean(values), width / math.sqrt(len(values))
-
-
 def compare(args, file):
     peer = LlamaCpp(args, file)
     ours, theirs = [], []
@@ -77,9 +72,8 @@ def compare(args, file):
         wanted = log_softmax(our_logits(args, file, tokens, "--float"))
         ours.append(divergence(wanted, our_logits(args, file, tokens)))
         theirs.append(divergence(wanted, peer.logits(tokens)))
-    ratio, width = mean_and_half_width([their / our for our, their in zip(ours, theirs)])
-    print(f"| {file.stem} | {statistics.mean(ours):.2e} | {statistics.mean(theirs):.2e} | {ratio:.2f} "
-          f"({ratio - width:.2f} to {ratio + width:.2f}) |", flush=True)
+    print(f"| {file.stem} | {statistics.fmean(ours):.4f} | {statistics.fmean(theirs):.4f} | {ratio(theirs, ours)} |",
+          flush=True)
 
 
 def main():

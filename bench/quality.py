@@ -25,14 +25,13 @@ usage: quality.py --fewbits build/fewbits --model FOLDER --text TEST --calibrate
 import argparse
 import ctypes
 import json
-import math
 import pathlib
-import statistics
 import subprocess
 import sys
 import time
 
 import stock_quantizer
+from intervals import ratio
 
 MIXES = {"Q2_K_M": "Q2_K"}  # llama.cpp calls a mix as its main format
 
@@ -155,9 +154,20 @@ def write(args, name, method, out):
     return fewbits(args, "quantize", args.model, out, "--restart", *options_of(args, name, method))
 
 
+def kept_facts(args, *name):
+    """Where facts stay in the work folder, so that an interrupted table goes on."""
+    tasks = [f"{args.items}-of-{task.stem}" for task in args.tasks]
+    return args.work / ("-".join([*name, str(args.samples), str(args.chunks), *tasks]) + ".json")
+
+
+def measure_tasks(args, model):
+    return [facts for task in args.tasks
+            for facts in fewbits(args, "eval", model, "--task", task, "--limit", args.items)["tasks"]]
+
+
 def measure(args, name, method):
-    """The facts of one file, kept in the work folder so that an interrupted table goes on."""
-    kept = args.work / f"{name.replace('*', '')}-{method}-{args.samples}-{args.chunks}.json"
+    """The facts of one file."""
+    kept = kept_facts(args, name.replace("*", ""), method)
     if kept.exists():
         return json.loads(kept.read_text())
     out = args.work / "quality.gguf"
@@ -165,21 +175,24 @@ def measure(args, name, method):
     written = write(args, name, method, out)
     seconds = time.monotonic() - start
     loss = fewbits(args, "eval", out, "--against", args.model, "--text", args.text, "--chunks", args.chunks)
-    facts = {"written": written, "seconds": seconds, "loss": loss, "bytes": out.stat().st_size, "tasks": []}
-    for task in args.tasks:
-        facts["tasks"] += fewbits(args, "eval", out, "--task", task, "--limit", args.items)["tasks"]
+    facts = {"written": written, "seconds": seconds, "loss": loss, "bytes": out.stat().st_size,
+             "tasks": measure_tasks(args, out)}
     kept.write_text(json.dumps(facts))
     out.unlink()
     return facts
 
 
-def ratio(first, second):
-    """Mean of `first` over mean of `second`, pairs of windows, with its 95 % interval: by the delta method, each pair
-    counts as its distance from the line through the means."""
-    value = statistics.fmean(first) / statistics.fmean(second)
-    distances = [a - value * b for a, b in zip(first, second)]
-    error = statistics.stdev(distances) / math.sqrt(len(distances)) / statistics.fmean(second)
-    return f"{value:.2f} ({value - 1.96 * error:.2f} to {value + 1.96 * error:.2f})"
+def accuracies(tasks):
+    return [f"{100 * task['accuracy']:.1f} ({100 * task['accuracy_low']:.1f} to {100 * task['accuracy_high']:.1f})"
+            for task in tasks]
+
+
+def row_of_original(args):
+    """What the tasks' accuracies are to be compared with."""
+    kept = kept_facts(args, "original")
+    if not kept.exists():
+        kept.write_text(json.dumps(measure_tasks(args, args.model)))
+    return ["as it is", *[""] * 6, *accuracies(json.loads(kept.read_text())), "", ""]
 
 
 def row_of(args, name, method, first):
@@ -189,9 +202,7 @@ def row_of(args, name, method, first):
              f"{loss['kl_mean']:.4f} ({loss['kl_low']:.4f} to {loss['kl_high']:.4f})",
              ratio(first["loss"]["kl_windows"], loss["kl_windows"]) if facts != first else "",
              f"{100 * loss['top1_agreement']:.1f}"]
-    for task in facts["tasks"]:
-        low, high = task["accuracy_low"], task["accuracy_high"]
-        cells.append(f"{100 * task['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})")
+    cells += accuracies(facts["tasks"])
     memory = facts["written"].get("peak_memory_bytes")
     return cells + [f"{facts['seconds']:.0f}", f"{memory / 1e6:.0f}" if memory else ""]
 
@@ -203,6 +214,8 @@ def main():
     head += [f"{task.stem} %" for task in args.tasks] + ["seconds", "peak MB"]
     print("| " + " | ".join(head) + " |")
     print("|" + " --- |" * len(head))
+    if args.tasks:
+        print("| " + " | ".join(row_of_original(args)) + " |", flush=True)
     for name in args.formats:
         first = measure(args, name, args.methods[0])
         for method in args.methods:
