@@ -4,8 +4,8 @@ import statistics
 
 
 def student(freedom):
-    """The 97.5 % quantile of Student's distribution, from the normal one's by Cornish and Fisher's series (Abramowitz and
-    Stegun 26.7.5); from 5 degrees of freedom on right to 1 %."""
+    """The 97.5 % quantile of Student's distribution, from the normal one's by Cornish and Fisher's series (Abramowitz
+    and Stegun 26.7.5); from 5 degrees of freedom on right to 1 %."""
     z = 1.959964
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
     return z + sum(term / freedom**(power + 1) for power, term in enumerate(terms))

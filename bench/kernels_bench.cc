@@ -10,11 +10,11 @@
 #include <cmath>
 #include <cstdlib>
 #include <functional>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "base/half.h"
+#include "base/normal_values.h"
 #include "base/timing.h"
 #include "kernels/kernel_table.h"
 #include "kernels/machine_limits.h"
@@ -36,20 +36,12 @@ double best_seconds(const std::function<void()>& run) {
   return fewbits::best_seconds(3, 0.4, run);
 }
 
-std::vector<float> normal_values(int64_t count) {
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 /// Matrices of one shape, enough of them to fall out of the last-level cache.
 std::vector<PackedMatrix> make_matrices(const Format& format, const Options& options,
                                         int64_t total_bytes, ThreadPool& pool) {
   const int64_t bytes = options.rows * row_bytes(format, options.columns);
   std::vector<std::byte> encoded(static_cast<size_t>(bytes));
-  const auto values = normal_values(options.columns);
+  const auto values = normal_values(options.columns, 1);
   for (int64_t row = 0; row < options.rows; ++row) {
     encode_rows(format, values.data(), 1, options.columns, nullptr, Search::kReference,
                 encoded.data() + row * row_bytes(format, options.columns));
@@ -64,7 +56,7 @@ std::vector<PackedMatrix> make_matrices(const Format& format, const Options& opt
 /// `tokens` tokens times each of the matrices, one after the other.
 double seconds_of(const std::vector<PackedMatrix>& matrices, int64_t tokens, const Options& options,
                   ThreadPool& pool) {
-  const auto inputs = normal_values(tokens * options.columns);
+  const auto inputs = normal_values(tokens * options.columns, 1);
   std::vector<float> out(static_cast<size_t>(tokens * options.rows));
   Activations activations;
   return best_seconds([&] {
@@ -122,7 +114,7 @@ void measure_attention(int64_t keys, int64_t tokens, const MachineLimits& limits
   const int64_t queries = kGroup * tokens;
   const std::vector<uint16_t> cache(static_cast<size_t>(kHeads * keys * kDim),
                                     half_from_float(0.1f));
-  const auto query = normal_values(queries * kDim);
+  const auto query = normal_values(queries * kDim, 1);
   std::vector<int64_t> visible(static_cast<size_t>(queries), keys);
   std::vector<float> out(static_cast<size_t>(kHeads * queries * kDim));
   const int64_t scratch_size = attention_scratch_floats(queries, kDim, kDim);
