@@ -182,7 +182,7 @@ template <int kCount, int kTokens, int kVectors>
       const B input = repeat_quad(inputs + t * columns + q * 4);
       for (int v = 0; v < kVectors; ++v) {
         const P products = multiply_split(codes[v], input, signs[v]);
-        totals[t][v] = in_order(plus(totals[t][v], widen(products)));
+        totals[t][v] = plus_in_order(totals[t][v], widen(products));
       }
     }
   }

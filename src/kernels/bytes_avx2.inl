@@ -55,10 +55,15 @@ inline P no_products() {
 }
 /// Keeps the compiler from putting off an addition: gcc otherwise does all products of a tile first
 /// and runs out of registers (half the speed).
-template <class Vector>
-Vector in_order(Vector value) {
+inline P in_order(P value) {
   asm("" : "+x"(value));
   return value;
+}
+/// The same in place: where gcc may choose the register of a sum that a loop carries, it copies it
+/// back each time.
+inline I plus_in_order(I sum, I products) {
+  asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+  return sum;
 }
 
 template <int kBits>
