@@ -40,6 +40,9 @@ struct Weight {
   int64_t rows() const;
   int64_t values() const { return rows() * columns(); }
   int64_t stored_bytes() const;
+  int64_t row_of_gguf(int64_t gguf_row) const {
+    return gguf_rows.empty() ? gguf_row : int64_t{gguf_rows[static_cast<size_t>(gguf_row)]};
+  }
   bool is_matrix() const { return shape.size() >= 2 && is_linear_map(role); }
 
   /// Whether the bytes of a row in `format()` are stored as they are.

@@ -3,17 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <iterator>
-#include <numeric>
 #include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
-#include "base/interrupt.h"
-#include "calibrate/blas.h"
 #include "calibrate/sites.h"
 #include "engine/engine.h"
 #include "pipeline/layer_biases.h"
@@ -36,37 +32,10 @@ std::vector<int32_t> inverse(const std::vector<int32_t>& rows) {
   return result;
 }
 
-int64_t mapped(const std::vector<int32_t>& map, int64_t row) {
-  return map.empty() ? row : int64_t{map[static_cast<size_t>(row)]};
-}
-
-/// [rows][n] = a [rows][n] * b [n][n]
-std::vector<float> product(const std::vector<float>& a, const std::vector<float>& b, int64_t n) {
-  std::vector<float> result(a.size());
-  const auto size = static_cast<int>(n), rows = static_cast<int>(std::ssize(a) / n);
-  const BlasCall call;
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, size, size, 1.0f, a.data(), size,
-              b.data(), size, 0.0f, result.data(), size);
-  return result;
-}
-
 /// The value head's row whose output is column j of what attention output reads.
 int64_t value_row(const ModelConfig& config, int64_t j) {
   const int64_t dim = config.head_dim, group = config.heads / config.kv_heads;
   return j / dim / group * dim + j % dim;
-}
-
-/// Where each weight would be best while all others stay at `values`: q - ((q - w) H) / H_jj.
-std::vector<float> best_alone(const Hessian& hessian, const std::vector<float>& weights,
-                              const std::vector<float>& values) {
-  std::vector<float> lost(values);
-  for (size_t i = 0; i < lost.size(); ++i) lost[i] -= weights[i];
-  std::vector<float> best = product(lost, hessian.matrix, hessian.columns);
-  for (size_t i = 0; i < best.size(); ++i) {
-    const auto column = static_cast<int64_t>(i) % hessian.columns;
-    best[i] = values[i] - best[i] / hessian.diagonal(column);
-  }
-  return best;
 }
 
 /// The moments around the mean: what is lost there, biases make up for.
@@ -77,34 +46,7 @@ void subtract_mean(SiteMoments& moments) {
   }
 }
 
-/// Puts the columns first whose inputs are the largest. Returns which each was.
-std::vector<int32_t> sort_by_use(SiteMoments& moments) {
-  const size_t n = at(moments.columns);
-  check(moments.cross.empty());
-  std::vector<int32_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  const auto use = [&](int32_t i) { return moments.gram[at(i) * n + at(i)]; };
-  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return use(a) > use(b); });
-  std::vector<float> sorted(n * n);
-  for (size_t i = 0; i < n; ++i) {
-    for (size_t j = 0; j < n; ++j)
-      sorted[i * n + j] = moments.gram[at(order[i]) * n + at(order[j])];
-  }
-  moments.gram = std::move(sorted);
-  return order;
-}
-
 }  // namespace
-
-struct CalibratedLayers::Target {
-  const SiteMoments& moments;
-  const Hessian& hessian;
-  std::vector<float> column_scales = {};  ///< empty: all 1
-  /// By what a row w is multiplied to give its change: H^-1 (after cross - w gram) where there are
-  /// outputs to aim at, else cross H^-1. Empty: no change.
-  std::vector<float> correction = {};
-  std::vector<int32_t> columns = {};  ///< what is rounded has these in turn; empty: all in order
-};
 
 CalibratedLayers::CalibratedLayers(const Model& model,
                                    const std::map<const Weight*, const Format*>& formats,
@@ -198,7 +140,7 @@ void CalibratedLayers::restore_layer(int64_t layer, const RoundedBefore& before)
     if (site == Role::kQuery || site == Role::kGate) restore_gains(site, before, weights);
     for (const Weight* weight : rounded_readers(site)) {
       const RoundedWeight found = before(*weight);
-      Encoded& encoded = encoded_[weight];
+      EncodedMatrix& encoded = encoded_[weight];
       encoded.bytes.assign(found.bytes.begin(), found.bytes.end());
       encoded.columns.assign(found.columns.begin(), found.columns.end());
       replace(*weight, weights);
@@ -230,35 +172,12 @@ const Weight* CalibratedLayers::corrected_bias(const Weight& weight) const {
   return bias != nullptr && own && formats_.at(bias)->name == "F32" ? bias : nullptr;
 }
 
-/// (W - W^) E[x], in our order of rows.
-std::vector<float> CalibratedLayers::lost_means(const Weight& weight, const Target& target) const {
-  const int64_t all_rows = weight.rows(), columns = weight.columns();
-  const Format& format = *rounded_format(weight);
-  const std::byte* bytes = encoded_.at(&weight).bytes.data();
-  std::vector<float> lost(at(all_rows));
-  pool_.run(divide_up(all_rows, kRowsPerTask), [&](int64_t task, int) {
-    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, all_rows - first);
-    const std::vector<float> values = scaled_rows(weight, first, rows, target);
-    std::vector<float> found(values.size());
-    decode_rows(format, bytes + first * row_bytes(format, columns), rows, columns, found.data());
-    for (int64_t i = 0; i < rows; ++i) {
-      double sum = 0;
-      for (int64_t j = 0; j < columns; ++j) {
-        const size_t place = at(i * columns + j);
-        sum += (double{values[place]} - found[place]) * target.moments.mean[at(j)];
-      }
-      lost[at(mapped(weight.gguf_rows, first + i))] = static_cast<float>(sum);
-    }
-  });
-  return lost;
-}
-
-void CalibratedLayers::correct_bias(const Weight& weight, const Target& target,
+void CalibratedLayers::correct_bias(const Weight& weight, const MatrixRounding& rounding,
                                     LayerWeights& weights) {
   const Weight* bias = corrected_bias(weight);
   if (bias == nullptr) return;
-  const std::vector<float> lost = lost_means(weight, target);
-  Encoded& encoded = encoded_[bias];
+  const std::vector<float> lost = rounding.lost_means(encoded_.at(&weight).bytes);
+  EncodedMatrix& encoded = encoded_[bias];
   std::vector<float> all;
   for (std::vector<float>* part : bias_parts(bias->role, weights)) {
     for (float& value : *part) {
@@ -325,6 +244,11 @@ std::vector<float> CalibratedLayers::scales_of_columns(Role site) const {
   return scales;
 }
 
+std::span<const float> CalibratedLayers::scales_of_rows(Role role) const {
+  const auto found = row_scales_.find(role);
+  return found == row_scales_.end() ? std::span<const float>() : found->second;
+}
+
 /// Whether the norm before a site feeds nothing but matrices that are rounded here.
 bool CalibratedLayers::norm_can_scale(Role site) const {
   const bool query = site == Role::kQuery;
@@ -361,7 +285,7 @@ std::vector<float> CalibratedLayers::scale_norm(SiteMoments& moments, LayerWeigh
   std::vector<float>& gains = query ? weights.attention_norm.gain : weights.mlp_norm.gain;
   for (size_t j = 0; j < n; ++j) gains[j] /= scales[j];
   const Weight* norm = find(query ? Role::kAttentionNorm : Role::kMlpNorm);
-  Encoded& encoded = encoded_[norm];
+  EncodedMatrix& encoded = encoded_[norm];
   encoded.bytes.resize(n * sizeof(float));
   std::memcpy(encoded.bytes.data(), gains.data(), encoded.bytes.size());
   for (const float gain : gains) encoded.square += double{gain} * gain;
@@ -384,148 +308,16 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   const Hessian hessian =
       factor_hessian(moments.cross.empty() ? std::move(moments.gram) : moments.gram, columns, pool_,
                      options_.hessian);
-  Target target{.moments = moments, .hessian = hessian, .column_scales = std::move(scales)};
+  RoundingTarget target{.moments = moments, .hessian = hessian, .column_scales = std::move(scales)};
   target.columns = std::move(sorted);
-  if (!moments.cross.empty()) {
-    target.correction = inverse_of(hessian);
-    if (!moments.has_output()) {
-      target.correction = product(moments.cross, target.correction, columns);
-    }
-  }
+  if (!moments.cross.empty()) target.correction = correction_of(moments, hessian);
   for (const Weight* weight : readers) {
-    encode_weight(*weight, target);
-    encoded_[weight].largest_input = moments.largest;
-    encoded_[weight].columns = target.columns;
-    correct_bias(*weight, target, weights);
+    const MatrixRounding rounding(*weight, *rounded_format(*weight), target,
+                                  scales_of_rows(weight->role), options_, pool_);
+    encoded_[weight] = rounding.round();
+    correct_bias(*weight, rounding, weights);
     replace(*weight, weights);
   }
-}
-
-void CalibratedLayers::encode_weight(const Weight& weight, const Target& target) {
-  const Format& format = *rounded_format(weight);
-  const int64_t all_rows = weight.rows();
-  const int64_t columns = weight.columns(), row_size = row_bytes(format, columns);
-  Encoded& encoded = encoded_[&weight];
-  encoded.bytes.resize(at(all_rows * row_size));
-  if (options_.learning.wanted()) {
-    encoded.wanted.resize(at(all_rows * columns));
-    encoded.best.resize(encoded.wanted.size());
-  }
-  const int64_t at_once = rows_rounded_at_once(all_rows, columns);
-  const int64_t tasks = divide_up(all_rows, at_once);
-  std::vector<Encoded> sums(at(tasks));
-  const Outer outer = outer_of_tensor(weight, target);
-  pool_.run(tasks, [&](int64_t task, int thread) {
-    if (interrupted()) return;
-    if (thread == 0 && options_.progress) options_.progress(weight, -1);
-    const int64_t first = task * at_once, rows = std::min(at_once, all_rows - first);
-    std::vector<float> values = scaled_rows(weight, first, rows, target);
-    std::byte* out = encoded.bytes.data() + first * row_size;
-    if (format.is_float()) {
-      encode_rows(format, values.data(), rows, columns, nullptr, Search::kBest, out);
-    } else {
-      std::vector<float> aimed;
-      if (!target.correction.empty()) {
-        aimed = values;
-        aim_at_outputs(weight, first, target, aimed);
-      }
-      const std::vector<float>& wanted = aimed.empty() ? values : aimed;
-      round_rows({format, target.hessian, options_.gptq, &outer}, wanted.data(), rows, out);
-    }
-    std::vector<float> decoded(values.size());
-    decode_rows(format, out, rows, columns, decoded.data());
-    if (options_.learning.wanted()) {
-      const std::vector<float> best = best_alone(target.hessian, values, decoded);
-      std::copy(values.begin(), values.end(), encoded.wanted.begin() + first * columns);
-      std::copy(best.begin(), best.end(), encoded.best.begin() + first * columns);
-    }
-    for (size_t i = 0; i < values.size(); ++i) {
-      const double error = double{values[i]} - decoded[i];
-      sums[at(task)].error += error * error;
-      sums[at(task)].square += double{values[i]} * values[i];
-    }
-  });
-  throw_if_interrupted();
-  for (const Encoded& part : sums) {  // in order: the same total for any thread count
-    encoded.error += part.error;
-    encoded.square += part.square;
-  }
-  weight.drop_pages();
-  if (options_.progress) {
-    options_.progress(weight, encoded.square > 0 ? encoded.error / encoded.square : 0);
-  }
-}
-
-/// What all rows share, where the format has such parameters.
-Outer CalibratedLayers::outer_of_tensor(const Weight& weight, const Target& target) const {
-  Outer outer;
-  const Format& format = *rounded_format(weight);
-  if (!format.fit_tensor) return outer;
-  TensorRange range;
-  for (int64_t first = 0; first < weight.rows(); first += kRowsPerTask) {
-    const int64_t rows = std::min(kRowsPerTask, weight.rows() - first);
-    const std::vector<float> values = scaled_rows(weight, first, rows, target);
-    range.add(values.data(), std::ssize(values));
-  }
-  format.fit_tensor(range, outer);
-  return outer;
-}
-
-/// Rows of GGUF's order, scaled.
-std::vector<float> CalibratedLayers::scaled_rows(const Weight& weight, int64_t first, int64_t rows,
-                                                 const Target& target) const {
-  const int64_t columns = weight.columns();
-  const auto row_scales = row_scales_.find(weight.role);
-  std::vector<float> values(at(rows * columns));
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t row = mapped(weight.gguf_rows, first + i);
-    const auto out = std::span(values).subspan(at(i * columns), at(columns));
-    weight.read_row(row, out.data());
-    const float share = row_scales == row_scales_.end() ? 1.0f : 1 / row_scales->second[at(row)];
-    for (size_t j = 0; j < out.size(); ++j) {
-      out[j] *= share * (target.column_scales.empty() ? 1.0f : target.column_scales[j]);
-    }
-    if (target.columns.empty()) continue;
-    const std::vector<float> unsorted(out.begin(), out.end());
-    for (size_t j = 0; j < out.size(); ++j) out[j] = unsorted[at(target.columns[j])];
-  }
-  return values;
-}
-
-/// Moves rows to those that come nearest to the wanted outputs, given the inputs there are.
-void CalibratedLayers::aim_at_outputs(const Weight& weight, int64_t first, const Target& target,
-                                      std::vector<float>& values) const {
-  const SiteMoments& moments = target.moments;
-  const int64_t columns = moments.columns;
-  std::vector<float> change;
-  if (moments.has_output()) {
-    std::vector<float> missing = product(values, moments.gram, columns);
-    for (int64_t i = 0; i < std::ssize(missing) / columns; ++i) {
-      const float* wanted = &moments.cross[at(mapped(weight.gguf_rows, first + i) * columns)];
-      for (int64_t j = 0; j < columns; ++j) {
-        missing[at(i * columns + j)] = wanted[j] - missing[at(i * columns + j)];
-      }
-    }
-    change = product(missing, target.correction, columns);
-  } else {
-    change = product(values, target.correction, columns);
-  }
-  const auto share = static_cast<float>(options_.output_share);
-  for (size_t i = 0; i < values.size(); ++i) values[i] += share * change[i];
-}
-
-/// The values of what was rounded in another order of columns.
-std::vector<float> CalibratedLayers::in_order(const Weight& weight, const Encoded& encoded) const {
-  const int64_t rows = weight.rows(), columns = weight.columns();
-  const Format& format = *rounded_format(weight);
-  std::vector<float> values(at(rows * columns)), row(at(columns));
-  for (int64_t i = 0; i < rows; ++i) {
-    const std::byte* bytes = encoded.bytes.data() + i * row_bytes(format, columns);
-    decode_rows(format, bytes, 1, columns, row.data());
-    for (int64_t j = 0; j < columns; ++j)
-      values[at(i * columns + encoded.columns[at(j)])] = row[at(j)];
-  }
-  return values;
 }
 
 /// From here on the layer computes with the rounded matrix.
@@ -534,7 +326,7 @@ void CalibratedLayers::replace(const Weight& weight, LayerWeights& weights) {
   std::span<const std::byte> bytes = encoded_.at(&weight).bytes;
   std::vector<float> floats;
   if (!encoded_.at(&weight).columns.empty()) {
-    floats = in_order(weight, encoded_.at(&weight));
+    floats = values_in_order(weight, *format, encoded_.at(&weight));
     bytes = std::as_bytes(std::span(floats));
     format = &format_named("F32");
   }
@@ -571,26 +363,12 @@ void CalibratedLayers::learn(LayerWeights& weights) {
     const auto bytes = learned.bytes.find(weight->role);
     if (bytes != learned.bytes.end()) {
       encoded.bytes = std::move(bytes->second);
-      measure(*weight);
+      measure_again(*weight, *rounded_format(*weight), encoded);
       replace(*weight, weights);
     }
     encoded.wanted = {};
   }
   if (options_.learned) options_.learned(layers_done_, learned);
-}
-
-/// What the bytes of a matrix lose.
-void CalibratedLayers::measure(const Weight& weight) {
-  Encoded& encoded = encoded_.at(&weight);
-  const std::vector<float>& wanted = encoded.wanted;
-  std::vector<float> values(wanted.size());
-  decode_rows(*rounded_format(weight), encoded.bytes.data(), weight.rows(), weight.columns(),
-              values.data());
-  encoded.error = 0;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    const double error = double{wanted[i]} - values[i];
-    encoded.error += error * error;
-  }
 }
 
 RoundedWeight CalibratedLayers::encoded(const Weight& weight) const {

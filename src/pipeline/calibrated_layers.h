@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "model/model.h"
 #include "pipeline/calibrated_experts.h"
 #include "pipeline/calibration_options.h"
+#include "pipeline/matrix_rounding.h"
 #include "pipeline/quantize.h"
 #include "pipeline/sample_streams.h"
 
@@ -49,9 +49,6 @@ class CalibratedLayers {
   RoundedWeight encoded(const Weight& weight) const;
 
  private:
-  struct Target;  // what the rows of a matrix are fitted to
-  struct Encoded;
-
   const Weight* find(Role role) const { return model_.find(role, layers_done_); }
   const Format* rounded_format(const Weight& weight) const;
   bool rounded(Role role) const;
@@ -68,22 +65,14 @@ class CalibratedLayers {
   void scale_rows_of_value();
   void scale_rows_of_up();
   std::vector<float> scales_of_columns(Role site) const;
+  std::span<const float> scales_of_rows(Role role) const;
   std::vector<float> scale_norm(SiteMoments& moments, LayerWeights& weights);
   void encode_site(Role site, const LayerWeights& original, LayerWeights& weights);
   const Weight* corrected_bias(const Weight& weight) const;
-  std::vector<float> lost_means(const Weight& weight, const Target& target) const;
-  void correct_bias(const Weight& weight, const Target& target, LayerWeights& weights);
+  void correct_bias(const Weight& weight, const MatrixRounding& rounding, LayerWeights& weights);
   void restore_biases(Role site, const RoundedBefore& before, LayerWeights& weights);
-  void encode_weight(const Weight& weight, const Target& target);
-  Outer outer_of_tensor(const Weight& weight, const Target& target) const;
-  std::vector<float> scaled_rows(const Weight& weight, int64_t first, int64_t rows,
-                                 const Target& target) const;
-  void aim_at_outputs(const Weight& weight, int64_t first, const Target& target,
-                      std::vector<float>& values) const;
   void replace(const Weight& weight, LayerWeights& weights);
   void learn(LayerWeights& weights);
-  void measure(const Weight& weight);
-  std::vector<float> in_order(const Weight& weight, const Encoded& encoded) const;
 
   const Model& model_;
   const std::map<const Weight*, const Format*>& formats_;
@@ -92,18 +81,9 @@ class CalibratedLayers {
   ThreadPool& pool_;
   SampleStreams streams_;
   CalibratedExperts experts_;
-  std::map<Role, std::vector<float>> row_scales_;  ///< rows of value and up are divided by these
-  struct Encoded {
-    std::vector<std::byte> bytes;
-    double error = 0, square = 0;
-    std::optional<float> largest_input = {};
-    std::vector<int32_t> columns = {};  ///< as RoundedWeight's
-    // Until learning is done: what was rounded, and where each weight would be best while all
-    // others are as they were rounded.
-    std::vector<float> wanted = {}, best = {};
-  };
-  std::map<const Weight*, Encoded> encoded_;
-  KvRange kv_range_;  ///< of the layer encoded last
+  std::map<Role, std::vector<float>> row_scales_;   ///< rows of value and up are divided by these
+  std::map<const Weight*, EncodedMatrix> encoded_;  ///< and norms and biases that were changed
+  KvRange kv_range_;                                ///< of the layer encoded last
   int64_t layers_done_ = 0;
 };
 

@@ -74,11 +74,11 @@ std::vector<const StoredTensor*> stored(const Model& model, const Weight& weight
 /// Where each stored row lies in the bytes of a calibrated method, which has GGUF's order.
 std::vector<int64_t> gguf_row_of_stored(const Weight& weight) {
   std::vector<int64_t> result(static_cast<size_t>(weight.rows()));
-  const auto in = [](const std::vector<int32_t>& map, int64_t row) {
-    return map.empty() ? row : int64_t{map[static_cast<size_t>(row)]};
-  };
-  for (int64_t row = 0; row < weight.rows(); ++row)
-    result[static_cast<size_t>(in(weight.stored_rows, in(weight.gguf_rows, row)))] = row;
+  for (int64_t row = 0; row < weight.rows(); ++row) {
+    const int64_t ours = weight.row_of_gguf(row);
+    const auto& stored = weight.stored_rows;
+    result[static_cast<size_t>(stored.empty() ? ours : stored[static_cast<size_t>(ours)])] = row;
+  }
   return result;
 }
 

@@ -59,7 +59,7 @@ DenseLayer load(const RoundedLayer& layer, ThreadPool& pool) {
       const int64_t columns = weight.columns(), size = row_bytes(*matrix.format, columns);
       values.resize(at(weight.values()));
       for (int64_t i = 0; i < weight.rows(); ++i) {
-        const int64_t row = weight.gguf_rows.empty() ? i : int64_t{weight.gguf_rows[at(i)]};
+        const int64_t row = weight.row_of_gguf(i);
         decode_rows(*matrix.format, matrix.bytes.data() + i * size, 1, columns,
                     values.data() + row * columns);
       }

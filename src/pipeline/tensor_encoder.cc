@@ -80,11 +80,6 @@ std::span<const std::byte> TensorEncoder::encode(int64_t begin, int64_t count) {
   return band_;
 }
 
-int64_t TensorEncoder::source_row(int64_t gguf_row) const {
-  const auto& map = weight_.gguf_rows;
-  return map.empty() ? gguf_row : int64_t{map[static_cast<size_t>(gguf_row)]};
-}
-
 RoundingError TensorEncoder::encode_rows_of_task(int64_t begin, int64_t rows, Open& open,
                                                  std::byte* out) const {
   const auto columns = static_cast<size_t>(columns_);
@@ -92,7 +87,7 @@ RoundingError TensorEncoder::encode_rows_of_task(int64_t begin, int64_t rows, Op
   values.resize(static_cast<size_t>(rows) * columns);
   for (int64_t i = 0; i < rows; ++i) {
     float* row = values.data() + static_cast<size_t>(i) * columns;
-    weight_.read_row(source_row(begin + i), row);
+    weight_.read_row(weight_.row_of_gguf(begin + i), row);
     check_range(row, begin + i);
   }
   if (rounded_.empty() && is_copied()) {
@@ -181,7 +176,7 @@ void TensorEncoder::check_range(const float* row, int64_t index) const {
 void TensorEncoder::copy_rows(int64_t begin, int64_t rows, std::byte* out) const {
   std::vector<std::byte> scratch;
   for (int64_t i = 0; i < rows; ++i) {
-    const auto row = weight_.row_bytes(source_row(begin + i), scratch);
+    const auto row = weight_.row_bytes(weight_.row_of_gguf(begin + i), scratch);
     out = std::copy(row.begin(), row.end(), out);
   }
 }

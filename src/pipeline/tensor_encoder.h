@@ -27,7 +27,6 @@ class TensorEncoder {
 
  private:
   /// Our row of a row of the output.
-  int64_t source_row(int64_t gguf_row) const;
 
   /// What a thread works on, kept from task to task: fresh memory would cost as much as the
   /// rounding of some formats.

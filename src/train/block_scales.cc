@@ -148,7 +148,7 @@ std::vector<std::byte> BlockScales::bytes() const {
   bytes.reserve(
       static_cast<size_t>(weight_.rows() * row_bytes(weight_.format(), weight_.columns())));
   for (int64_t i = 0; i < weight_.rows(); ++i) {
-    const int64_t row = weight_.gguf_rows.empty() ? i : weight_.gguf_rows[static_cast<size_t>(i)];
+    const int64_t row = weight_.row_of_gguf(i);
     const auto stored = weight_.row_bytes(row, scratch);
     const size_t begin = bytes.size();
     bytes.insert(bytes.end(), stored.begin(), stored.end());
