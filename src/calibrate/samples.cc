@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 
 #include "base/error.h"
@@ -21,6 +22,11 @@ std::vector<Token> tokens_of(const Model& model, std::span<const std::filesystem
 }
 
 }  // namespace
+
+bool is_held_out(int64_t index, double share) {
+  const auto every = static_cast<int64_t>(std::max(2.0, std::round(1 / share)));
+  return index % every == every - 1;
+}
 
 int64_t longest(std::span<const std::vector<Token>> samples) {
   size_t length = 0;

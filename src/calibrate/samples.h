@@ -9,6 +9,10 @@
 
 namespace fewbits {
 
+/// Whether a method that learns from samples is judged by the one with this index instead: every so
+/// many-th, from all parts of the text, that `share` of them are.
+bool is_held_out(int64_t index, double share);
+
 /// Tokens of the longest; 0 where there is none.
 int64_t longest(std::span<const std::vector<Token>> samples);
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -43,6 +45,19 @@ inline Floats load_lanes(const float* from) {
 template <class Floats>
 inline void store_lanes(Floats lanes, float* to) {
   std::memcpy(to, &lanes, sizeof(lanes));
+}
+
+/// Value i of as many sub-blocks of kSize values as there are lanes, one sub-block in each lane.
+template <int kSize, class Floats = Float4>
+inline std::array<Floats, kSize> transposed(const float* sub_blocks) {
+  std::array<Floats, kSize> lanes;
+  for (size_t i = 0; i < kSize; ++i) {
+    Floats value;
+    for (size_t lane = 0; lane < kLanesOf<Floats>; ++lane)
+      value[lane] = sub_blocks[lane * kSize + i];
+    lanes[i] = value;
+  }
+  return lanes;
 }
 
 template <class Floats>

@@ -41,16 +41,6 @@ struct Tries {
 template <int kSize>
 using Lanes = std::array<Float4, kSize>;
 
-template <int kSize>
-Lanes<kSize> transposed(const float* sub_blocks) {
-  Lanes<kSize> lanes;
-  for (int i = 0; i < kSize; ++i) {
-    const float* at = sub_blocks + i;
-    lanes[static_cast<size_t>(i)] = Float4{at[0], at[kSize], at[2 * kSize], at[3 * kSize]};
-  }
-  return lanes;
-}
-
 /// Scale and -minimum of four sub-blocks.
 struct FourLines {
   std::array<float, kLanesOf<Float4>> scales;

@@ -35,22 +35,13 @@ struct SubBlocks {
 /// Beyond this every format saturates; nearer the end of float, squares would overflow.
 inline constexpr float kLargestValue = 1e9f;
 
-template <int kSize, class Lanes>
-void transpose(const float* sub_blocks, std::array<Lanes, kSize>& lanes) {
-  for (size_t i = 0; i < kSize; ++i) {
-    for (size_t lane = 0; lane < kLanesOf<Lanes>; ++lane) {
-      lanes[i][lane] = sub_blocks[lane * kSize + i];
-    }
-  }
-}
-
 /// Loads consecutive sub-blocks; null weights are all 1. A weight of zero still counts a little, so
 /// that columns without importance keep sane values.
 template <int kSize, class Lanes>
 void load(const float* values, const float* weights, SubBlocks<kSize, Lanes>& blocks) {
-  transpose<kSize>(values, blocks.x);
+  blocks.x = transposed<kSize, Lanes>(values);
   if (weights) {
-    transpose<kSize>(weights, blocks.w);
+    blocks.w = transposed<kSize, Lanes>(weights);
   } else {
     blocks.w.fill(splat<Lanes>(1));
   }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/interrupt.h"
+#include "calibrate/samples.h"
 #include "engine/engine.h"
 
 namespace fewbits {
@@ -32,10 +33,9 @@ Split split(const std::vector<int64_t>& lengths, double held_out) {
   Split parts;
   if (lengths.empty()) return parts;
   parts.length = lengths.front();
-  const auto every = static_cast<int64_t>(std::max(2.0, std::round(1 / held_out)));
   for (int64_t i = 0; i < std::ssize(lengths); ++i) {
     if (lengths[at(i)] != parts.length) continue;
-    (i % every == every - 1 ? parts.held_out : parts.learned).push_back(i);
+    (is_held_out(i, held_out) ? parts.held_out : parts.learned).push_back(i);
   }
   return parts;
 }

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
+#include "calibrate/samples.h"
 #include "engine/embedder.h"
 #include "engine/engine.h"
 #include "pipeline/certificate.h"
@@ -67,12 +68,11 @@ struct SplitSamples {
   Samples trained, held_out;
 };
 
-/// Every so many-th sample is held out.
 SplitSamples split(const std::vector<std::vector<Token>>& samples, double share) {
-  const auto every = static_cast<size_t>(std::max(2.0, std::round(1 / share)));
   SplitSamples result;
   for (size_t i = 0; i < samples.size(); ++i) {
-    (i % every == every - 1 ? result.held_out : result.trained).push_back(&samples[i]);
+    const bool held_out = is_held_out(static_cast<int64_t>(i), share);
+    (held_out ? result.held_out : result.trained).push_back(&samples[i]);
   }
   if (result.held_out.empty()) throw Error("tune: too few samples to hold any out; give more text");
   return result;
