@@ -46,7 +46,7 @@ int64_t disk_free_at(const fs::path& out) {
 }
 
 /// Seconds in which one thread encodes a value, measured on a weight of the model itself.
-double seconds_per_value(const PlannedWeight& planned, Search search, ThreadPool& pool) {
+double seconds_per_value(const PlannedWeight& planned, Search search) {
   constexpr int64_t kValues = 1 << 14;
   const Weight& weight = *planned.weight;
   const Format& format = planned.rounded_format();
@@ -61,11 +61,10 @@ double seconds_per_value(const PlannedWeight& planned, Search search, ThreadPool
     encode_rows(format, values.data(), rows, columns, nullptr, search, bytes.data());
   });
   weight.drop_pages();
-  static_cast<void>(pool);
   return seconds / static_cast<double>(rows * columns);
 }
 
-double encoding_seconds(const RunRequest& request, ThreadPool& pool) {
+double encoding_seconds(const RunRequest& request, int threads) {
   std::map<const Format*, double> rates;
   double seconds = 0;
   for (const PlannedWeight& planned : request.plan.weights) {
@@ -74,10 +73,10 @@ double encoding_seconds(const RunRequest& request, ThreadPool& pool) {
     const bool copied = format == &weight.format() && !planned.emulated;
     const bool calibrated = !request.samples.empty() && weight.layer >= 0;
     if (copied || calibrated || !weight.is_matrix()) continue;
-    if (!rates.contains(format)) rates[format] = seconds_per_value(planned, request.search, pool);
+    if (!rates.contains(format)) rates[format] = seconds_per_value(planned, request.search);
     seconds += rates[format] * static_cast<double>(weight.values());
   }
-  return seconds / pool.threads();
+  return seconds / threads;
 }
 
 /// Multiplications and additions a second, of one thread.
@@ -92,7 +91,7 @@ double blas_speed() {
   return 2.0 * kSize * kSize * kSize / seconds;
 }
 
-double calibration_seconds(const RunRequest& request, ThreadPool& pool) {
+double calibration_seconds(const RunRequest& request, int threads) {
   if (request.samples.empty()) return 0;
   // A matrix of r rows and n columns: r n^2 for each of the products that GPTQ and the passes of
   // the descent make (one product each, one for scales, half for the codes that move).
@@ -112,7 +111,7 @@ double calibration_seconds(const RunRequest& request, ThreadPool& pool) {
     if (planned.rounded_format().is_float()) continue;
     operations += rows * n * n * products + kFactor * n * n * n + tokens * n * n / 2;
   }
-  return operations / (blas_speed() * kBlasShare * pool.threads());
+  return operations / (blas_speed() * kBlasShare * threads);
 }
 
 int64_t output_bytes(const RunRequest& request) {
@@ -201,7 +200,8 @@ RunNeeds run_needs(const RunRequest& request, ThreadPool& pool) {
   needs.disk = needs.bytes_written + bytes_aside(request) + needs.spilled + kJournal;
   needs.disk_free = disk_free_at(request.out);
   if (needs.disk_free != INT64_MAX) needs.disk_free += bytes_left_beside(request.out);
-  needs.seconds = encoding_seconds(request, pool) + calibration_seconds(request, pool) +
+  needs.seconds = encoding_seconds(request, pool.threads()) +
+                  calibration_seconds(request, pool.threads()) +
                   static_cast<double>(needs.bytes_read + needs.bytes_written) / kReadBytesPerSecond;
   return needs;
 }
