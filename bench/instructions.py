@@ -16,7 +16,7 @@ import subprocess
 
 FORMATS = ("F16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q4_0", "IQ4_XS", "MXFP4", "NVFP4")
 TOKENS = (1, 8, 64)
-MULTIPLICATIONS = 256 * 1024  # for each token
+MULTIPLICATIONS = 256 * 1024  # for each token: instructions_bench.cc's matrix
 
 
 def instructions(bench, name, tokens, times):

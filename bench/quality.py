@@ -189,9 +189,8 @@ def accuracies(tasks):
 
 def row_of_original(args):
     """What the tasks' accuracies are to be compared with."""
-    kept = kept_facts(args, "original")
-    if not kept.exists():
-        kept.write_text(json.dumps(measure_tasks(args, args.model)))
+    kept = once(kept_facts(args, "original"),
+                lambda path: path.write_text(json.dumps(measure_tasks(args, args.model))))
     return ["as it is", *[""] * 6, *accuracies(json.loads(kept.read_text())), "", ""]
 
 

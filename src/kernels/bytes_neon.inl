@@ -1,6 +1,6 @@
 // The integer half of the shim for Arm's products of int8: sdot adds four products of signed bytes
-// to 32 bits, exactly. Codes of fewer than 8 bits are signed bytes as they are, those of 8 become
-// it.
+// to 32 bits, exactly. Codes of fewer than 8 bits are signed bytes as they are; from those of 8
+// bits 128 is subtracted.
 
 using B = uint8x16_t;
 using I = int32x4_t;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 #include "base/checked_math.h"
@@ -44,6 +45,23 @@ void subtract_mean(SiteMoments& moments) {
   for (size_t i = 0; i < n; ++i) {
     for (size_t j = 0; j < n; ++j) moments.gram[i * n + j] -= moments.mean[i] * moments.mean[j];
   }
+}
+
+/// Puts the columns first whose inputs are the largest. Returns which each was.
+std::vector<int32_t> sort_by_use(SiteMoments& moments) {
+  const size_t n = at(moments.columns);
+  check(moments.cross.empty());
+  std::vector<int32_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  const auto use = [&](int32_t i) { return moments.gram[at(i) * n + at(i)]; };
+  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return use(a) > use(b); });
+  std::vector<float> sorted(n * n);
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < n; ++j)
+      sorted[i * n + j] = moments.gram[at(order[i]) * n + at(order[j])];
+  }
+  moments.gram = std::move(sorted);
+  return order;
 }
 
 }  // namespace

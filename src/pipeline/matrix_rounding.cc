@@ -1,10 +1,8 @@
 #include "pipeline/matrix_rounding.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/checked_math.h"
-#include "base/error.h"
 #include "base/interrupt.h"
 #include "calibrate/blas.h"
 
@@ -41,22 +39,6 @@ std::vector<float> best_alone(const Hessian& hessian, const std::vector<float>& 
 }
 
 }  // namespace
-
-std::vector<int32_t> sort_by_use(SiteMoments& moments) {
-  const size_t n = at(moments.columns);
-  check(moments.cross.empty());
-  std::vector<int32_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  const auto use = [&](int32_t i) { return moments.gram[at(i) * n + at(i)]; };
-  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return use(a) > use(b); });
-  std::vector<float> sorted(n * n);
-  for (size_t i = 0; i < n; ++i) {
-    for (size_t j = 0; j < n; ++j)
-      sorted[i * n + j] = moments.gram[at(order[i]) * n + at(order[j])];
-  }
-  moments.gram = std::move(sorted);
-  return order;
-}
 
 std::vector<float> correction_of(const SiteMoments& moments, const Hessian& hessian) {
   std::vector<float> correction = inverse_of(hessian);

@@ -26,11 +26,7 @@ struct RoundingTarget {
   std::vector<int32_t> columns = {};  ///< what is rounded has these in turn; empty: all in order
 };
 
-/// Brings the inputs into the order of use, the largest first, and returns which column each was.
-/// REQUIRES: moments.cross is empty.
-std::vector<int32_t> sort_by_use(SiteMoments& moments);
-
-/// The target for moments whose cross is not empty. REQUIRES: `hessian` is of moments.gram.
+/// A target's correction. REQUIRES: moments.cross is not empty, `hessian` is of moments.gram.
 std::vector<float> correction_of(const SiteMoments& moments, const Hessian& hessian);
 
 /// A matrix as it was rounded: rows in GGUF's order.
@@ -85,7 +81,7 @@ class MatrixRounding {
   ThreadPool& pool_;
 };
 
-/// The values of a matrix, each column where it belongs.
+/// The values of a matrix that has columns in another order, each where it belongs.
 std::vector<float> values_in_order(const Weight& weight, const Format& format,
                                    const EncodedMatrix& encoded);
 

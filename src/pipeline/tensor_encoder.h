@@ -26,8 +26,6 @@ class TensorEncoder {
   const RoundingError& total() const { return total_; }
 
  private:
-  /// Our row of a row of the output.
-
   /// What a thread works on, kept from task to task: fresh memory would cost as much as the
   /// rounding of some formats.
   struct Open {
