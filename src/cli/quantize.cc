@@ -28,7 +28,6 @@ void quantize_and_tune(const QuantizeArguments& wanted) {
   tuning.out = wanted.out;
   tuning.against = wanted.in;
   tuning.texts = wanted.calibrate;
-  tuning.samples = wanted.samples;
   tuning.certify = wanted.certify;
   tuning.threads = wanted.threads;
   tuning.json = wanted.json;
@@ -38,6 +37,7 @@ void quantize_and_tune(const QuantizeArguments& wanted) {
   check_output(wanted.in, wanted.out);
   TuneOrigin origin = run_quantize_command_once(rounding);
   if (wanted.dry_run) return;
+  tuning.samples = rounding.samples;  // as long as the model's context allows
   origin.recipe["tune"] = describe(tuning);
   if (!wanted.time.empty()) {
     const double left = parse_seconds("--time", wanted.time) - clock.seconds();
