@@ -110,19 +110,14 @@ class RowBatch {
   /// Some columns of the processing order, [columns][rows]: what is done to a column is done to all
   /// rows at once.
   struct Columns {
-    int64_t begin, end;
+    int64_t begin = 0, end = 0;
     std::vector<float> open;  ///< weights, moved by what came before
     std::vector<float> lost;  ///< (w - q) / U_ii
     std::vector<float> values;
     std::vector<uint8_t> codes;
 
-    Columns(int64_t rows, int64_t first, int64_t last)
-        : begin(first),
-          end(last),
-          open(at(rows * (last - first))),
-          lost(open.size()),
-          values(open.size()),
-          codes(open.size()) {}
+    Columns(int64_t rows, int64_t most)
+        : open(at(rows * most)), lost(open.size()), values(open.size()), codes(open.size()) {}
   };
   std::vector<float> in_processing_order() const;
   void round_columns(int64_t first, int64_t count, Columns& columns);
@@ -205,9 +200,11 @@ std::vector<float> RowBatch::in_processing_order() const {
 
 void RowBatch::round_in_order() {
   std::vector<float> open = in_processing_order();  // moved by what came before
+  Columns columns(rows_, std::min(kColumnsPerBlock, columns_));
   for (int64_t begin = 0; begin < columns_; begin += kColumnsPerBlock) {
     const int64_t end = std::min(begin + kColumnsPerBlock, columns_);
-    Columns columns(rows_, begin, end);
+    columns.begin = begin;
+    columns.end = end;
     transpose_into(open.data() + begin, columns_, rows_, end - begin, columns.open.data(), rows_);
     round_columns(0, end - begin, columns);
     keep(columns);
