@@ -54,10 +54,11 @@ void choose_formats(const QuantizeArguments& arguments, const Model& model, int6
   SensitivityReport report = arguments.sensitivity.empty()
                                  ? measure_sensitivities(model, arguments.calibrate, probes, pool)
                                  : sensitivity_for(arguments.sensitivity, model);
-  fit_to_size(plan, report.matrices, most);
+  const Rounding rounding = arguments.calibrated() ? Rounding::kFitted : Rounding::kNearest;
+  fit_to_size(plan, report.matrices, rounding, most);
   if (arguments.effort < kMeasuredAgain) return;
   measure_again(report, model, plan, arguments.calibrate, arguments.samples.seed, pool);
-  fit_to_size(plan, report.matrices, most);
+  fit_to_size(plan, report.matrices, rounding, most);
 }
 
 Json to_json(const QuantizeResult& result) {

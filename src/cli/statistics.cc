@@ -42,12 +42,31 @@ void refuse_gaps(const Importance& importance, const std::string& path, const Qu
   }
 }
 
+FormatErrors format_errors(const Model& model, const std::vector<std::vector<Token>>& samples,
+                           ThreadPool& pool) {
+  Progress progress("measuring formats");
+  return measure_format_errors(
+      model, samples, [&](int64_t done, int64_t total) { progress.update(done, total); }, pool);
+}
+
+FormatErrors format_errors(const SensitivityReport& report) {
+  FormatErrors errors;
+  for (const Sensitivity& matrix : report.matrices) {
+    for (const FormatCost& cost : matrix.costs) {
+      errors[matrix.weight].push_back({cost.format, cost.output_error, cost.fitted_error});
+    }
+  }
+  return errors;
+}
+
 std::vector<Sensitivity> measure(const Model& model, const std::vector<std::vector<Token>>& samples,
+                                 const FormatErrors& errors,
                                  std::map<const Weight*, const Format*> rounded, std::string title,
                                  ThreadPool& pool) {
   Progress progress(std::move(title));
   const Importance importance = gather_importance(model, samples, pool);
-  SensitivityOptions options{.importance = &importance, .rounded = std::move(rounded)};
+  SensitivityOptions options{
+      .importance = &importance, .errors = &errors, .rounded = std::move(rounded)};
   options.progress = [&](int64_t done, int64_t total) { progress.update(done, total); };
   return measure_sensitivity(model, samples, options, pool);
 }
@@ -68,12 +87,17 @@ SensitivityReport sensitivity_for(const std::string& path, const Model& model) {
 SensitivityReport measure_sensitivities(const Model& model,
                                         const std::vector<std::filesystem::path>& texts,
                                         const SampleOptions& wanted, ThreadPool& pool) {
+  // Fewer tokens than a matrix has columns would make any format fit them.
+  constexpr int64_t kFittingSamples = 16;
+  SampleOptions fitting = wanted;
+  fitting.count = std::max(wanted.count, kFittingSamples);
+  const FormatErrors errors = format_errors(model, take_samples(model, texts, fitting), pool);
   const auto samples = take_samples(model, texts, wanted);
   SensitivityReport report{.model = model_identity(model),
                            .texts = hash_files(texts, [](int64_t) {}),
                            .samples = std::ssize(samples),
                            .sample_length = wanted.length};
-  report.matrices = measure(model, samples, {}, "measuring sensitivity", pool);
+  report.matrices = measure(model, samples, errors, {}, "measuring sensitivity", pool);
   return report;
 }
 
@@ -91,13 +115,12 @@ void measure_again(SensitivityReport& report, const Model& model, const Quantize
     if (found != rounded.end()) found->second = planned.format;
   }
   std::erase_if(rounded, [](const auto& entry) { return !entry.second->has_levels(); });
-  const auto again = measure(model, samples, std::move(rounded), "measuring again", pool);
+  const auto again =
+      measure(model, samples, format_errors(report), std::move(rounded), "measuring again", pool);
   for (size_t i = 0; i < again.size(); ++i) {
     Sensitivity& matrix = report.matrices[i];
-    for (size_t j = 0; j < matrix.costs.size(); ++j) {
-      const double alone = matrix.costs[j].divergence;
-      matrix.costs[j].divergence = std::max(again[i].costs[j].divergence, kLeastShare * alone);
-    }
+    matrix.divergence =
+        std::max(again[i].divergence_at(matrix.output_error), kLeastShare * matrix.divergence);
   }
 }
 
@@ -111,14 +134,15 @@ std::string sensitivity_table(const SensitivityReport& report) {
     for (const std::string_view name : kShown) {
       const auto cost = std::ranges::find_if(
           matrix.costs, [&](const FormatCost& c) { return c.format->name == name; });
-      text += cost == matrix.costs.end() ? fmt::format(" {:>9}", "-")
-                                         : fmt::format(" {:>9.2e}", cost->divergence);
+      text += cost == matrix.costs.end()
+                  ? fmt::format(" {:>9}", "-")
+                  : fmt::format(" {:>9.2e}", matrix.divergence_at(cost->fitted_error));
     }
     text += '\n';
   }
   return text + "error: share of the outputs' mean square that is lost in " +
          (report.matrices.empty() ? "" : std::string(report.matrices.front().format->name)) +
-         ", in which it was measured; other formats are expected to cost by their errors\n";
+         ", in which it was measured; formats are expected to cost by their errors behind GPTQ\n";
 }
 
 }  // namespace fewbits::cli

@@ -11,80 +11,37 @@
 #include "engine/engine.h"
 #include "evaluate/logit_rows.h"
 #include "pipeline/allocate.h"
-#include "pipeline/rounding_error.h"
 
 namespace fewbits {
 namespace {
 
-constexpr int64_t kScoredEvery = 6;     // positions: predictions side by side tell much the same
-constexpr int64_t kRowsPerTask = 16;    // encoded by one thread at once
-constexpr int64_t kRowsForErrors = 96;  // of a matrix, to compare formats by
-constexpr double kMostBits = 9;         // of formats that are chosen from
+constexpr int64_t kScoredEvery = 6;   // positions: predictions side by side tell much the same
+constexpr int64_t kRowsPerTask = 16;  // encoded by one thread at once
 
-/// A matrix in some format, rows in our order.
-struct RoundedMatrix {
-  std::vector<std::byte> bytes;
-  RoundingError error = {};
-};
-
-/// Rounds consecutive rows of `values` and measures what was lost. `out`: their bytes.
-RoundingError round_rows(const Format& format, const std::vector<float>& values,
-                         std::span<const float> inputs, std::byte* out) {
-  const auto columns = static_cast<int64_t>(inputs.size());
-  const auto rows = static_cast<int64_t>(values.size()) / columns;
-  encode_rows(format, values.data(), rows, columns, inputs.data(), Search::kBest, out);
-  std::vector<float> decoded(values.size());
-  decode(format, out, rows * columns, decoded.data());
-  return rounding_error(values, decoded, inputs);
-}
-
-std::vector<float> read_rows(const Weight& weight, int64_t first, int64_t count, int64_t step) {
+std::vector<float> read_rows(const Weight& weight, int64_t first, int64_t count) {
   std::vector<float> values(static_cast<size_t>(count * weight.columns()));
   for (int64_t i = 0; i < count; ++i) {
-    weight.read_row(first + i * step, values.data() + i * weight.columns());
+    weight.read_row(first + i, values.data() + i * weight.columns());
   }
   return values;
 }
 
-RoundedMatrix round_matrix(const Weight& weight, const Format& format,
-                           std::span<const float> inputs, ThreadPool& pool) {
-  const int64_t row_size = row_bytes(format, weight.columns());
-  RoundedMatrix matrix;
-  matrix.bytes.resize(static_cast<size_t>(weight.rows() * row_size));
-  std::vector<RoundingError> parts(static_cast<size_t>(divide_up(weight.rows(), kRowsPerTask)));
-  pool.run(std::ssize(parts), [&](int64_t task, int) {
-    const int64_t first = task * kRowsPerTask;
-    const auto values = read_rows(weight, first, std::min(kRowsPerTask, weight.rows() - first), 1);
-    parts[static_cast<size_t>(task)] =
-        round_rows(format, values, inputs, matrix.bytes.data() + first * row_size);
+/// Bytes in some format, rows in our order.
+std::vector<std::byte> round_matrix(const Weight& weight, const Format& format,
+                                    std::span<const float> inputs, ThreadPool& pool) {
+  const int64_t columns = weight.columns(), row_size = row_bytes(format, columns);
+  std::vector<std::byte> bytes(static_cast<size_t>(weight.rows() * row_size));
+  pool.run(divide_up(weight.rows(), kRowsPerTask), [&](int64_t task, int) {
+    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, weight.rows() - first);
+    const auto values = read_rows(weight, first, rows);
+    encode_rows(format, values.data(), rows, columns, inputs.data(), Search::kBest,
+                bytes.data() + first * row_size);
   });
-  for (const RoundingError& part : parts) {
-    matrix.error.add(part);
-  }
-  return matrix;
+  return bytes;
 }
 
 std::vector<float> inputs_of(const Importance& importance, const Weight& weight) {
   return importance.entries.at(weight.gguf_name).means(0);
-}
-
-double output_error(const Weight& weight, const Format& format, std::span<const float> inputs) {
-  const int64_t step = std::max<int64_t>(1, weight.rows() / kRowsForErrors);
-  const int64_t count = std::min(kRowsForErrors, weight.rows() / step);
-  const auto values = read_rows(weight, 0, count, step);
-  std::vector<std::byte> bytes(static_cast<size_t>(count * row_bytes(format, weight.columns())));
-  return round_rows(format, values, inputs, bytes.data()).relative();
-}
-
-std::vector<const Format*> formats_to_choose_from(const Weight& weight) {
-  std::vector<const Format*> result;
-  for (const Format* format : formats()) {
-    const bool fits = format->gguf_type >= 0 && format->has_levels() &&
-                      format->sharing == Sharing::kBlock &&
-                      weight.columns() % format->block_values == 0;
-    if (fits && format->bits_per_value() <= kMostBits) result.push_back(format);
-  }
-  return result;
 }
 
 /// One sample in the 16-bit model.
@@ -109,11 +66,10 @@ class Prober {
   Sensitivity probe(const Weight& weight) {
     const auto found = options_.rounded.find(&weight);
     if (found != options_.rounded.end()) return without(weight, *found->second);
-    RoundedMatrix rounded = round(weight, probe_format());
-    exchange(weight, probe_format(), rounded.bytes);
+    exchange(weight, probe_format(), round(weight, probe_format()));
     const double divergence = divergence_behind(weight.layer);
     restore();
-    return with_costs({&weight, &probe_format(), divergence, rounded.error.relative()});
+    return with_costs(weight, probe_format(), divergence);
   }
 
  private:
@@ -123,7 +79,7 @@ class Prober {
     return static_cast<int64_t>(length);
   }
 
-  RoundedMatrix round(const Weight& weight, const Format& format) {
+  std::vector<std::byte> round(const Weight& weight, const Format& format) {
     return round_matrix(weight, format, inputs_of(*options_.importance, weight), pool_);
   }
 
@@ -131,9 +87,7 @@ class Prober {
   void round_all(std::span<const std::vector<Token>> samples) {
     for (const auto& [weight, format] : options_.rounded) {
       throw_if_interrupted();
-      const RoundedMatrix rounded = round(*weight, *format);
-      errors_[weight] = rounded.error.relative();
-      exchange(*weight, *format, rounded.bytes);
+      exchange(*weight, *format, round(*weight, *format));
     }
     exchanged_.clear();
     double sum = 0;
@@ -149,27 +103,20 @@ class Prober {
   /// What the rounded model gains where this matrix alone is left as it was.
   Sensitivity without(const Weight& weight, const Format& format) {
     const Format& floats = format_named("F32");
-    const std::vector<float> values = read_rows(weight, 0, weight.rows(), 1);
+    const std::vector<float> values = read_rows(weight, 0, weight.rows());
     exchange(weight, floats, std::as_bytes(std::span(values)));
     const double divergence = all_rounded_ - divergence_behind(weight.layer);
     restore();
-    return with_costs({&weight, &format, divergence, errors_.at(&weight)});
+    return with_costs(weight, format, divergence);
   }
 
-  Sensitivity with_costs(Sensitivity sensitivity) {
-    const Weight& weight = *sensitivity.weight;
-    const std::vector<float> inputs = inputs_of(*options_.importance, weight);
-    const double error = sensitivity.output_error;
-    const double slope = error > 0 ? sensitivity.divergence / error : 0;
-    const std::vector<const Format*> choice = formats_to_choose_from(weight);
-    sensitivity.costs.resize(choice.size());
-    pool_.run(std::ssize(choice), [&](int64_t i, int) {
-      const Format* format = choice[static_cast<size_t>(i)];
-      FormatCost& cost = sensitivity.costs[static_cast<size_t>(i)];
-      cost = {format, weight.rows() * row_bytes(*format, weight.columns()),
-              output_error(weight, *format, inputs), 0};
-      cost.divergence = slope * cost.output_error;
-    });
+  Sensitivity with_costs(const Weight& weight, const Format& format, double divergence) const {
+    Sensitivity sensitivity{&weight, &format, divergence, 0};
+    for (const FormatError& error : options_.errors->at(&weight)) {
+      const int64_t bytes = weight.rows() * row_bytes(*error.format, weight.columns());
+      sensitivity.costs.push_back({error.format, bytes, error.nearest, error.fitted});
+      if (error.format == &format) sensitivity.output_error = error.nearest;
+    }
     return sensitivity;
   }
 
@@ -256,8 +203,7 @@ class Prober {
   Engine engine_;
   KvCache cache_;
   std::vector<Reference> references_;
-  std::map<const Weight*, double> errors_;  ///< of the matrices that are rounded throughout
-  double all_rounded_ = 0;                  ///< divergence with all of them
+  double all_rounded_ = 0;  ///< divergence with all of options_.rounded
   std::vector<std::pair<PackedMatrix*, PackedMatrix>> exchanged_;
 };
 
@@ -290,7 +236,8 @@ std::vector<Sensitivity> measure_sensitivity(const Model& model,
   return result;
 }
 
-void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities, int64_t bytes) {
+void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities, Rounding rounding,
+                 int64_t bytes) {
   std::map<const Weight*, PlannedWeight*> planned;
   for (PlannedWeight& weight : plan.weights) planned[weight.weight] = &weight;
   int64_t budget = bytes - gguf_file_bytes(plan.metadata, plan.tensors());
@@ -305,7 +252,9 @@ void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities,
     costs.push_back(&sensitivity.costs);
     std::vector<Choice>& choices = items.emplace_back();
     for (const FormatCost& cost : sensitivity.costs) {
-      choices.push_back({cost.bytes, cost.divergence});
+      const bool fitted = rounding == Rounding::kFitted;
+      const double error = fitted ? cost.fitted_error : cost.output_error;
+      choices.push_back({cost.bytes, sensitivity.divergence_at(error)});
     }
   }
   const auto chosen = allocate(items, budget);

@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "calibrate/importance.h"
 #include "model/model.h"
+#include "pipeline/format_errors.h"
 #include "pipeline/quantize.h"
 
 // How much each matrix of the layers matters: the divergence of the model's predictions when that
@@ -18,28 +19,33 @@
 // knapsack then finds what a number of bytes is best spent on.
 namespace fewbits {
 
-/// What a matrix costs in a format.
+/// A way to store a matrix.
 struct FormatCost {
   const Format* format;
   int64_t bytes;
-  /// The share of the mean square of its outputs that is lost, were its inputs independent of each
-  /// other; from rows at even distances.
-  double output_error;
-  double divergence;  ///< expected: the measured one by the ratio of the errors
+  double output_error;  ///< rounded to nearest (format_errors.h)
+  double fitted_error;  ///< behind GPTQ
 };
 
 struct Sensitivity {
   const Weight* weight;
-  const Format* format;                ///< that it was rounded to
+  const Format* format;                ///< that it was rounded to, to nearest
   double divergence;                   ///< mean KL divergence in nats that this adds
-  double output_error;                 ///< of all rows so rounded
+  double output_error;                 ///< share of the mean square of its outputs that this loses
   std::vector<FormatCost> costs = {};  ///< in the formats that a GGUF file may have it in
+
+  /// Expected where `error` is lost.
+  double divergence_at(double error) const {
+    return output_error > 0 ? divergence / output_error * error : 0;
+  }
 };
 
 struct SensitivityOptions {
   /// What the matrices of this model are fed; errors are weighed by it. REQUIRES: it has all that
   /// are measured.
   const Importance* importance = nullptr;
+  /// REQUIRES: likewise.
+  const FormatErrors* errors = nullptr;
   /// What all matrices are rounded to while one is looked at: its divergence is then how much less
   /// there is when it alone is not. Empty: nothing but that one is rounded, to probe_format().
   std::map<const Weight*, const Format*> rounded = {};
@@ -56,9 +62,13 @@ std::vector<Sensitivity> measure_sensitivity(const Model& model,
                                              std::span<const std::vector<Token>> samples,
                                              const SensitivityOptions& options, ThreadPool& pool);
 
+/// How the matrices of a file are rounded.
+enum class Rounding { kNearest, kFitted };
+
 /// Changes the formats of the measured matrices, but for those that the user fixed, so that the
-/// file has at most `bytes` and the expected divergence is least. Throws Error where so few bytes
-/// cannot be reached.
-void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities, int64_t bytes);
+/// file has at most `bytes` and the divergence expected of such rounding is least. Throws Error
+/// where so few bytes cannot be reached.
+void fit_to_size(QuantizePlan& plan, std::span<const Sensitivity> sensitivities, Rounding rounding,
+                 int64_t bytes);
 
 }  // namespace fewbits

@@ -26,10 +26,10 @@ double divergence_of(const Json& object, std::string_view where) {
   return value;
 }
 
-double error_of(const Json& object, std::string_view where) {
-  const double value = json_number(object, "output_error", where);
+double error_of(const Json& object, const char* key, std::string_view where) {
+  const double value = json_number(object, key, where);
   if (!(value >= 0 && std::isfinite(value))) {
-    throw Error(fmt::format("{}: an output error is no number of 0 or more", where));
+    throw Error(fmt::format("{}: '{}' is no number of 0 or more", where, key));
   }
   return value;
 }
@@ -41,8 +41,8 @@ FormatCost cost_of(const Json& json, const Weight& weight, std::string_view wher
     throw Error(fmt::format("{}: '{}' cannot be in {}", where, weight.gguf_name,
                             json_string(json, "format", where)));
   }
-  return {format, weight.rows() * row_bytes(*format, weight.columns()), error_of(json, where),
-          divergence_of(json, where)};
+  return {format, weight.rows() * row_bytes(*format, weight.columns()),
+          error_of(json, "output_error", where), error_of(json, "fitted_error", where)};
 }
 
 Sensitivity matrix_of(const Json& json, const Model& model, std::string_view where) {
@@ -54,7 +54,7 @@ Sensitivity matrix_of(const Json& json, const Model& model, std::string_view whe
   Sensitivity matrix{.weight = &*weight,
                      .format = &format_named(json_string(json, "format", where)),
                      .divergence = divergence_of(json, where),
-                     .output_error = error_of(json, where)};
+                     .output_error = error_of(json, "output_error", where)};
   for (const Json& cost : list_of(json, "formats", where)) {
     matrix.costs.push_back(cost_of(cost, *weight, where));
   }
@@ -77,7 +77,7 @@ Json to_json(const SensitivityReport& report) {
       formats.push_back({{"format", std::string(cost.format->name)},
                          {"bytes", cost.bytes},
                          {"output_error", cost.output_error},
-                         {"divergence", cost.divergence}});
+                         {"fitted_error", cost.fitted_error}});
     }
     matrices.push_back({{"name", matrix.weight->gguf_name},
                         {"format", std::string(matrix.format->name)},

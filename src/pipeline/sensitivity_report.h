@@ -12,12 +12,12 @@
 
 // Measured once, used for files of many sizes: JSON of
 //
-//   schema          1
+//   schema          2
 //   model           model_identity
 //   texts           [{name bytes sha256}], which the samples were taken from
 //   samples, sample_length
 //   matrices        [{name format divergence output_error
-//                     formats: [{format bytes output_error divergence}]}]
+//                     formats: [{format bytes output_error fitted_error}]}]
 namespace fewbits {
 
 struct SensitivityReport {
@@ -27,7 +27,7 @@ struct SensitivityReport {
   std::vector<Sensitivity> matrices = {};
 };
 
-inline constexpr int64_t kSensitivitySchema = 1;
+inline constexpr int64_t kSensitivitySchema = 2;
 
 Json to_json(const SensitivityReport& report);
 

@@ -37,12 +37,12 @@ TEST(FitToSize, WhatTheUserFixedStays) {
         sensitivities.emplace_back(Sensitivity{&weight, &probe_format(), 0.1, 0.01});
     for (const auto& [name, divergence] : kCosts) {
       const Format& format = format_named(name);
-      matrix.costs.push_back(
-          {&format, weight.rows() * row_bytes(format, weight.columns()), 0.01, divergence});
+      const int64_t bytes = weight.rows() * row_bytes(format, weight.columns());
+      matrix.costs.push_back({&format, bytes, divergence / 10, divergence / 10});
     }
   }
   const int64_t wanted = plan.bytes_out - 8000;
-  fit_to_size(plan, sensitivities, wanted);
+  fit_to_size(plan, sensitivities, Rounding::kNearest, wanted);
   EXPECT_LE(plan.bytes_out, wanted);
   int changed = 0;
   for (const PlannedWeight& planned : plan.weights) {
@@ -53,6 +53,33 @@ TEST(FitToSize, WhatTheUserFixedStays) {
     }
   }
   EXPECT_GT(changed, 0);
+}
+
+// Fitting takes more of some formats' losses than of others'.
+TEST(FitToSize, FormatsAreChosenForTheRoundingThereWillBe) {
+  TinyCheckpoint checkpoint;
+  const Model model = open_model(written(checkpoint));
+  const char* const kBetterWhen[] = {"Q4_0", "IQ4_NL"};  // of equal bytes: nearest, fitted
+  std::vector<Sensitivity> sensitivities;
+  for (const Weight& weight : model.weights) {
+    if (weight.layer < 0 || !weight.is_matrix()) continue;
+    Sensitivity& matrix =
+        sensitivities.emplace_back(Sensitivity{&weight, &probe_format(), 0.1, 0.01});
+    for (const char* name : kBetterWhen) {
+      const Format& format = format_named(name);
+      const bool first = name == kBetterWhen[0];
+      matrix.costs.push_back({&format, weight.rows() * row_bytes(format, weight.columns()),
+                              first ? 0.01 : 0.02, first ? 0.004 : 0.003});
+    }
+  }
+  for (const Rounding rounding : {Rounding::kNearest, Rounding::kFitted}) {
+    QuantizePlan plan = plan_quantize(model, {.to = "Q8_0"});
+    fit_to_size(plan, sensitivities, rounding, plan.bytes_out);
+    for (const PlannedWeight& planned : plan.weights) {
+      if (planned.weight->layer < 0 || !planned.weight->is_matrix()) continue;
+      EXPECT_EQ(planned.format->name, kBetterWhen[rounding == Rounding::kFitted]);
+    }
+  }
 }
 
 class MeasuredSensitivity : public testing::Test {
@@ -67,7 +94,9 @@ class MeasuredSensitivity : public testing::Test {
   ThreadPool pool_{2};
   std::vector<std::vector<Token>> samples_ = {std::vector<Token>(24, 3), {1, 2, 3, 4, 5, 6, 7, 8}};
   Importance importance_ = gather_importance(model_, samples_, pool_);
-  SensitivityOptions options_{.importance = &importance_};
+  FormatErrors errors_ = measure_format_errors(
+      model_, samples_, [](int64_t, int64_t) {}, pool_);
+  SensitivityOptions options_{.importance = &importance_, .errors = &errors_};
 };
 
 TEST_F(MeasuredSensitivity, EveryMatrixCostsSomethingAndMoreInFewerBits) {
@@ -81,6 +110,9 @@ TEST_F(MeasuredSensitivity, EveryMatrixCostsSomethingAndMoreInFewerBits) {
     EXPECT_LT(cost("Q8_0").output_error, cost("Q5_0").output_error);
     EXPECT_LT(cost("Q5_0").output_error, cost("Q4_0").output_error);
     EXPECT_LT(cost("Q5_0").bytes, cost("Q8_0").bytes);
+    for (const FormatCost& one : matrix.costs) {
+      EXPECT_LE(one.fitted_error, one.output_error) << one.format->name;
+    }
   }
 }
 
