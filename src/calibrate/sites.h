@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <vector>
 
 #include "model/architecture.h"
@@ -25,6 +28,17 @@ inline std::vector<Role> readers_of(Role site) {
     default:
       return {site};
   }
+}
+
+/// The index in kSitesOfLayer of the site that a matrix of this role reads; behind the last: of
+/// none.
+inline size_t site_of(Role role) {
+  size_t site = 0;
+  for (; site < std::size(kSitesOfLayer); ++site) {
+    const std::vector<Role> readers = readers_of(kSitesOfLayer[site]);
+    if (std::find(readers.begin(), readers.end(), role) != readers.end()) break;
+  }
+  return site;
 }
 
 }  // namespace fewbits

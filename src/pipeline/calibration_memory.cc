@@ -26,16 +26,6 @@ int64_t loaded_bytes(const Weight& weight) {
 /// and values, gradient, difference, and the blocks' parameters and grids.
 constexpr int64_t kBytesPerOpenWeight = 28;
 
-/// The index in kSitesOfLayer of the site that a matrix reads; behind the last: of none.
-size_t site_of(const Weight& weight) {
-  size_t site = 0;
-  for (; site < std::size(kSitesOfLayer); ++site) {
-    const std::vector<Role> readers = readers_of(kSitesOfLayer[site]);
-    if (std::find(readers.begin(), readers.end(), weight.role) != readers.end()) break;
-  }
-  return site;
-}
-
 /// Most that the matrices of a layer and what rounds them take at once: those still to come as they
 /// were loaded, those that are done as they are stored.
 int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationOptions& options,
@@ -46,7 +36,7 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationO
   for (const PlannedWeight& planned : plan.weights) {
     const Weight& weight = *planned.weight;
     if (weight.layer != layer || !weight.is_matrix()) continue;
-    const size_t site = site_of(weight);
+    const size_t site = site_of(weight.role);
     loaded[site] += loaded_bytes(weight);
     all += loaded_bytes(weight);
     if (planned.rounded_format().is_float()) continue;

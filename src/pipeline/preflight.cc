@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/checked_math.h"
@@ -14,6 +16,7 @@
 #include "base/text.h"
 #include "base/timing.h"
 #include "calibrate/blas.h"
+#include "calibrate/sites.h"
 #include "files/output_file.h"
 #include "pipeline/calibration_memory.h"
 #include "pipeline/tensor_outer.h"
@@ -33,7 +36,7 @@ constexpr double kShareOfFree = 0.6;
 // Rates that nothing measures here. Disks differ; this is a slow one of today.
 constexpr double kReadBytesPerSecond = 1e9;
 // Of the speed of a product that stays in the cache, what GPTQ and the samples come to.
-constexpr double kBlasShare = 0.4;
+constexpr double kBlasShare = 0.7;
 
 int64_t disk_free_at(const fs::path& out) {
   std::error_code error;
@@ -93,15 +96,16 @@ double blas_speed() {
 
 double calibration_seconds(const RunRequest& request, int threads) {
   if (request.samples.empty()) return 0;
-  // A matrix of r rows and n columns: r n^2 for each of the products that GPTQ and the passes of
-  // the descent make (one product each, one for scales, half for the codes that move).
-  const double products = 4.0 + 5.0 * request.calibration.gptq.descent_passes;
-  constexpr double kFactor = 2.0;   // n^3, Cholesky and inverse in double precision
+  // A matrix of r rows and n columns: so many times r n^2, as bench/gptq_bench counts them, for
+  // GPTQ and its error, and for each pass of the descent.
+  const double products = 3.0 + 3.1 * request.calibration.gptq.descent_passes;
+  constexpr double kFactor = 2.0;   // n^3 for each site, Cholesky and inverse in double precision
   constexpr double kForward = 8.0;  // four passes that stop early, two that do not; 2 operations
   double tokens = 0, operations = 0;
   for (const auto& sample : request.samples) tokens += static_cast<double>(sample.size());
   const double learned =
       learning_operations(std::ssize(request.samples.front()), request.calibration.learning);
+  std::set<std::pair<int64_t, size_t>> sites;  // layer, site
   for (const PlannedWeight& planned : request.plan.weights) {
     const Weight& weight = *planned.weight;
     if (weight.layer < 0 || !weight.is_matrix()) continue;
@@ -109,7 +113,11 @@ double calibration_seconds(const RunRequest& request, int threads) {
     const auto rows = static_cast<double>(weight.rows()), n = static_cast<double>(weight.columns());
     operations += kForward * rows * n * tokens;
     if (planned.rounded_format().is_float()) continue;
-    operations += rows * n * n * products + kFactor * n * n * n + tokens * n * n / 2;
+    operations += rows * n * n * products;
+    const size_t site = site_of(weight.role);
+    const bool shared =
+        site < std::size(kSitesOfLayer) && !sites.insert({weight.layer, site}).second;
+    if (!shared) operations += kFactor * n * n * n + tokens * n * n;
   }
   return operations / (blas_speed() * kBlasShare * threads);
 }
