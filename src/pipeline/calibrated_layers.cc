@@ -381,7 +381,7 @@ void CalibratedLayers::learn(LayerWeights& weights) {
     const auto bytes = learned.bytes.find(weight->role);
     if (bytes != learned.bytes.end()) {
       encoded.bytes = std::move(bytes->second);
-      measure_again(*weight, *rounded_format(*weight), encoded);
+      update_error(*weight, *rounded_format(*weight), encoded);
       replace(*weight, weights);
     }
     encoded.wanted = {};

@@ -198,7 +198,7 @@ std::vector<float> values_in_order(const Weight& weight, const Format& format,
   return values;
 }
 
-void measure_again(const Weight& weight, const Format& format, EncodedMatrix& encoded) {
+void update_error(const Weight& weight, const Format& format, EncodedMatrix& encoded) {
   const std::vector<float>& wanted = encoded.wanted;
   std::vector<float> values(wanted.size());
   decode_rows(format, encoded.bytes.data(), weight.rows(), weight.columns(), values.data());

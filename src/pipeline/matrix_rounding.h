@@ -86,6 +86,6 @@ std::vector<float> values_in_order(const Weight& weight, const Format& format,
                                    const EncodedMatrix& encoded);
 
 /// Sets the error to what the bytes lose of what was wanted.
-void measure_again(const Weight& weight, const Format& format, EncodedMatrix& encoded);
+void update_error(const Weight& weight, const Format& format, EncodedMatrix& encoded);
 
 }  // namespace fewbits
