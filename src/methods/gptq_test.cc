@@ -120,6 +120,20 @@ TEST(Hessian, SurvivesDeadAndSingularInputs) {
   for (int i = 0; i < 16; ++i) EXPECT_GT(hessian.update[static_cast<size_t>(i * 16 + i)], 0.0f);
 }
 
+TEST(Hessian, FewTokensSayLittleOfPairsOfInputs) {
+  const std::vector<float> gram = {2, 0.5f, 0.5f, 1};
+  const auto prior = static_cast<int64_t>(kPriorTokens);
+  const std::pair<int64_t, float> kTokens[] = {{0, 0.5f}, {prior / 4, 0.1f}, {prior, 0.25f}};
+  for (const auto& [tokens, pair] : kTokens) {
+    const Hessian hessian =
+        factor_hessian(gram, 2, one_thread(), {.damping = 1e-6, .tokens = tokens});
+    EXPECT_NEAR(hessian.matrix[1], pair, 1e-5);
+    EXPECT_NEAR(hessian.matrix[2], pair, 1e-5);
+    EXPECT_NEAR(hessian.diagonal(0), 2, 1e-5);
+    EXPECT_NEAR(hessian.diagonal(1), 1, 1e-5);
+  }
+}
+
 TEST(Hessian, UpdateIsTheFactorOfTheInverse) {
   const std::vector<float> gram = {4, 1, 0.5f, 1, 3, 0.2f, 0.5f, 0.2f, 2};
   const Hessian hessian = factor_hessian(gram, 3, one_thread(), {.damping = 1e-6});

@@ -26,6 +26,17 @@ std::vector<float> prepared(std::vector<float> matrix, int64_t n) {
   return matrix;
 }
 
+void shrink(std::vector<float>& matrix, int64_t n, int64_t tokens) {
+  if (tokens == 0) return;
+  const double kept = static_cast<double>(tokens) / (static_cast<double>(tokens) + kPriorTokens);
+  for (int64_t i = 0; i < n; ++i) {
+    float* row = matrix.data() + i * n;
+    const float diagonal = row[i];
+    for (int64_t j = 0; j < n; ++j) row[j] *= static_cast<float>(kept);
+    row[i] = diagonal;
+  }
+}
+
 std::vector<int32_t> processing_order(const std::vector<float>& matrix, int64_t n,
                                       bool descending) {
   std::vector<int32_t> order(static_cast<size_t>(n));
@@ -75,6 +86,7 @@ Hessian factor_hessian(std::vector<float> gram, int64_t columns, ThreadPool& poo
   Hessian hessian;
   hessian.columns = columns;
   hessian.matrix = prepared(std::move(gram), columns);
+  shrink(hessian.matrix, columns, options.tokens);
   hessian.order = processing_order(hessian.matrix, columns, options.descending);
   double mean = 0;
   for (int64_t i = 0; i < columns; ++i) mean += hessian.diagonal(i) / static_cast<double>(columns);

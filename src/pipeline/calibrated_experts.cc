@@ -98,8 +98,10 @@ void CalibratedExperts::encode_site(Role site, int64_t layer, SampleStreams& str
         site, columns, {first, std::min(step, experts - first), experts}, weights);
     for (int64_t i = 0; i < std::ssize(moments.grams); ++i) {
       std::optional<Hessian> hessian;
-      if (moments.tokens[at(first + i)] >= kEnoughTokens) {
-        hessian = factor_hessian(std::move(moments.grams[at(i)]), columns, pool_, options_.hessian);
+      HessianOptions options = options_.hessian;
+      options.tokens = moments.tokens[at(first + i)];
+      if (options.tokens >= kEnoughTokens) {
+        hessian = factor_hessian(std::move(moments.grams[at(i)]), columns, pool_, options);
       }
       for (const Weight* weight : readers) {
         encode_expert(*weight, first + i, moments, hessian ? &*hessian : nullptr);

@@ -78,6 +78,7 @@ CalibratedLayers::CalibratedLayers(const Model& model,
       streams_(model, samples_, streams_fitting(options.streams, model), pool),
       experts_(model, formats, {options.gptq, options.hessian, options.progress}, pool) {
   options_.streams = streams_fitting(options.streams, model);
+  for (const auto& sample : samples_) options_.hessian.tokens += std::ssize(sample);
 }
 
 const Format* CalibratedLayers::rounded_format(const Weight& weight) const {
