@@ -88,7 +88,7 @@ SensitivityReport measure_sensitivities(const Model& model,
                                         const std::vector<std::filesystem::path>& texts,
                                         const SampleOptions& wanted, ThreadPool& pool) {
   // Fewer tokens than a matrix has columns would make any format fit them.
-  constexpr int64_t kFittingSamples = 16;
+  constexpr int64_t kFittingSamples = 24;
   SampleOptions fitting = wanted;
   fitting.count = std::max(wanted.count, kFittingSamples);
   const FormatErrors errors = format_errors(model, take_samples(model, texts, fitting), pool);

@@ -1,10 +1,12 @@
 #include "pipeline/format_errors.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/interrupt.h"
 #include "calibrate/blas.h"
+#include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "engine/engine.h"
 #include "methods/gptq.h"
@@ -13,8 +15,9 @@
 namespace fewbits {
 namespace {
 
-constexpr int64_t kRows = 32;    // of a matrix; their errors are much alike
-constexpr double kMostBits = 9;  // of formats that are chosen from
+constexpr int64_t kRows = 32;         // of a matrix; their errors are much alike
+constexpr double kMostBits = 9;       // of formats that are chosen from
+constexpr double kHeldOut = 1.0 / 3;  // of the samples: what GPTQ has seen, it loses less of
 
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
@@ -41,54 +44,66 @@ std::vector<float> some_rows(const Weight& weight) {
   return values;
 }
 
-/// The sum over rows d of d H d^T.
-double output_square(const std::vector<float>& rows, const Hessian& hessian) {
-  const int64_t n = hessian.columns;
+/// The sum over rows d of d G d^T.
+double output_square(const std::vector<float>& rows, const std::vector<float>& gram, int64_t n) {
   const auto count = static_cast<int>(std::ssize(rows) / n), size = static_cast<int>(n);
   std::vector<float> product(rows.size());
   {
     const BlasCall call;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, size, size, 1.0f, rows.data(),
-                size, hessian.matrix.data(), size, 0.0f, product.data(), size);
+                size, gram.data(), size, 0.0f, product.data(), size);
   }
   double sum = 0;
   for (size_t i = 0; i < rows.size(); ++i) sum += double{rows[i]} * product[i];
   return sum;
 }
 
-/// Rows of a matrix, and what they are fed.
-struct Probe {
-  const std::vector<float>& rows;
-  const Hessian& hessian;
-  const std::vector<float>& diagonal;
-  double square;  ///< output_square of the rows
+/// What the matrices that read a site are fed.
+struct SiteInputs {
+  Hessian fitted;               ///< what GPTQ is told
+  std::vector<float> held_out;  ///< mean of x x^T of other samples, [columns][columns]
+  std::vector<float> diagonal;  ///< of the first
 
-  int64_t count() const { return std::ssize(rows) / hessian.columns; }
+  SiteInputs(Hessian hessian, std::vector<float> gram)
+      : fitted(std::move(hessian)), held_out(std::move(gram)) {
+    for (int64_t j = 0; j < columns(); ++j) diagonal.push_back(fitted.diagonal(j));
+  }
+  int64_t columns() const { return fitted.columns; }
+};
+
+/// Some rows of a matrix that reads a site.
+struct Probe {
+  const SiteInputs& inputs;
+  std::vector<float> rows;
+  double square;  ///< of the outputs
+
+  Probe(const Weight& weight, const SiteInputs& site)
+      : inputs(site),
+        rows(some_rows(weight)),
+        square(output_square(rows, site.held_out, site.columns())) {}
+  int64_t count() const { return std::ssize(rows) / inputs.columns(); }
 };
 
 double share_lost(const Probe& probe, const Format& format, const std::vector<std::byte>& rounded) {
+  const int64_t columns = probe.inputs.columns();
   std::vector<float> lost(probe.rows.size());
-  decode_rows(format, rounded.data(), probe.count(), probe.hessian.columns, lost.data());
+  decode_rows(format, rounded.data(), probe.count(), columns, lost.data());
   for (size_t i = 0; i < lost.size(); ++i) lost[i] -= probe.rows[i];
-  return probe.square > 0 ? output_square(lost, probe.hessian) / probe.square : 0;
+  return probe.square > 0 ? output_square(lost, probe.inputs.held_out, columns) / probe.square : 0;
 }
 
 FormatError error_of(const Probe& probe, const Format& format) {
-  const int64_t columns = probe.hessian.columns;
+  const int64_t columns = probe.inputs.columns();
   std::vector<std::byte> bytes(at(probe.count() * row_bytes(format, columns)));
-  encode_rows(format, probe.rows.data(), probe.count(), columns, probe.diagonal.data(),
+  encode_rows(format, probe.rows.data(), probe.count(), columns, probe.inputs.diagonal.data(),
               Search::kBest, bytes.data());
   const double nearest = share_lost(probe, format, bytes);
-  gptq({format, probe.hessian}, probe.rows.data(), probe.count(), bytes.data());
+  gptq({format, probe.inputs.fitted}, probe.rows.data(), probe.count(), bytes.data());
   return {&format, nearest, share_lost(probe, format, bytes)};
 }
 
-std::vector<FormatError> errors_of(const Weight& weight, const Hessian& hessian, ThreadPool& pool) {
-  const std::vector<float> rows = some_rows(weight);
-  std::vector<float> diagonal(at(hessian.columns));
-  for (int64_t j = 0; j < hessian.columns; ++j) diagonal[at(j)] = hessian.diagonal(j);
-  const Probe probe{rows, hessian, diagonal, output_square(rows, hessian)};
-  const std::vector<const Format*> choice = formats_to_choose_from(weight);
+std::vector<FormatError> errors_of(const Probe& probe, std::span<const Format* const> choice,
+                                   ThreadPool& pool) {
   std::vector<FormatError> errors(choice.size());
   pool.run(std::ssize(choice),
            [&](int64_t i, int) { errors[at(i)] = error_of(probe, *choice[at(i)]); });
@@ -96,30 +111,59 @@ std::vector<FormatError> errors_of(const Weight& weight, const Hessian& hessian,
   return errors;
 }
 
+std::vector<const Weight*> readers_in(const Model& model, int64_t layer, Role site) {
+  std::vector<const Weight*> readers;
+  for (const Role role : readers_of(site)) {
+    const Weight* weight = model.find(role, layer);
+    if (weight != nullptr && weight->is_matrix()) readers.push_back(weight);
+  }
+  return readers;
+}
+
+struct SplitSamples {
+  std::vector<std::vector<Token>> fitted, held_out;
+
+  int64_t tokens_fitted() const {
+    int64_t tokens = 0;
+    for (const auto& sample : fitted) tokens += std::ssize(sample);
+    return tokens;
+  }
+
+  explicit SplitSamples(std::span<const std::vector<Token>> samples) {
+    for (size_t i = 0; i < samples.size(); ++i) {
+      const bool held = is_held_out(static_cast<int64_t>(i), kHeldOut);
+      (held ? held_out : fitted).push_back(samples[i]);
+    }
+    if (held_out.empty()) held_out = fitted;
+  }
+};
+
 }  // namespace
 
-FormatErrors measure_format_errors(const Model& model,
-                                   const std::vector<std::vector<Token>>& samples,
+FormatErrors measure_format_errors(const Model& model, std::span<const std::vector<Token>> samples,
                                    const std::function<void(int64_t done, int64_t total)>& progress,
                                    ThreadPool& pool) {
   FormatErrors errors;
-  SampleStreams streams(model, samples, {}, pool);
+  const SplitSamples split(samples);
+  const int64_t tokens = split.tokens_fitted();
+  SampleStreams fitted(model, split.fitted, {}, pool), held_out(model, split.held_out, {}, pool);
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
     progress(layer, model.config.layers);
     const LayerWeights weights = load_layer(model, layer, {.float_math = true}, pool);
     for (const Role site : kSitesOfLayer) {
-      std::vector<const Weight*> readers;
-      for (const Role role : readers_of(site)) {
-        const Weight* weight = model.find(role, layer);
-        if (weight != nullptr && weight->is_matrix()) readers.push_back(weight);
-      }
+      const std::vector<const Weight*> readers = readers_in(model, layer, site);
       if (readers.empty()) continue;
       const int64_t columns = readers.front()->columns();
-      SiteMoments moments = streams.gather(site, columns, {}, weights);
-      const Hessian hessian = factor_hessian(std::move(moments.gram), columns, pool);
-      for (const Weight* weight : readers) errors[weight] = errors_of(*weight, hessian, pool);
+      SiteMoments moments = fitted.gather(site, columns, {}, weights);
+      const SiteInputs inputs(
+          factor_hessian(std::move(moments.gram), columns, pool, {.tokens = tokens}),
+          held_out.gather(site, columns, {}, weights).gram);
+      for (const Weight* weight : readers) {
+        errors[weight] = errors_of({*weight, inputs}, formats_to_choose_from(*weight), pool);
+      }
     }
-    streams.advance(weights);
+    fitted.advance(weights);
+    held_out.advance(weights);
   }
   return errors;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -25,9 +26,9 @@ struct FormatError {
 using FormatErrors = std::map<const Weight*, std::vector<FormatError>>;
 
 /// Of the layers' matrices, experts' excepted, in the formats of a GGUF file that have room for
-/// them. The samples go through the 16-bit model. `progress`: counts layers. Throws Interrupted.
-FormatErrors measure_format_errors(const Model& model,
-                                   const std::vector<std::vector<Token>>& samples,
+/// them. The samples go through the 16-bit model; every third judges what is fitted to the others.
+/// `progress`: counts layers. Throws Interrupted.
+FormatErrors measure_format_errors(const Model& model, std::span<const std::vector<Token>> samples,
                                    const std::function<void(int64_t done, int64_t total)>& progress,
                                    ThreadPool& pool);
 

@@ -110,8 +110,26 @@ TEST_F(MeasuredSensitivity, EveryMatrixCostsSomethingAndMoreInFewerBits) {
     EXPECT_LT(cost("Q8_0").output_error, cost("Q5_0").output_error);
     EXPECT_LT(cost("Q5_0").output_error, cost("Q4_0").output_error);
     EXPECT_LT(cost("Q5_0").bytes, cost("Q8_0").bytes);
-    for (const FormatCost& one : matrix.costs) {
-      EXPECT_LE(one.fitted_error, one.output_error) << one.format->name;
+    EXPECT_LT(cost("Q8_0").fitted_error, cost("Q5_0").fitted_error);
+    EXPECT_LT(cost("Q5_0").fitted_error, cost("Q4_0").fitted_error);
+    EXPECT_LT(cost("Q4_0").fitted_error, cost("Q4_0").output_error);
+  }
+}
+
+TEST_F(MeasuredSensitivity, ErrorsOfFormatsAreTheSameForAnyNumberOfThreads) {
+  for (const int threads : {1, 5}) {
+    ThreadPool pool(threads);
+    const FormatErrors errors = measure_format_errors(
+        model_, samples_, [](int64_t, int64_t) {}, pool);
+    ASSERT_EQ(errors.size(), errors_.size());
+    for (const auto& [weight, expected] : errors_) {
+      const std::vector<FormatError>& found = errors.at(weight);
+      ASSERT_EQ(found.size(), expected.size());
+      for (size_t i = 0; i < found.size(); ++i) {
+        EXPECT_EQ(found[i].format, expected[i].format);
+        EXPECT_EQ(found[i].nearest, expected[i].nearest) << found[i].format->name;
+        EXPECT_EQ(found[i].fitted, expected[i].fitted) << found[i].format->name;
+      }
     }
   }
 }
