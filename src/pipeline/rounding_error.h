@@ -37,18 +37,4 @@ inline RoundingError rounding_error(std::span<const float> values, std::span<con
   return sums;
 }
 
-/// Each column by its weight. REQUIRES: whole rows of as many values as there are weights.
-inline RoundingError rounding_error(std::span<const float> values, std::span<const float> rounded,
-                                    std::span<const float> weights) {
-  RoundingError sums;
-  for (size_t i = 0; i < values.size(); i += weights.size()) {
-    for (size_t j = 0; j < weights.size(); ++j) {
-      const double value = values[i + j], lost = value - rounded[i + j];
-      sums.error += weights[j] * lost * lost;
-      sums.square += weights[j] * value * value;
-    }
-  }
-  return sums;
-}
-
 }  // namespace fewbits
