@@ -34,6 +34,12 @@ int64_t longest(std::span<const std::vector<Token>> samples) {
   return static_cast<int64_t>(length);
 }
 
+int64_t tokens_in(std::span<const std::vector<Token>> samples) {
+  int64_t tokens = 0;
+  for (const auto& sample : samples) tokens += std::ssize(sample);
+  return tokens;
+}
+
 std::vector<std::vector<Token>> take_samples(const Model& model,
                                              std::span<const std::filesystem::path> texts,
                                              const SampleOptions& options) {

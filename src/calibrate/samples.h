@@ -16,6 +16,9 @@ bool is_held_out(int64_t index, double share);
 /// Tokens of the longest; 0 where there is none.
 int64_t longest(std::span<const std::vector<Token>> samples);
 
+/// Tokens of all.
+int64_t tokens_in(std::span<const std::vector<Token>> samples);
+
 struct SampleOptions {
   int64_t count = 128;   ///< samples wanted
   int64_t length = 512;  ///< tokens in each

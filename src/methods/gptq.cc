@@ -58,12 +58,6 @@ void transpose_into(const Value* in, int64_t in_stride, int64_t rows, int64_t co
   }
 }
 
-std::vector<float> diagonal_of(const Hessian& hessian) {
-  std::vector<float> diagonal(at(hessian.columns));
-  for (int64_t j = 0; j < hessian.columns; ++j) diagonal[at(j)] = hessian.diagonal(j);
-  return diagonal;
-}
-
 /// A few rows on their way from weights to codes. All arrays are [rows][columns] in original column
 /// order.
 class RowBatch {

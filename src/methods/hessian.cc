@@ -109,6 +109,12 @@ int64_t hessian_bytes(int64_t columns) {
   return kBytes * columns * columns + TiledTriangle::memory(columns);
 }
 
+std::vector<float> diagonal_of(const Hessian& hessian) {
+  std::vector<float> diagonal;
+  for (int64_t j = 0; j < hessian.columns; ++j) diagonal.push_back(hessian.diagonal(j));
+  return diagonal;
+}
+
 std::vector<float> inverse_of(const Hessian& hessian) {
   const int64_t n = hessian.columns;
   const int size = static_cast<int>(n);

@@ -48,6 +48,9 @@ Hessian factor_hessian(std::vector<float> gram, int64_t columns, ThreadPool& poo
 /// Most memory that factor_hessian takes, what it is given and what it gives included.
 int64_t hessian_bytes(int64_t columns);
 
+/// Of the damped H, in original order.
+std::vector<float> diagonal_of(const Hessian& hessian);
+
 /// H^-1 of the damped H, [columns][columns], in original order.
 std::vector<float> inverse_of(const Hessian& hessian);
 

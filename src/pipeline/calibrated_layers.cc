@@ -11,6 +11,7 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "engine/engine.h"
 #include "pipeline/layer_biases.h"
@@ -78,7 +79,7 @@ CalibratedLayers::CalibratedLayers(const Model& model,
       streams_(model, samples_, streams_fitting(options.streams, model), pool),
       experts_(model, formats, {options.gptq, options.hessian, options.progress}, pool) {
   options_.streams = streams_fitting(options.streams, model);
-  for (const auto& sample : samples_) options_.hessian.tokens += std::ssize(sample);
+  options_.hessian.tokens = tokens_in(samples_);
 }
 
 const Format* CalibratedLayers::rounded_format(const Weight& weight) const {

@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "base/checked_math.h"
+#include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "methods/hessian.h"
 #include "pipeline/calibrated_experts.h"
@@ -84,21 +85,17 @@ CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& pla
   CalibrationOptions fitted = options;
   fitted.streams = streams_fitting(options.streams, model);
   const StreamOptions& streams = fitted.streams;
-  int64_t tokens = 0, longest = 0;
-  for (const auto& sample : samples) {
-    tokens += std::ssize(sample);
-    longest = std::max(longest, std::ssize(sample));
-  }
+  const int64_t tokens = tokens_in(samples), length = longest(samples);
   CalibrationMemory memory;
   const bool reference = options.scaling != ColumnScaling::kNone || options.learning.wanted();
   memory.states = states_kept(streams, reference) * tokens * model.config.hidden *
                   static_cast<int64_t>(sizeof(float));
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
     memory.rest = std::max(memory.rest, experts_memory(plan, layer, threads));
-    const int64_t learning = learning_bytes(model, layer, longest, options.learning, threads);
+    const int64_t learning = learning_bytes(model, layer, length, options.learning, threads);
     memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads) + learning);
   }
-  memory.rest += stream_buffer_bytes(model.config, longest);
+  memory.rest += stream_buffer_bytes(model.config, length);
   return memory;
 }
 

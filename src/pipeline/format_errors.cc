@@ -65,9 +65,7 @@ struct SiteInputs {
   std::vector<float> diagonal;  ///< of the first
 
   SiteInputs(Hessian hessian, std::vector<float> gram)
-      : fitted(std::move(hessian)), held_out(std::move(gram)) {
-    for (int64_t j = 0; j < columns(); ++j) diagonal.push_back(fitted.diagonal(j));
-  }
+      : fitted(std::move(hessian)), held_out(std::move(gram)), diagonal(diagonal_of(fitted)) {}
   int64_t columns() const { return fitted.columns; }
 };
 
@@ -123,12 +121,6 @@ std::vector<const Weight*> readers_in(const Model& model, int64_t layer, Role si
 struct SplitSamples {
   std::vector<std::vector<Token>> fitted, held_out;
 
-  int64_t tokens_fitted() const {
-    int64_t tokens = 0;
-    for (const auto& sample : fitted) tokens += std::ssize(sample);
-    return tokens;
-  }
-
   explicit SplitSamples(std::span<const std::vector<Token>> samples) {
     for (size_t i = 0; i < samples.size(); ++i) {
       const bool held = is_held_out(static_cast<int64_t>(i), kHeldOut);
@@ -145,7 +137,7 @@ FormatErrors measure_format_errors(const Model& model, std::span<const std::vect
                                    ThreadPool& pool) {
   FormatErrors errors;
   const SplitSamples split(samples);
-  const int64_t tokens = split.tokens_fitted();
+  const int64_t tokens = tokens_in(split.fitted);
   SampleStreams fitted(model, split.fitted, {}, pool), held_out(model, split.held_out, {}, pool);
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
     progress(layer, model.config.layers);

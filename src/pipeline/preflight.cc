@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "base/timing.h"
 #include "calibrate/blas.h"
+#include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "files/output_file.h"
 #include "pipeline/calibration_memory.h"
@@ -101,8 +102,8 @@ double calibration_seconds(const RunRequest& request, int threads) {
   const double products = 3.0 + 3.1 * request.calibration.gptq.descent_passes;
   constexpr double kFactor = 2.0;   // n^3 for each site, Cholesky and inverse in double precision
   constexpr double kForward = 8.0;  // four passes that stop early, two that do not; 2 operations
-  double tokens = 0, operations = 0;
-  for (const auto& sample : request.samples) tokens += static_cast<double>(sample.size());
+  const auto tokens = static_cast<double>(tokens_in(request.samples));
+  double operations = 0;
   const double learned =
       learning_operations(std::ssize(request.samples.front()), request.calibration.learning);
   std::set<std::pair<int64_t, size_t>> sites;  // layer, site
