@@ -1,5 +1,5 @@
 // Speed of the kernels as a share of what this machine can do: read bandwidth for one token, int8
-// or FMA peak for many.
+// or FMA peak for many, or that of the unit for matrices.
 //
 //   kernels_bench [--isa NAME] [--threads N] [--rows N] [--columns N] [--tokens N] [FORMAT ...]
 //
@@ -102,9 +102,12 @@ void measure_prefill(const Format& format, const Options& options, const Machine
   const auto matrices = make_matrices(format, options, 1, pool);
   const double rate = operations(matrices, options.tokens, options) /
                       seconds_of(matrices, options.tokens, options, pool);
-  const double limit = format.is_float() ? limits.float_operations : limits.int8_operations;
+  const double limit = format.is_float() ? limits.many_floats() : limits.many_codes();
   fmt::print("{:7} {:4} tok {:7.1f} GOP/s  {:5.1f} % of {} peak\n", format.name, options.tokens,
-             rate * 1e-9, 100 * rate / limit, format.is_float() ? "FMA" : "int8");
+             rate * 1e-9, 100 * rate / limit,
+             limits.tile_operations > 0 ? "tile"
+             : format.is_float()        ? "FMA"
+                                        : "int8");
 }
 
 /// One layer's attention: 8 key/value heads of 128, 4 queries of each, `keys` cached.
@@ -169,9 +172,10 @@ void run(const Options& options) {
   ThreadPool pool(options.threads);
   const MachineLimits limits = measure_machine_limits(pool);
   fmt::print(
-      "{} with {} threads: read {:.1f} GB/s, int8 {:.1f} GOP/s, FMA {:.1f} GFLOP/s; {} x {}\n",
+      "{} with {} threads: read {:.1f} GB/s, int8 {:.1f} GOP/s, FMA {:.1f}, tiles {:.1f} GFLOP/s; "
+      "{} x {}\n",
       kernels().name, pool.threads(), limits.read_bytes * 1e-9, limits.int8_operations * 1e-9,
-      limits.float_operations * 1e-9, options.rows, options.columns);
+      limits.float_operations * 1e-9, limits.tile_operations * 1e-9, options.rows, options.columns);
   std::vector<const Format*> chosen;
   for (const std::string& name : options.formats) {
     if (name != "attention") chosen.push_back(&format_named(name));

@@ -37,14 +37,19 @@ Json to_json(const Speed& speed, int threads) {
           {"read_bytes_per_second", speed.limits.read_bytes},
           {"int8_ops_per_second", speed.limits.int8_operations},
           {"fma_flops_per_second", speed.limits.float_operations},
+          {"tile_flops_per_second", speed.limits.tile_operations},
           {"rows", std::move(rows)}};
 }
 
 std::string to_text(const Speed& speed, int threads) {
+  const MachineLimits& limits = speed.limits;
   std::string text =
-      fmt::format("{}, {} threads: reads {:.1f} GB/s, int8 {:.0f} GOP/s, FMA {:.0f} GFLOP/s\n\n",
-                  kernels().name, threads, speed.limits.read_bytes * 1e-9,
-                  speed.limits.int8_operations * 1e-9, speed.limits.float_operations * 1e-9);
+      fmt::format("{}, {} threads: reads {:.1f} GB/s, int8 {:.0f} GOP/s, FMA {:.0f} GFLOP/s",
+                  kernels().name, threads, limits.read_bytes * 1e-9, limits.int8_operations * 1e-9,
+                  limits.float_operations * 1e-9);
+  if (limits.tile_operations > 0)
+    text += fmt::format(", tiles {:.0f} GFLOP/s", limits.tile_operations * 1e-9);
+  text += "\n\n";
   text += fmt::format("{:<16} {:<8} {:>10} {:>8} {:>14}\n", "test", "format", "tokens/s", "GB/s",
                       "share of limit");
   for (const SpeedRow& row : speed.rows) {

@@ -56,6 +56,7 @@ void Activations::assign(const float* values, int64_t tokens, int64_t columns, C
   impl_->columns = columns;
   impl_->scales = scales;
   impl_->blocks_ready = false;
+  impl_->tiles_ready = impl_->rests_ready = false;
 }
 
 const float* Activations::values() const {
@@ -82,6 +83,22 @@ void Activations::Impl::make_blocks(ThreadPool& pool) {
     }
   });
   blocks_ready = true;
+}
+
+void Activations::Impl::make_tiles(bool rests, ThreadPool& pool) {
+  if (tiles_ready && (rests_ready || !rests)) return;
+  check(columns % kTileColumns == 0 && kernels().tiles != nullptr);
+  const int64_t row = kTileTokens * columns, count = divide_up(tokens, kTileTokens);
+  tile_memory.reserve(2 * count * row * static_cast<int64_t>(sizeof(uint16_t)));
+  tiles.rounded = reinterpret_cast<uint16_t*>(tile_memory.data());
+  tiles.rest = tiles.rounded + count * row;
+  pool.run(count, [&](int64_t tile, int) {
+    kernels().tiles->tile_inputs(
+        values + tile * row, std::min(kTileTokens, tokens - tile * kTileTokens), columns,
+        tiles.rounded + tile * row, rests ? tiles.rest + tile * row : nullptr);
+  });
+  tiles_ready = true;
+  rests_ready = rests;
 }
 
 BlockInputs inputs_at(const BlockInputs& all, int64_t columns, int64_t token, int64_t column) {

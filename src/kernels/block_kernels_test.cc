@@ -208,6 +208,27 @@ TEST_P(BlockKernels, PanelsOfExtremesDoNotOverflow) {
   }
 }
 
+TEST_P(BlockKernels, TilesHoldTheWeightsAsBfloats) {
+  if (table().tiles == nullptr) return;  // no unit for matrices
+  const int64_t columns = 768;
+  const double minimum = largest_minimum(layout());
+  for (int pattern = 0; pattern < 5; ++pattern) {
+    const Group group(layout(), columns, pattern);
+    for (int64_t first : {0, 5}) {
+      const int64_t count = columns / kBlockValues - first;
+      Guarded<uint16_t> panel(count * kBlockValues * kGroupRows);
+      table().tiles->unpack[index()](group.bytes.data(), first, count, panel.data());
+      for (int64_t i = 0; i < count * kBlockValues * kGroupRows; ++i) {
+        const int64_t row = i % 32 / 2, k = i / 32 * 2 + i % 2 + first * kBlockValues;
+        const double weight = group.weights[static_cast<size_t>(row * columns + k)];
+        ASSERT_NEAR(bfloat16_to_float(panel[i]), weight,
+                    std::abs(weight) / 256 + 1e-5 * minimum + 1e-4 * std::abs(weight))
+            << pattern << " row " << row << " column " << k;
+      }
+    }
+  }
+}
+
 using QuantizeInputs = EachTable;
 INSTANTIATE_TEST_SUITE_P(Isa, QuantizeInputs, testing::ValuesIn(usable_tables()), table_name);
 

@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -21,6 +23,7 @@ namespace {
 struct CpuFeatures {
   bool avx2 = false;    ///< with FMA and F16C
   bool avx512 = false;  ///< F, BW, VL, DQ and VNNI
+  bool amx = false;     ///< with bfloats, and AVX-512's BF16
 };
 
 struct Registers {
@@ -40,6 +43,13 @@ uint32_t saved_state() {
   return low;
 }
 
+/// Asks Linux for the eight kilobytes of tiles, which threads get on request only. Refused by old
+/// kernels, sandboxes and where a signal stack is too small.
+bool tiles_are_granted() {
+  constexpr long kRequest = 0x1023, kTileData = 18;  // asm/prctl.h: ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
+
 bool all(uint32_t word, uint32_t bits) {
   return (word & bits) == bits;
 }
@@ -52,8 +62,11 @@ CpuFeatures cpu_features() {
   constexpr uint32_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28),
                      kF16c = bit(29);  // leaf 1, ecx
   constexpr uint32_t kAvx2 = bit(5), kF = bit(16), kDq = bit(17), kBw = bit(30),
-                     kVl = bit(31);    // leaf 7, ebx
-  constexpr uint32_t kVnni = bit(11);  // leaf 7, ecx
+                     kVl = bit(31);                           // leaf 7, ebx
+  constexpr uint32_t kVnni = bit(11);                         // leaf 7, ecx
+  constexpr uint32_t kAmxBf16 = bit(22), kAmxTile = bit(24);  // leaf 7, edx
+  constexpr uint32_t kAvx512Bf16 = bit(5);                    // leaf 7 part 1, eax
+  constexpr uint32_t kTileState = bit(17) | bit(18);
   constexpr uint32_t kYmmState = bit(1) | bit(2);
   constexpr uint32_t kZmmState = kYmmState | bit(5) | bit(6) | bit(7);
 
@@ -65,14 +78,26 @@ CpuFeatures cpu_features() {
   features.avx2 = all(state, kYmmState) && all(seven.b, kAvx2);
   features.avx512 = features.avx2 && all(state, kZmmState) && all(seven.b, kF | kDq | kBw | kVl) &&
                     all(seven.c, kVnni);
+  features.amx = features.avx512 && all(state, kTileState) && all(seven.d, kAmxBf16 | kAmxTile) &&
+                 all(cpuid(7, 1).a, kAvx512Bf16) && tiles_are_granted();
   return features;
+}
+
+/// Tiles are a unit beside AVX-512, not another set of everything.
+KernelTable amx_table() {
+  KernelTable table = kAvx512Table;
+  table.name = "amx";
+  table.tiles = &kAmxTable;
+  return table;
 }
 
 }  // namespace
 
 KernelCandidates kernel_candidates() {
   static const CpuFeatures cpu = cpu_features();
-  static const std::array<KernelCandidate, 3> best_first = {{
+  static const KernelTable amx = amx_table();
+  static const std::array<KernelCandidate, 4> best_first = {{
+      {&amx, cpu.amx},
       {&kAvx512Table, cpu.avx512},
       {&kAvx2Table, cpu.avx2},
       {&kScalarTable, true},

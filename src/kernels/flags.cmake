@@ -11,18 +11,19 @@ set(avx512_flags ${avx2_flags} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx5
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND avx512_flags -Wno-uninitialized -Wno-maybe-uninitialized)  # false alarms in gcc 12's own header
 endif()
+set(amx_flags ${avx512_flags} -mavx512bf16 -mamx-tile -mamx-bf16)
 set(dotprod_flags ${kernel_flags} -march=armv8.2-a+dotprod)
 set(i8mm_flags ${kernel_flags} -march=armv8.2-a+dotprod+i8mm)
 
 set(instruction_sets scalar)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND instruction_sets avx2 avx512)
+  list(APPEND instruction_sets avx2 avx512 amx)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   list(APPEND instruction_sets dotprod i8mm)
 endif()
 
 set(isa_sources)
-foreach(isa scalar avx2 avx512 dotprod i8mm)
+foreach(isa scalar avx2 avx512 amx dotprod i8mm)
   if(isa IN_LIST instruction_sets)
     set_source_files_properties(${kernels_dir}/${isa}.cc PROPERTIES COMPILE_OPTIONS "${${isa}_flags}")
     list(APPEND isa_sources ${kernels_dir}/${isa}.cc)

@@ -15,6 +15,10 @@ namespace fewbits {
 /// the next four).
 inline constexpr int kGroupRows = 16;
 
+/// Tokens and columns of a tile of inputs.
+inline constexpr int64_t kTileTokens = 16;
+inline constexpr int64_t kTileColumns = 32;
+
 /// Where the keys of a long context are cut.
 inline constexpr int64_t kKeysPerPart = 512;
 
@@ -126,6 +130,35 @@ struct BlockPanelTask {
   Ahead ahead = {};
 };
 
+/// Two panels times all tokens by way of tiles, squares of 16 x 16 sums. A panel is bfloats
+/// [depth / 32][16][row][2]: columns 2 i and 2 i + 1 of 16 rows side by side; inputs are bfloats in
+/// tiles [columns / 32][16 tokens][32].
+struct TileTask {
+  const uint16_t* inputs;  ///< of the first 16 tokens, at the panels' first column
+  int64_t input_stride;    ///< to those of the next 16 tokens
+  int64_t token_tiles;
+  const uint16_t* panels[2];
+  int64_t depth;  ///< a multiple of 32
+  float* out;     ///< [token tile][panel][16 tokens][16 rows]
+  bool accumulate;
+};
+
+/// What an instruction set with a unit for matrices has besides.
+struct TileKernels {
+  /// Rows [token][columns] of up to 16 tokens as one row of input tiles: rounded to bfloats, and,
+  /// where `rest` is not null, what that leaves of them. Tokens that are missing become zeros.
+  void (*tile_inputs)(const float* in, int64_t tokens, int64_t columns, uint16_t* rounded,
+                      uint16_t* rest);
+  /// The same for weights [depth][16].
+  void (*tile_weights)(const float* in, int64_t depth, uint16_t* rounded, uint16_t* rest);
+  /// Blocks [first, first + count) of a group as a panel.
+  void (*unpack[kBlockLayoutCount])(const uint8_t* group, int64_t first, int64_t count,
+                                    uint16_t* panel);
+  void (*multiply)(const TileTask& task);
+  /// As KernelTable::probe_fma, of products of bfloats.
+  double (*probe)(int64_t rounds, float* sink);
+};
+
 struct KernelTable {
   const char* name;  ///< "scalar", "avx2", "avx512", ...
 
@@ -185,6 +218,8 @@ struct KernelTable {
   double (*probe_int8)(int64_t rounds, float* sink);
   void (*probe_read)(const uint8_t* data, int64_t bytes,
                      float* sink);  ///< bytes: a multiple of 512
+
+  const TileKernels* tiles = nullptr;  ///< null where there is no such unit
 };
 
 /// `depth`: the larger of head_dim and what coded keys decode to.

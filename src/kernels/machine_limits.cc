@@ -43,13 +43,16 @@ double bytes_per_second(ThreadPool& pool) {
 }  // namespace
 
 MachineLimits measure_machine_limits(ThreadPool& pool) {
+  const TileKernels* tiles = kernels().tiles;
   return {bytes_per_second(pool), operations_per_second(pool, kernels().probe_int8),
-          operations_per_second(pool, kernels().probe_fma)};
+          operations_per_second(pool, kernels().probe_fma),
+          tiles == nullptr ? 0 : operations_per_second(pool, tiles->probe)};
 }
 
 MachineLimits larger(const MachineLimits& a, const MachineLimits& b) {
   return {std::max(a.read_bytes, b.read_bytes), std::max(a.int8_operations, b.int8_operations),
-          std::max(a.float_operations, b.float_operations)};
+          std::max(a.float_operations, b.float_operations),
+          std::max(a.tile_operations, b.tile_operations)};
 }
 
 }  // namespace fewbits

@@ -7,6 +7,7 @@
 #include "formats/bit_planes.h"
 #include "kernels/activations.h"
 #include "kernels/packed_matrix.h"
+#include "kernels/tile_matmul.h"
 
 namespace fewbits {
 namespace {
@@ -199,16 +200,6 @@ void multiply_pair_of(const MatrixProduct& product, const Activations::Impl& inp
   }
 }
 
-void prepare_scratch(std::span<const MatrixProduct> products, Activations::Impl& input,
-                     const ThreadPool& pool) {
-  int64_t bytes = 0;
-  for (const MatrixProduct& product : products) {
-    bytes = std::max(bytes, scratch_shape(product.weights->impl(), input.tokens).total());
-  }
-  input.scratch.resize(std::max(input.scratch.size(), static_cast<size_t>(pool.threads())));
-  for (HugeBuffer& buffer : input.scratch) buffer.reserve(bytes);
-}
-
 int64_t pairs(const PackedMatrix::Impl& matrix) {
   return divide_up(matrix.groups(), kPair);
 }
@@ -218,9 +209,42 @@ int64_t pairs_per_task(const PackedMatrix::Impl& matrix, int64_t tokens) {
   return std::max<int64_t>(1, kTaskBytes / (kPair * matrix.group_size() * tokens));
 }
 
-int64_t task_count(const MatrixProduct& product, int64_t tokens) {
+void multiply_pairs(const MatrixProduct& product, const Activations::Impl& input, int64_t task,
+                    std::byte* scratch) {
   const PackedMatrix::Impl& matrix = product.weights->impl();
-  return divide_up(pairs(matrix), pairs_per_task(matrix, tokens));
+  const int64_t step = pairs_per_task(matrix, input.tokens);
+  const int64_t end = std::min(pairs(matrix), (task + 1) * step);
+  for (int64_t pair = task * step; pair < end; ++pair)
+    multiply_pair_of(product, input, pair, scratch);
+}
+
+int64_t task_count(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
+  if (multiplies_tiles(matrix, input)) return tile_strips(matrix, input);
+  return divide_up(pairs(matrix), pairs_per_task(matrix, input.tokens));
+}
+
+int64_t scratch_bytes(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
+  if (multiplies_tiles(matrix, input)) return tile_scratch_bytes(matrix, input);
+  return scratch_shape(matrix, input.tokens).total();
+}
+
+void prepare_input(const PackedMatrix::Impl& matrix, Activations::Impl& input, ThreadPool& pool) {
+  const bool blocks = matrix.layout.is_blocks();
+  if (multiplies_tiles(matrix, input)) {
+    input.make_tiles(!blocks, pool);
+  } else if (blocks) {
+    input.make_blocks(pool);
+  }
+}
+
+void prepare_scratch(std::span<const MatrixProduct> products, Activations::Impl& input,
+                     const ThreadPool& pool) {
+  int64_t bytes = 0;
+  for (const MatrixProduct& product : products) {
+    bytes = std::max(bytes, scratch_bytes(product.weights->impl(), input));
+  }
+  input.scratch.resize(std::max(input.scratch.size(), static_cast<size_t>(pool.threads())));
+  for (HugeBuffer& buffer : input.scratch) buffer.reserve(bytes);
 }
 
 }  // namespace
@@ -228,24 +252,22 @@ int64_t task_count(const MatrixProduct& product, int64_t tokens) {
 void multiply(std::span<const MatrixProduct> products, Activations& activations, ThreadPool& pool) {
   Activations::Impl& input = activations.impl();
   if (input.tokens == 0) return;
+  input.threads = pool.threads();
   int64_t tasks = 0;
   for (const MatrixProduct& product : products) {
     check(product.weights->columns() == input.columns &&
           product.out_stride >= product.weights->rows());
-    if (product.weights->impl().layout.is_blocks()) input.make_blocks(pool);
-    tasks += task_count(product, input.tokens);
+    prepare_input(product.weights->impl(), input, pool);
+    tasks += task_count(product.weights->impl(), input);
   }
   prepare_scratch(products, input, pool);
   pool.run(tasks, [&](int64_t task, int thread) {
     const MatrixProduct* product = products.data();
-    for (; task >= task_count(*product, input.tokens); ++product)
-      task -= task_count(*product, input.tokens);
-    const PackedMatrix::Impl& matrix = product->weights->impl();
-    const int64_t step = pairs_per_task(matrix, input.tokens);
-    const int64_t end = std::min(pairs(matrix), (task + 1) * step);
+    for (; task >= task_count(product->weights->impl(), input); ++product)
+      task -= task_count(product->weights->impl(), input);
     std::byte* scratch = input.scratch[static_cast<size_t>(thread)].data();
-    for (int64_t pair = task * step; pair < end; ++pair)
-      multiply_pair_of(*product, input, pair, scratch);
+    const bool tiles = multiplies_tiles(product->weights->impl(), input);
+    (tiles ? multiply_strip : multiply_pairs)(*product, input, task, scratch);
   });
 }
 

@@ -77,7 +77,7 @@ TEST_P(MatmulFormats, ProductIsNearTheDecodedWeights) {
     for (PackOptions options :
          {PackOptions{true, false}, PackOptions{false, false}, PackOptions{true, true}}) {
       const PackedMatrix matrix = PackedMatrix::pack(weights.view, {}, options, pool);
-      for (int64_t tokens : {1, 2, 5, 6, 13}) {
+      for (int64_t tokens : {1, 2, 5, 6, 13, 16, 37}) {
         const auto inputs = normal_values(tokens * columns, 99);
         const auto out = product(matrix, inputs, tokens, pool);
         const bool exact = format.is_float() || options.float_math;
@@ -129,16 +129,36 @@ TEST(Matmul, ChannelsTimesTokensAreIntegers) {
   }
 }
 
+// More tokens, rows and columns than any part of a product takes at once, and none of them whole.
+TEST(Matmul, PartsFitTogether) {
+  ThreadPool pool(2);
+  const int64_t rows = 2 * 256 + 37, columns = 2 * 512 + 96, tokens = 512 + 21;
+  const auto inputs = normal_values(tokens * columns, 3);
+  for (const char* name : {"Q5_1", "int4_channel", "F16", "BF16"}) {
+    const Format& format = format_named(name);
+    const Weights weights = make_weights(format, rows, columns);
+    for (const bool repack : {true, false}) {
+      const PackedMatrix matrix = PackedMatrix::pack(weights.view, {}, {.repack = repack}, pool);
+      const auto out = product(matrix, inputs, tokens, pool);
+      EXPECT_LT(error_of(weights, inputs, tokens, out), format.is_float() ? 3e-6 : 8e-3) << name;
+      for (size_t i = static_cast<size_t>(rows); i < out.size(); i += static_cast<size_t>(rows) + 3)
+        ASSERT_EQ(out[i], -7) << "beyond the rows";
+    }
+  }
+}
+
 TEST_P(MatmulFormats, ThreadsDoNotChangeResults) {
   const Format& format = *GetParam();
   ThreadPool one(1), two(2), seven(7);
-  const int64_t rows = 300, columns = 512, tokens = 9;
+  const int64_t rows = 300, columns = 512;
   const Weights weights = make_weights(format, rows, columns);
-  const auto inputs = normal_values(tokens * columns, 5);
   const PackedMatrix matrix = PackedMatrix::pack(weights.view, {}, {}, seven);
-  const auto first = product(matrix, inputs, tokens, one);
-  EXPECT_EQ(first, product(matrix, inputs, tokens, two));
-  EXPECT_EQ(first, product(matrix, inputs, tokens, seven));
+  for (const int64_t tokens : {9, 40}) {
+    const auto inputs = normal_values(tokens * columns, 5);
+    const auto first = product(matrix, inputs, tokens, one);
+    EXPECT_EQ(first, product(matrix, inputs, tokens, two));
+    EXPECT_EQ(first, product(matrix, inputs, tokens, seven));
+  }
 }
 
 }  // namespace

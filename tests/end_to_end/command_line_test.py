@@ -105,7 +105,8 @@ class Facts(harness.Case):
     def test_bench(self):
         facts = self.fewbits("bench", self.model, "--prompt", 16, "--tokens", 2, "--depth", 8, "--repeats", 1,
                              "--json").facts
-        self.has(facts, "isa threads read_bytes_per_second int8_ops_per_second fma_flops_per_second rows")
+        self.has(facts, "isa threads read_bytes_per_second int8_ops_per_second fma_flops_per_second "
+                        "tile_flops_per_second rows")
         self.has(facts["rows"][0], "test format tokens_per_second share_of_limit")
         tests = {row["test"] for row in facts["rows"]}
         self.assertLessEqual({"prefill 16", "decode", "decode at 8", "quantize"}, tests)

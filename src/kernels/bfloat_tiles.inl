@@ -1,0 +1,229 @@
+// Tiles of bfloats for amx.cc.
+
+constexpr int64_t kTileValues = kTileTokens * kTileColumns;
+constexpr int kTileRowBytes = 64;
+
+/// Two vectors as one of bfloats, to nearest even: dword r is [ odd r | even r ].
+inline __m512i interleave_rounded(F even, F odd) {
+  const __m512i halves = __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(odd, even));
+  alignas(64) constexpr uint16_t kOrder[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                               21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                               11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), halves);
+}
+inline F even_of(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+}
+inline F odd_of(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
+}
+
+void tile_weights(const float* in, int64_t depth, uint16_t* rounded, uint16_t* rest) {
+  for (int64_t k = 0; k < depth; k += 2) {
+    const F even = load(in + k * kGroupRows), odd = load(in + (k + 1) * kGroupRows);
+    const __m512i pairs = interleave_rounded(even, odd);
+    _mm512_storeu_si512(rounded + k * kGroupRows, pairs);
+    if (rest == nullptr) continue;
+    _mm512_storeu_si512(rest + k * kGroupRows,
+                        interleave_rounded(even - even_of(pairs), odd - odd_of(pairs)));
+  }
+}
+
+/// 32 inputs, one after the other.
+inline void round_inputs(const float* in, uint16_t* rounded, uint16_t* rest) {
+  const F low = load(in), high = load(in + kLanes);
+  const __m512i values = __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(high, low));
+  _mm512_storeu_si512(rounded, values);
+  if (rest == nullptr) return;
+  const F low_rest = low - load_bfloat(rounded), high_rest = high - load_bfloat(rounded + kLanes);
+  _mm512_storeu_si512(rest, __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(high_rest, low_rest)));
+}
+
+void tile_inputs(const float* in, int64_t tokens, int64_t columns, uint16_t* rounded,
+                 uint16_t* rest) {
+  for (int64_t t = 0; t < kTileTokens; ++t) {
+    for (int64_t k = 0; k < columns; k += kTileColumns) {
+      const int64_t at = k * kTileTokens + t * kTileColumns;
+      uint16_t* rest_at = rest == nullptr ? nullptr : rest + at;
+      if (t < tokens) {
+        round_inputs(in + t * columns + k, rounded + at, rest_at);
+      } else {
+        _mm512_storeu_si512(rounded + at, _mm512_setzero_si512());
+        if (rest != nullptr) _mm512_storeu_si512(rest_at, _mm512_setzero_si512());
+      }
+    }
+  }
+}
+
+/// scale * code + offset, where the code is byte kByte of each dword. Its bits become the upper
+/// ones of a mantissa, 256 + code, which saves a conversion; `offset` has the 256 taken off.
+template <int kByte>
+inline F scaled_code(B quad, F scale, F offset) {
+  B moved;
+  if constexpr (kByte < 2) {
+    moved = _mm512_slli_epi32(quad, 15 - 8 * kByte);
+  } else {
+    moved = _mm512_srli_epi32(quad, 8 * kByte - 15);
+  }
+  constexpr int kSelectThenSet = 0xea;  // (a & b) | c
+  const B value = _mm512_ternarylogic_epi32(moved, _mm512_set1_epi32(0xff << 15),
+                                            _mm512_set1_epi32(0x43800000), kSelectThenSet);
+  return fma(_mm512_castsi512_ps(value), scale, offset);
+}
+
+/// Quads [kQuad, 8) of a block. `scale` and `offset` are those of its sub-blocks.
+template <int kLayout, int kQuad>
+[[gnu::always_inline]] inline void unpack_tile_quads(const uint8_t* planes, const F* scale,
+                                                     const F* offset, uint16_t* out) {
+  if constexpr (kQuad < kQuads) {
+    constexpr int s = kQuad * kBlockLayouts[kLayout].sub_blocks / kQuads;
+    const B quad = quad_operand<kLayout, kQuad>(planes, 0);
+    _mm512_storeu_si512(out, interleave_rounded(scaled_code<0>(quad, scale[s], offset[s]),
+                                                scaled_code<1>(quad, scale[s], offset[s])));
+    _mm512_storeu_si512(out + 32, interleave_rounded(scaled_code<2>(quad, scale[s], offset[s]),
+                                                     scaled_code<3>(quad, scale[s], offset[s])));
+    unpack_tile_quads<kLayout, kQuad + 1>(planes, scale, offset, out + 64);
+  }
+}
+
+template <int kLayout>
+void unpack_tiles(const uint8_t* group, int64_t first, int64_t count, uint16_t* panel) {
+  constexpr BlockLayout layout = kBlockLayouts[kLayout];
+  constexpr Strides strides = strides_of<kLayout>();
+  constexpr int kZero = arithmetic_of<kLayout>().zero_shift;
+  constexpr float kBelow = 256 + (kZero == kNoZero ? 0 : 1 << (kZero == kNoZero ? 0 : kZero));
+  for (int64_t at = first; at < first + count; ++at) {
+    const uint8_t* header = group + at / layout.super_blocks * strides.super;
+    const uint8_t* parameters = header + strides.header + at % layout.super_blocks * strides.block;
+    const BlockScales scales = block_scales<kLayout>(header, parameters, 0);
+    F offset[2] = {};
+    for (int s = 0; s < layout.sub_blocks; ++s) {
+      offset[s] = broadcast(-kBelow) * scales.scale[s];
+      if constexpr (layout.minimum) offset[s] = offset[s] + scales.minimum[s];
+    }
+    unpack_tile_quads<kLayout, 0>(parameters + strides.parameters, scales.scale, offset, panel);
+    panel += kTileValues;
+  }
+}
+
+template <int kIndex>
+constexpr void add_unpack(TileKernels& kernels) {
+  if constexpr (kIndex < kBlockLayoutCount) {
+    kernels.unpack[kIndex] = unpack_tiles<kIndex>;
+    add_unpack<kIndex + 1>(kernels);
+  }
+}
+
+/// All eight tiles whole. Configured for each product and released after it: a thread whose tiles
+/// are in their first state costs the system nothing to switch.
+struct Tiles {
+  Tiles() {
+    struct alignas(64) Config {
+      uint8_t palette = 1;
+      uint8_t start_row = 0;
+      uint8_t reserved[14] = {};
+      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    };
+    const Config config;
+    asm volatile("" ::"m"(config));
+    _tile_loadconfig(&config);
+  }
+  ~Tiles() { _tile_release(); }
+  Tiles(const Tiles&) = delete;
+  Tiles& operator=(const Tiles&) = delete;
+};
+
+// Tiles 0 to 3: sums of two tiles of tokens by two panels; 4, 5: tokens; 6, 7: panels. The panels
+// stay in the first-level cache, and what is streamed past them leaves them there: tokens loaded
+// like the rest would take a third of the speed.
+
+/// 32 tokens. Three in four loads come while the unit is at work.
+[[gnu::always_inline]] inline void multiply_two(const TileTask& task, const uint16_t* tokens,
+                                                float* out) {
+  if (task.accumulate) {
+    _tile_stream_loadd(0, out, kTileRowBytes);
+    _tile_stream_loadd(1, out + 256, kTileRowBytes);
+    _tile_stream_loadd(2, out + 512, kTileRowBytes);
+    _tile_stream_loadd(3, out + 768, kTileRowBytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const int64_t end = task.depth * kTileTokens;
+  for (int64_t k = 0; k < end; k += kTileValues) {
+    _tile_stream_loadd(4, tokens + k, kTileRowBytes);
+    _tile_loadd(6, task.panels[0] + k, kTileRowBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, task.panels[1] + k, kTileRowBytes);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_stream_loadd(5, tokens + task.input_stride + k, kTileRowBytes);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, out, kTileRowBytes);
+  _tile_stored(1, out + 256, kTileRowBytes);
+  _tile_stored(2, out + 512, kTileRowBytes);
+  _tile_stored(3, out + 768, kTileRowBytes);
+}
+
+/// The last 16.
+[[gnu::always_inline]] inline void multiply_one(const TileTask& task, const uint16_t* tokens,
+                                                float* out) {
+  if (task.accumulate) {
+    _tile_stream_loadd(0, out, kTileRowBytes);
+    _tile_stream_loadd(1, out + 256, kTileRowBytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+  }
+  const int64_t end = task.depth * kTileTokens;
+  for (int64_t k = 0; k < end; k += kTileValues) {
+    _tile_stream_loadd(4, tokens + k, kTileRowBytes);
+    _tile_loadd(6, task.panels[0] + k, kTileRowBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, task.panels[1] + k, kTileRowBytes);
+    _tile_dpbf16ps(1, 4, 7);
+  }
+  _tile_stored(0, out, kTileRowBytes);
+  _tile_stored(1, out + 256, kTileRowBytes);
+}
+
+/// The tile instructions do not tell the compiler what memory they read and write.
+inline void finish_memory() {
+  asm volatile("" ::: "memory");
+}
+
+void multiply_tiles(const TileTask& task) {
+  finish_memory();
+  const Tiles tiles;
+  constexpr int64_t kOut = 2 * kTileTokens * kGroupRows;
+  int64_t t = 0;
+  for (; t + 2 <= task.token_tiles; t += 2)
+    multiply_two(task, task.inputs + t * task.input_stride, task.out + t * kOut);
+  if (t < task.token_tiles)
+    multiply_one(task, task.inputs + t * task.input_stride, task.out + t * kOut);
+  finish_memory();
+}
+
+double probe_tiles(int64_t rounds, float* sink) {
+  const Tiles tiles;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  for (int64_t round = 0; round < rounds; ++round) {
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_dpbf16ps(1, 4, 5);
+    _tile_dpbf16ps(2, 4, 5);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  alignas(64) float sums[256];
+  _tile_stored(0, sums, kTileRowBytes);
+  *sink = sums[0];
+  return 4.0 * 2 * kTileTokens * kGroupRows * kTileColumns * static_cast<double>(rounds);
+}
