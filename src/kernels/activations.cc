@@ -4,6 +4,7 @@
 
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "formats/bit_planes.h"
 
 namespace fewbits {
 namespace {
@@ -56,7 +57,7 @@ void Activations::assign(const float* values, int64_t tokens, int64_t columns, C
   impl_->columns = columns;
   impl_->scales = scales;
   impl_->blocks_ready = false;
-  impl_->tiles_ready = impl_->rests_ready = false;
+  for (Impl::Tiles& tiles : impl_->tiles) tiles.ready = false;
 }
 
 const float* Activations::values() const {
@@ -85,20 +86,40 @@ void Activations::Impl::make_blocks(ThreadPool& pool) {
   blocks_ready = true;
 }
 
-void Activations::Impl::make_tiles(bool rests, ThreadPool& pool) {
-  if (tiles_ready && (rests_ready || !rests)) return;
-  check(columns % kTileColumns == 0 && kernels().tiles != nullptr);
-  const int64_t row = kTileTokens * columns, count = divide_up(tokens, kTileTokens);
-  tile_memory.reserve(2 * count * row * static_cast<int64_t>(sizeof(uint16_t)));
-  tiles.rounded = reinterpret_cast<uint16_t*>(tile_memory.data());
-  tiles.rest = tiles.rounded + count * row;
+const uint8_t* Activations::Impl::tile_data(TileForm form) const {
+  return as_bytes(tiles[static_cast<size_t>(form)].memory.data());
+}
+
+int64_t Activations::Impl::tile_stride(TileForm form) const {
+  return kTileTokens * columns * (form == TileForm::kCodes ? 1 : 2);
+}
+
+void Activations::Impl::make_tiles(TileForm form, ThreadPool& pool) {
+  Tiles& made = tiles[static_cast<size_t>(form)];
+  if (made.ready) return;
+  const bool codes = form == TileForm::kCodes, integers = form == TileForm::kIntegers;
+  check(columns % (codes ? kTileCodes : kTileColumns) == 0 && kernels().tiles != nullptr);
+  if (codes || integers) make_blocks(pool);
+  const int64_t count = divide_up(tokens, kTileTokens), stride = tile_stride(form);
+  made.memory.reserve(count * stride * (form == TileForm::kParts ? 2 : 1));
   pool.run(count, [&](int64_t tile, int) {
-    kernels().tiles->tile_inputs(
-        values + tile * row, std::min(kTileTokens, tokens - tile * kTileTokens), columns,
-        tiles.rounded + tile * row, rests ? tiles.rest + tile * row : nullptr);
+    const TileKernels& kernel = *kernels().tiles;
+    const int64_t rows = std::min(kTileTokens, tokens - tile * kTileTokens);
+    const int64_t first = tile * kTileTokens * columns;
+    std::byte* out = made.memory.data() + tile * stride;
+    auto* rounded = reinterpret_cast<uint16_t*>(out);
+    if (codes) {
+      kernel.tile_codes(blocks.codes + first, rows, columns, reinterpret_cast<int8_t*>(out));
+    } else if (integers) {
+      const std::vector<float> whole(blocks.codes + first, blocks.codes + first + rows * columns);
+      kernel.tile_inputs(whole.data(), rows, columns, rounded, nullptr);
+    } else {
+      auto* rest = reinterpret_cast<uint16_t*>(out + count * stride);
+      kernel.tile_inputs(values + first, rows, columns, rounded,
+                         form == TileForm::kParts ? rest : nullptr);
+    }
   });
-  tiles_ready = true;
-  rests_ready = rests;
+  made.ready = true;
 }
 
 BlockInputs inputs_at(const BlockInputs& all, int64_t columns, int64_t token, int64_t column) {

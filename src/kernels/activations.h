@@ -8,11 +8,15 @@
 
 namespace fewbits {
 
-/// Inputs as tiles of bfloats, [token tile][columns / 32][16][32].
-struct TileInputs {
-  uint16_t* rounded;
-  uint16_t* rest;  ///< what rounding leaves
+/// What inputs are as tiles.
+enum class TileForm : uint8_t {
+  kNone,      ///< no tiles
+  kRounded,   ///< bfloats
+  kParts,     ///< bfloats, and after all of them those of what rounding left
+  kIntegers,  ///< bfloats of the int8 codes
+  kCodes,     ///< the int8 codes
 };
+constexpr int64_t kTileForms = 5;
 
 struct Activations::Impl {
   const float* values = nullptr;
@@ -24,18 +28,22 @@ struct Activations::Impl {
   BlockInputs blocks{};  ///< of all tokens, in block_memory
   HugeBuffer block_memory;
 
-  bool tiles_ready = false, rests_ready = false;
-  TileInputs tiles{};  ///< in tile_memory
-  HugeBuffer tile_memory;
+  struct Tiles {
+    bool ready = false;
+    HugeBuffer memory;  ///< [16 tokens][step][kTileBytes]
+  };
+  Tiles tiles[kTileForms];
   int threads = 1;  ///< of the pool that multiplies
   std::vector<HugeBuffer>
       scratch;  ///< one for each thread of the pool, grown when a product needs more
 
   /// Makes the int8 form unless it is there. REQUIRES: columns are whole blocks of 32.
   void make_blocks(ThreadPool& pool);
-  /// The same for tiles, and what rounding to them leaves where `rests`. REQUIRES: columns are
-  /// whole tiles, and the kernels have them.
-  void make_tiles(bool rests, ThreadPool& pool);
+  /// The same for tiles of a form. REQUIRES: columns are whole tiles, and the kernels have them.
+  void make_tiles(TileForm form, ThreadPool& pool);
+  const uint8_t* tile_data(TileForm form) const;
+  /// Bytes of 16 tokens.
+  int64_t tile_stride(TileForm form) const;
 };
 
 /// The inputs of `token`, from column `column` on (a multiple of 32).

@@ -23,7 +23,7 @@ namespace {
 struct CpuFeatures {
   bool avx2 = false;    ///< with FMA and F16C
   bool avx512 = false;  ///< F, BW, VL, DQ and VNNI
-  bool amx = false;     ///< with bfloats, and AVX-512's BF16
+  bool amx = false;     ///< with bfloats and int8, and AVX-512's BF16
 };
 
 struct Registers {
@@ -62,10 +62,10 @@ CpuFeatures cpu_features() {
   constexpr uint32_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28),
                      kF16c = bit(29);  // leaf 1, ecx
   constexpr uint32_t kAvx2 = bit(5), kF = bit(16), kDq = bit(17), kBw = bit(30),
-                     kVl = bit(31);                           // leaf 7, ebx
-  constexpr uint32_t kVnni = bit(11);                         // leaf 7, ecx
-  constexpr uint32_t kAmxBf16 = bit(22), kAmxTile = bit(24);  // leaf 7, edx
-  constexpr uint32_t kAvx512Bf16 = bit(5);                    // leaf 7 part 1, eax
+                     kVl = bit(31);                                               // leaf 7, ebx
+  constexpr uint32_t kVnni = bit(11);                                             // leaf 7, ecx
+  constexpr uint32_t kAmxBf16 = bit(22), kAmxTile = bit(24), kAmxInt8 = bit(25);  // leaf 7, edx
+  constexpr uint32_t kAvx512Bf16 = bit(5);  // leaf 7 part 1, eax
   constexpr uint32_t kTileState = bit(17) | bit(18);
   constexpr uint32_t kYmmState = bit(1) | bit(2);
   constexpr uint32_t kZmmState = kYmmState | bit(5) | bit(6) | bit(7);
@@ -78,8 +78,9 @@ CpuFeatures cpu_features() {
   features.avx2 = all(state, kYmmState) && all(seven.b, kAvx2);
   features.avx512 = features.avx2 && all(state, kZmmState) && all(seven.b, kF | kDq | kBw | kVl) &&
                     all(seven.c, kVnni);
-  features.amx = features.avx512 && all(state, kTileState) && all(seven.d, kAmxBf16 | kAmxTile) &&
-                 all(cpuid(7, 1).a, kAvx512Bf16) && tiles_are_granted();
+  features.amx = features.avx512 && all(state, kTileState) &&
+                 all(seven.d, kAmxBf16 | kAmxTile | kAmxInt8) && all(cpuid(7, 1).a, kAvx512Bf16) &&
+                 tiles_are_granted();
   return features;
 }
 

@@ -11,7 +11,7 @@ set(avx512_flags ${avx2_flags} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx5
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND avx512_flags -Wno-uninitialized -Wno-maybe-uninitialized)  # false alarms in gcc 12's own header
 endif()
-set(amx_flags ${avx512_flags} -mavx512bf16 -mamx-tile -mamx-bf16)
+set(amx_flags ${avx512_flags} -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8)
 set(dotprod_flags ${kernel_flags} -march=armv8.2-a+dotprod)
 set(i8mm_flags ${kernel_flags} -march=armv8.2-a+dotprod+i8mm)
 

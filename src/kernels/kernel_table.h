@@ -15,9 +15,11 @@ namespace fewbits {
 /// the next four).
 inline constexpr int kGroupRows = 16;
 
-/// Tokens and columns of a tile of inputs.
+/// Of a tile of inputs: tokens, columns of bfloats and of int8, and its size.
 inline constexpr int64_t kTileTokens = 16;
 inline constexpr int64_t kTileColumns = 32;
+inline constexpr int64_t kTileCodes = 64;
+inline constexpr int64_t kTileBytes = 1024;
 
 /// Where the keys of a long context are cut.
 inline constexpr int64_t kKeysPerPart = 512;
@@ -130,16 +132,18 @@ struct BlockPanelTask {
   Ahead ahead = {};
 };
 
-/// Two panels times all tokens by way of tiles, squares of 16 x 16 sums. A panel is bfloats
-/// [depth / 32][16][row][2]: columns 2 i and 2 i + 1 of 16 rows side by side; inputs are bfloats in
-/// tiles [columns / 32][16 tokens][32].
+/// Two panels times all tokens by way of tiles, squares of 16 x 16 sums. A step is a tile of inputs
+/// times a tile of each panel, kTileBytes each:
+///
+///   bfloats, sums are floats    16 tokens [32 columns]   16 pairs of columns [16 rows][2]
+///   int8, sums are int32        16 tokens [64 columns]   16 quads of columns [16 rows][4]
 struct TileTask {
-  const uint16_t* inputs;  ///< of the first 16 tokens, at the panels' first column
-  int64_t input_stride;    ///< to those of the next 16 tokens
+  const uint8_t* inputs;  ///< [step] of the first 16 tokens
+  int64_t input_stride;   ///< to those of the next 16 tokens
   int64_t token_tiles;
-  const uint16_t* panels[2];
-  int64_t depth;  ///< a multiple of 32
-  float* out;     ///< [token tile][panel][16 tokens][16 rows]
+  const uint8_t* panels[2];  ///< [step]
+  int64_t steps;
+  float* out;  ///< [token tile][panel][16 tokens][16 rows]; or the bits of integers
   bool accumulate;
 };
 
@@ -149,12 +153,17 @@ struct TileKernels {
   /// where `rest` is not null, what that leaves of them. Tokens that are missing become zeros.
   void (*tile_inputs)(const float* in, int64_t tokens, int64_t columns, uint16_t* rounded,
                       uint16_t* rest);
-  /// The same for weights [depth][16].
+  void (*tile_codes)(const int8_t* in, int64_t tokens, int64_t columns, int8_t* out);
+  /// Weights [depth][16] as a panel of bfloats.
   void (*tile_weights)(const float* in, int64_t depth, uint16_t* rounded, uint16_t* rest);
-  /// Blocks [first, first + count) of a group as a panel.
+  /// Blocks [first, first + count) of a group as a panel of bfloats; and as one of int8, null for
+  /// layouts with scales in their blocks.
   void (*unpack[kBlockLayoutCount])(const uint8_t* group, int64_t first, int64_t count,
                                     uint16_t* panel);
-  void (*multiply)(const TileTask& task);
+  void (*unpack_codes[kBlockLayoutCount])(const uint8_t* group, int64_t first, int64_t count,
+                                          int8_t* panel);
+  void (*multiply_bfloats)(const TileTask& task);
+  void (*multiply_codes)(const TileTask& task);
   /// As KernelTable::probe_fma, of products of bfloats.
   double (*probe)(int64_t rounds, float* sink);
 };

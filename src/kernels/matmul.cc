@@ -218,21 +218,25 @@ void multiply_pairs(const MatrixProduct& product, const Activations::Impl& input
     multiply_pair_of(product, input, pair, scratch);
 }
 
+bool goes_by_tiles(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
+  return tile_form(matrix, input) != TileForm::kNone;
+}
+
 int64_t task_count(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
-  if (multiplies_tiles(matrix, input)) return tile_strips(matrix, input);
+  if (goes_by_tiles(matrix, input)) return tile_strips(matrix, input);
   return divide_up(pairs(matrix), pairs_per_task(matrix, input.tokens));
 }
 
 int64_t scratch_bytes(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
-  if (multiplies_tiles(matrix, input)) return tile_scratch_bytes(matrix, input);
+  if (goes_by_tiles(matrix, input)) return tile_scratch_bytes(matrix, input);
   return scratch_shape(matrix, input.tokens).total();
 }
 
 void prepare_input(const PackedMatrix::Impl& matrix, Activations::Impl& input, ThreadPool& pool) {
-  const bool blocks = matrix.layout.is_blocks();
-  if (multiplies_tiles(matrix, input)) {
-    input.make_tiles(!blocks, pool);
-  } else if (blocks) {
+  const TileForm form = tile_form(matrix, input);
+  if (form != TileForm::kNone) {
+    input.make_tiles(form, pool);
+  } else if (matrix.layout.is_blocks()) {
     input.make_blocks(pool);
   }
 }
@@ -266,7 +270,7 @@ void multiply(std::span<const MatrixProduct> products, Activations& activations,
     for (; task >= task_count(product->weights->impl(), input); ++product)
       task -= task_count(product->weights->impl(), input);
     std::byte* scratch = input.scratch[static_cast<size_t>(thread)].data();
-    const bool tiles = multiplies_tiles(product->weights->impl(), input);
+    const bool tiles = goes_by_tiles(product->weights->impl(), input);
     (tiles ? multiply_strip : multiply_pairs)(*product, input, task, scratch);
   });
 }

@@ -18,10 +18,10 @@ constexpr int64_t kLeastTokens = 16;
 /// a panel stay in the second-level cache together.
 constexpr int64_t kTokensAtOnce = 512;
 
-/// Columns of a panel: two of them stay in the first-level cache while all tokens pass, and the
-/// more there are, the seldomer sums leave the tiles.
-constexpr int64_t kDepth = 512;
-constexpr int64_t kPanelSize = kDepth * kGroupRows;  ///< bfloats
+/// Steps of a panel: two panels stay in the first-level cache while all tokens pass, and the more
+/// there are, the seldomer sums leave the tiles.
+constexpr int64_t kSteps = 16;
+constexpr int64_t kPanelBytes = kSteps * kTileBytes;
 
 /// The more rows share the inputs that come from the third-level cache, the better; strips enough
 /// to go round are better still. No result depends on them.
@@ -44,31 +44,30 @@ struct ScratchShape {
   ScratchShape(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
     const int64_t count = groups_per_strip(matrix, input);
     sums = count * tiles_of(std::min(input.tokens, kTokensAtOnce)) * kTileSums * kFloat;
-    panels = 2 * kPanelSize * kBFloat;
-    floats = kPanelSize * kFloat;
     group = matrix.packed.size() == 0 ? round_up(matrix.group_size(), 64) : 0;
     groups = count * group;
   }
-  int64_t total() const { return sums + 2 * panels + floats + groups; }
+  int64_t total() const { return sums + panels + rests + floats + groups; }
 
-  static constexpr int64_t kFloat = sizeof(float), kBFloat = sizeof(uint16_t);
-  int64_t sums;           ///< floats [pair of groups][token tile][2][16][16]
-  int64_t panels;         ///< bfloats [2][kPanelSize], rounded; and as many that rounding leaves
-  int64_t floats;         ///< [kPanelSize]
-  int64_t group, groups;  ///< of a matrix that is not packed
+  static constexpr int64_t kFloat = sizeof(float);
+  int64_t sums;                      ///< [pair of groups][token tile][2][16][16]
+  int64_t panels = 2 * kPanelBytes;  ///< two of them
+  int64_t rests = panels;            ///< what rounding leaves of them
+  int64_t floats = 2 * kPanelBytes;  ///< one panel's
+  int64_t group, groups;             ///< of a matrix that is not packed
 };
 
 struct Scratch {
   Scratch(const ScratchShape& shape, std::byte* memory)
       : sums(reinterpret_cast<float*>(memory)),
-        panels(reinterpret_cast<uint16_t*>(memory + shape.sums)),
-        rests(reinterpret_cast<uint16_t*>(memory + shape.sums + shape.panels)),
-        floats(reinterpret_cast<float*>(memory + shape.sums + 2 * shape.panels)),
-        groups(memory + shape.sums + 2 * shape.panels + shape.floats) {}
+        panels(memory + shape.sums),
+        rests(panels + shape.panels),
+        floats(reinterpret_cast<float*>(rests + shape.rests)),
+        groups(rests + shape.rests + shape.floats) {}
 
   float* sums;
-  uint16_t* panels;
-  uint16_t* rests;
+  std::byte* panels;
+  std::byte* rests;
   float* floats;
   std::byte* groups;
 };
@@ -77,6 +76,7 @@ struct Scratch {
 struct Strip {
   const PackedMatrix::Impl& matrix;
   const Activations::Impl& input;
+  TileForm form;
   int64_t first_group, groups;
   ScratchShape shape;
   Scratch scratch;
@@ -85,6 +85,8 @@ struct Strip {
     if (matrix.packed.size() > 0) return matrix.group(first_group + index, nullptr);
     return scratch.groups + index * shape.group;
   }
+  int64_t columns_of_step() const { return form == TileForm::kCodes ? kTileCodes : kTileColumns; }
+  int64_t steps() const { return matrix.columns() / columns_of_step(); }
 };
 
 /// The tokens that pass at once.
@@ -93,50 +95,91 @@ struct Tokens {
   int64_t tiles() const { return tiles_of(count); }
 };
 
-/// Columns [begin, begin + depth) of a group as bfloats, in the place of its parity.
-void make_panel(const Strip& strip, int64_t index, int64_t begin, int64_t depth) {
-  const GroupLayout layout = strip.matrix.layout;
-  const TileKernels& tiles = *kernels().tiles;
-  const std::byte* group = strip.group(index);
-  uint16_t* panel = strip.scratch.panels + index % 2 * kPanelSize;
-  if (layout.is_blocks()) {
-    tiles.unpack[layout.block_layout](as_bytes(group), begin / kBlockValues, depth / kBlockValues,
-                                      panel);
-    return;
-  }
-  const bool halves = layout.kind == Kind::kF16;
+/// Of a row of tiles, or of the panels of a strip.
+struct Steps {
+  int64_t begin, count;
+};
+
+void make_float_panel(const Strip& strip, const std::byte* group, Steps steps, int64_t place) {
+  const bool halves = strip.matrix.layout.kind == Kind::kF16;
+  const int64_t begin = steps.begin * kTileColumns, depth = steps.count * kTileColumns;
   const auto convert = halves ? kernels().halves_to_floats : kernels().bfloats_to_floats;
   convert(reinterpret_cast<const uint16_t*>(group) + begin * kGroupRows, depth * kGroupRows,
           strip.scratch.floats);
-  tiles.tile_weights(strip.scratch.floats, depth, panel,
-                     halves ? strip.scratch.rests + index % 2 * kPanelSize : nullptr);
+  auto* rests = reinterpret_cast<uint16_t*>(strip.scratch.rests + place);
+  kernels().tiles->tile_weights(strip.scratch.floats, depth,
+                                reinterpret_cast<uint16_t*>(strip.scratch.panels + place),
+                                halves ? rests : nullptr);
+}
+
+/// A group as a panel, in the place of its parity.
+void make_panel(const Strip& strip, int64_t index, Steps steps) {
+  const TileKernels& tiles = *kernels().tiles;
+  const GroupLayout layout = strip.matrix.layout;
+  const std::byte* group = strip.group(index);
+  const int64_t place = index % 2 * kPanelBytes;
+  if (!layout.is_blocks()) return make_float_panel(strip, group, steps, place);
+  const int64_t blocks = strip.columns_of_step() / kBlockValues;
+  const int64_t first = steps.begin * blocks, count = steps.count * blocks;
+  std::byte* panel = strip.scratch.panels + place;
+  if (strip.form == TileForm::kCodes) {
+    tiles.unpack_codes[layout.block_layout](as_bytes(group), first, count,
+                                            reinterpret_cast<int8_t*>(panel));
+  } else {
+    tiles.unpack[layout.block_layout](as_bytes(group), first, count,
+                                      reinterpret_cast<uint16_t*>(panel));
+  }
+}
+
+/// Both parts of inputs times both of weights; weights of BF16 have but one.
+void add_parts(const Strip& strip, TileTask task, const uint8_t* input_rests) {
+  const auto multiply = kernels().tiles->multiply_bfloats;
+  const uint8_t* rounded = task.inputs;
+  task.accumulate = true;
+  task.inputs = input_rests;
+  multiply(task);
+  if (strip.matrix.layout.kind != Kind::kF16) return;
+  for (const uint8_t*& panel : task.panels) panel += strip.scratch.rests - strip.scratch.panels;
+  multiply(task);
+  task.inputs = rounded;
+  multiply(task);
 }
 
 /// A pair of panels times all tokens, added to their sums.
-void add_products(const Strip& strip, Tokens tokens, int64_t pair, int64_t begin, int64_t depth) {
-  const int64_t tiles = tokens.tiles(), columns = strip.matrix.columns();
+void add_products(const Strip& strip, Tokens tokens, int64_t pair, Steps steps) {
+  const int64_t stride = strip.input.tile_stride(strip.form);
+  const uint8_t* panels = as_bytes(strip.scratch.panels);
   // An odd group's neighbour is itself; those sums are not read.
-  const int64_t second = 2 * pair + 1 < strip.groups ? kPanelSize : 0;
-  const int64_t at = tokens.first * columns + begin * kTileTokens;
-  TileTask task{.inputs = strip.input.tiles.rounded + at,
-                .input_stride = columns * kTileTokens,
-                .token_tiles = tiles,
-                .panels = {strip.scratch.panels, strip.scratch.panels + second},
-                .depth = depth,
-                .out = strip.scratch.sums + pair * 2 * tiles * kTileSums,
-                .accumulate = begin > 0};
-  const auto multiply = kernels().tiles->multiply;
-  multiply(task);
-  if (strip.matrix.layout.is_blocks()) return;
-  task.accumulate = true;
-  task.inputs = strip.input.tiles.rest + at;
-  multiply(task);
-  if (strip.matrix.layout.kind != Kind::kF16) return;
-  task.panels[0] = strip.scratch.rests;
-  task.panels[1] = strip.scratch.rests + second;
-  multiply(task);
-  task.inputs = strip.input.tiles.rounded + at;
-  multiply(task);
+  const bool both = 2 * pair + 1 < strip.groups;
+  const TileTask task{.inputs = strip.input.tile_data(strip.form) +
+                                tokens.first / kTileTokens * stride + steps.begin * kTileBytes,
+                      .input_stride = stride,
+                      .token_tiles = tokens.tiles(),
+                      .panels = {panels, both ? panels + kPanelBytes : panels},
+                      .steps = steps.count,
+                      .out = strip.scratch.sums + pair * 2 * tokens.tiles() * kTileSums,
+                      .accumulate = steps.begin > 0};
+  if (strip.form == TileForm::kCodes) return kernels().tiles->multiply_codes(task);
+  kernels().tiles->multiply_bfloats(task);
+  if (strip.form == TileForm::kParts)
+    add_parts(strip, task, task.inputs + tiles_of(strip.input.tokens) * stride);
+}
+
+/// 16 rows of one token, as numbers.
+void store_row(const Strip& strip, int64_t token, const float* sums, int64_t count, float* out) {
+  if (strip.form == TileForm::kCodes) {
+    int32_t whole[kGroupRows];
+    std::memcpy(whole, sums, sizeof whole);
+    const float scale = strip.input.blocks.scales[token * (strip.input.columns / kBlockValues)];
+    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(whole[i]) * scale;
+  } else if (strip.form == TileForm::kIntegers) {
+    const float scale = strip.input.blocks.scales[token * (strip.input.columns / kBlockValues)];
+    for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * scale;
+  } else if (count == kGroupRows) {
+    std::memcpy(out, sums, kGroupRows * sizeof(float));
+  } else {
+    std::copy_n(sums, count, out);
+  }
 }
 
 /// The sums to where they belong: a token's run of rows at a time, which lies in one place.
@@ -148,25 +191,22 @@ void store_sums(const Strip& strip, Tokens tokens, const MatrixProduct& product)
     const float* sums =
         strip.scratch.sums + t / kTileTokens * 2 * kTileSums + t % kTileTokens * kGroupRows;
     float* out = product.out + (tokens.first + t) * product.out_stride + first;
-    for (int64_t row = 0; row + kGroupRows <= rows; row += kGroupRows) {
+    for (int64_t row = 0; row < rows; row += kGroupRows) {
       const int64_t group = row / kGroupRows;
-      std::memcpy(out + row, sums + group / 2 * pair + group % 2 * kTileSums,
-                  kGroupRows * sizeof(float));
+      store_row(strip, tokens.first + t, sums + group / 2 * pair + group % 2 * kTileSums,
+                std::min<int64_t>(kGroupRows, rows - row), out + row);
     }
-    const int64_t whole = rows / kGroupRows, rest = rows % kGroupRows;
-    std::copy_n(sums + whole / 2 * pair + whole % 2 * kTileSums, rest, out + whole * kGroupRows);
     if (!strip.matrix.row_scales.empty())
       kernels().multiply(out, strip.matrix.row_scales.data() + first, rows);
   }
 }
 
 void multiply_tokens(const MatrixProduct& product, const Strip& strip, Tokens tokens) {
-  const int64_t columns = strip.matrix.columns();
-  for (int64_t begin = 0; begin < columns; begin += kDepth) {
-    const int64_t depth = std::min(kDepth, columns - begin);
+  for (int64_t begin = 0; begin < strip.steps(); begin += kSteps) {
+    const Steps steps{begin, std::min(kSteps, strip.steps() - begin)};
     for (int64_t i = 0; i < strip.groups; ++i) {
-      make_panel(strip, i, begin, depth);
-      if (i % 2 == 1 || i + 1 == strip.groups) add_products(strip, tokens, i / 2, begin, depth);
+      make_panel(strip, i, steps);
+      if (i % 2 == 1 || i + 1 == strip.groups) add_products(strip, tokens, i / 2, steps);
     }
   }
   store_sums(strip, tokens, product);
@@ -174,11 +214,15 @@ void multiply_tokens(const MatrixProduct& product, const Strip& strip, Tokens to
 
 }  // namespace
 
-bool multiplies_tiles(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
-  if (kernels().tiles == nullptr || input.tokens < kLeastTokens) return false;
-  if (matrix.layout.kind == Kind::kF32 || matrix.columns() % kTileColumns != 0) return false;
-  // Inputs that were asked to be int8 are multiplied as int8.
-  return !matrix.layout.is_blocks() || input.scales.of == CodeScales::kBlock;
+TileForm tile_form(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
+  const TileKernels* tiles = kernels().tiles;
+  const GroupLayout layout = matrix.layout;
+  if (tiles == nullptr || input.tokens < kLeastTokens) return TileForm::kNone;
+  if (layout.kind == Kind::kF32 || input.columns % kTileColumns != 0) return TileForm::kNone;
+  if (!layout.is_blocks()) return TileForm::kParts;
+  if (input.scales.of == CodeScales::kBlock) return TileForm::kRounded;
+  const bool whole = layout.scales_rows() && input.columns % kTileCodes == 0;
+  return whole ? TileForm::kCodes : TileForm::kIntegers;
 }
 
 int64_t tile_strips(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
@@ -194,8 +238,13 @@ void multiply_strip(const MatrixProduct& product, const Activations::Impl& input
   const PackedMatrix::Impl& matrix = product.weights->impl();
   const int64_t step = groups_per_strip(matrix, input), first = index * step;
   const ScratchShape shape(matrix, input);
-  const Strip strip{matrix, input,          first, std::min(step, matrix.groups() - first),
-                    shape,  {shape, memory}};
+  const Strip strip{matrix,
+                    input,
+                    tile_form(matrix, input),
+                    first,
+                    std::min(step, matrix.groups() - first),
+                    shape,
+                    {shape, memory}};
   if (matrix.packed.size() == 0) {
     for (int64_t i = 0; i < strip.groups; ++i)
       matrix.group(first + i, strip.scratch.groups + i * shape.group);
