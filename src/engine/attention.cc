@@ -12,10 +12,12 @@
 namespace fewbits {
 namespace {
 
-// Queries of one task: enough that converting a tile of keys to floats costs little beside using
-// it, few enough that queries and results stay in the first-level cache (64 of 64 floats are 16 KiB
-// each).
-constexpr int64_t kQueriesPerTile = 64;
+/// Queries of one task: enough that converting a tile of keys to floats costs little beside using
+/// it, few enough that queries and results stay in the first-level cache (64 of 64 floats are 16
+/// KiB each). A unit for matrices is so much faster than the conversion that it takes more.
+int64_t queries_per_tile() {
+  return kernels().tiles == nullptr ? 64 : 256;
+}
 
 constexpr int64_t kTokensPerTask = 4;
 
@@ -78,7 +80,7 @@ Attention::Attention(const ModelConfig& config, int threads)
       key_dim_(config.head_dim),
       value_dim_(config.head_dim),
       group_(config.heads / config.kv_heads),
-      tokens_per_tile_(std::max<int64_t>(1, kQueriesPerTile / group_)),
+      tokens_per_tile_(std::max<int64_t>(1, queries_per_tile() / group_)),
       scale_(score_scale(config)),
       cap_(static_cast<float>(config.attention_cap)),
       causal_(config.design.causal),

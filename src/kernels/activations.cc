@@ -107,16 +107,16 @@ void Activations::Impl::make_tiles(TileForm form, ThreadPool& pool) {
     const int64_t rows = std::min(kTileTokens, tokens - tile * kTileTokens);
     const int64_t first = tile * kTileTokens * columns;
     std::byte* out = made.memory.data() + tile * stride;
-    auto* rounded = reinterpret_cast<uint16_t*>(out);
+    auto* bfloats = reinterpret_cast<uint16_t*>(out);
     if (codes) {
       kernel.tile_codes(blocks.codes + first, rows, columns, reinterpret_cast<int8_t*>(out));
     } else if (integers) {
       const std::vector<float> whole(blocks.codes + first, blocks.codes + first + rows * columns);
-      kernel.tile_inputs(whole.data(), rows, columns, rounded, nullptr);
+      kernel.tile_inputs(whole.data(), rows, columns, {bfloats, 0, 1});
     } else {
-      auto* rest = reinterpret_cast<uint16_t*>(out + count * stride);
-      kernel.tile_inputs(values + first, rows, columns, rounded,
-                         form == TileForm::kParts ? rest : nullptr);
+      const int parts = form == TileForm::kParts ? 2 : 1;
+      kernel.tile_inputs(values + first, rows, columns,
+                         {bfloats, count * stride / static_cast<int64_t>(sizeof(uint16_t)), parts});
     }
   });
   made.ready = true;

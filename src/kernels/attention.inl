@@ -122,17 +122,23 @@ void weigh_tile(const AttentionTask& task, const AttentionScratch& scratch, int6
   }
 }
 
+/// Of the `keys` keys from position `begin` on: how many the last of some queries sees.
+inline int64_t keys_seen(const AttentionTask& task, int64_t first, int64_t count, int64_t begin,
+                         int64_t keys) {
+  int64_t most = 0;
+  for (int64_t i = first; i < first + count; ++i) {
+    const int64_t seen = task.visible[i] - begin;
+    most = seen > most ? seen : most;
+  }
+  return most < keys ? most : keys;
+}
+
 /// `count` queries from `first` on, at most kQueryTile, against a tile of keys.
 template <class Value>
 void attend_tile(const AttentionTask& task, const AttentionScratch& scratch, int64_t first,
                  int64_t count, const KeyTile<Value>& tile) {
-  int64_t seen_most = 0;
-  for (int64_t i = first; i < first + count; ++i) {
-    const int64_t seen = task.visible[i] - tile.begin;
-    seen_most = seen > seen_most ? seen : seen_most;
-  }
-  if (seen_most == 0) return;
-  const int64_t keys = seen_most < tile.count ? seen_most : tile.count;
+  const int64_t keys = keys_seen(task, first, count, tile.begin, tile.count);
+  if (keys == 0) return;
   multiply_panels<Value>({.inputs = task.queries + first * task.query_stride,
                           .input_stride = task.query_stride,
                           .tokens = count,
@@ -158,9 +164,12 @@ void attend_tile(const AttentionTask& task, const AttentionScratch& scratch, int
                           .accumulate = true});
 }
 
+#include "kernels/attention_tiles.inl"
+
 /// All queries against a tile of floats in the scratch.
 inline void attend_floats(const AttentionTask& task, const AttentionScratch& scratch,
                           const KeyTile<float>& tile) {
+  if (attends_by_tiles(task)) return attend_tiles(task, scratch, tile);
   for (int64_t first = 0; first < task.query_count; first += kQueryTile) {
     const int64_t rest = task.query_count - first;
     attend_tile(task, scratch, first, rest < kQueryTile ? rest : kQueryTile, tile);
@@ -268,6 +277,10 @@ inline void finish_query(const AttentionTask& task, const AttentionScratch& scra
 void attend(const AttentionTask& task) {
   const AttentionScratch scratch = attention_scratch(task);
   start_queries(task, scratch);
+  if (attends_by_tiles(task)) {
+    tile_rows(*task.tiles, task.queries, task.query_count, task.query_stride,
+              tile_scratch(task, scratch).queries);
+  }
   Seen seen{INT64_MAX, 0};
   for (int64_t i = 0; i < task.query_count; ++i) {
     seen.end = task.visible[i] > seen.end ? task.visible[i] : seen.end;

@@ -12,6 +12,9 @@ constexpr int64_t kKeyTile = 64;
 /// Most queries in one tile of scores.
 constexpr int64_t kQueryTile = 12;
 
+/// The same where scores are made in a unit for matrices.
+constexpr int64_t kTileQueries = 64;
+
 /// Head dimension rounded up to whole panels of 16 lanes.
 constexpr int64_t kHeadStep = 16;
 

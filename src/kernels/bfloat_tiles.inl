@@ -17,39 +17,39 @@ inline F odd_of(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
 }
 
-void tile_weights(const float* in, int64_t depth, uint16_t* rounded, uint16_t* rest) {
+void tile_weights(const float* in, int64_t depth, const TileParts& out) {
   for (int64_t k = 0; k < depth; k += 2) {
-    const F even = load(in + k * kGroupRows), odd = load(in + (k + 1) * kGroupRows);
-    const __m512i pairs = interleave_rounded(even, odd);
-    _mm512_storeu_si512(rounded + k * kGroupRows, pairs);
-    if (rest == nullptr) continue;
-    _mm512_storeu_si512(rest + k * kGroupRows,
-                        interleave_rounded(even - even_of(pairs), odd - odd_of(pairs)));
+    F even = load(in + k * kGroupRows), odd = load(in + (k + 1) * kGroupRows);
+    uint16_t* part = out.first + k * kGroupRows;
+    for (int i = 0; i < out.count; ++i, part += out.stride) {
+      const __m512i pairs = interleave_rounded(even, odd);
+      _mm512_storeu_si512(part, pairs);
+      even = even - even_of(pairs);
+      odd = odd - odd_of(pairs);
+    }
   }
 }
 
 /// 32 inputs, one after the other.
-inline void round_inputs(const float* in, uint16_t* rounded, uint16_t* rest) {
-  const F low = load(in), high = load(in + kLanes);
-  const __m512i values = __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(high, low));
-  _mm512_storeu_si512(rounded, values);
-  if (rest == nullptr) return;
-  const F low_rest = low - load_bfloat(rounded), high_rest = high - load_bfloat(rounded + kLanes);
-  _mm512_storeu_si512(rest, __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(high_rest, low_rest)));
+inline void tile_row(const float* in, uint16_t* part, const TileParts& out) {
+  F low = load(in), high = load(in + kLanes);
+  for (int i = 0; i < out.count; ++i, part += out.stride) {
+    _mm512_storeu_si512(part, __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(high, low)));
+    low = low - load_bfloat(part);
+    high = high - load_bfloat(part + kLanes);
+  }
 }
 
-void tile_inputs(const float* in, int64_t tokens, int64_t columns, uint16_t* rounded,
-                 uint16_t* rest) {
+void tile_inputs(const float* in, int64_t tokens, int64_t columns, const TileParts& out) {
   for (int64_t t = 0; t < kTileTokens; ++t) {
     for (int64_t k = 0; k < columns; k += kTileColumns) {
-      const int64_t at = k * kTileTokens + t * kTileColumns;
-      uint16_t* rest_at = rest == nullptr ? nullptr : rest + at;
+      uint16_t* part = out.first + k * kTileTokens + t * kTileColumns;
       if (t < tokens) {
-        round_inputs(in + t * columns + k, rounded + at, rest_at);
-      } else {
-        _mm512_storeu_si512(rounded + at, _mm512_setzero_si512());
-        if (rest != nullptr) _mm512_storeu_si512(rest_at, _mm512_setzero_si512());
+        tile_row(in + t * columns + k, part, out);
+        continue;
       }
+      for (int i = 0; i < out.count; ++i)
+        _mm512_storeu_si512(part + i * out.stride, _mm512_setzero_si512());
     }
   }
 }

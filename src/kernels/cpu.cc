@@ -84,10 +84,17 @@ CpuFeatures cpu_features() {
   return features;
 }
 
+void attend_with_tiles(const AttentionTask& task) {
+  AttentionTask with_tiles = task;
+  with_tiles.tiles = &kAmxTable;
+  kAvx512Table.attend(with_tiles);
+}
+
 /// Tiles are a unit beside AVX-512, not another set of everything.
 KernelTable amx_table() {
   KernelTable table = kAvx512Table;
   table.name = "amx";
+  table.attend = attend_with_tiles;
   table.tiles = &kAmxTable;
   return table;
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/checked_math.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "kernels/attention_shape.h"
@@ -43,7 +44,12 @@ const KernelTable& kernels() {
 
 int64_t attention_scratch_floats(int64_t query_count, int64_t depth, int64_t value_dim) {
   const int64_t width = (value_dim + kHeadStep - 1) / kHeadStep * kHeadStep;
-  return kKeyTile * (depth + width) + kQueryTile * kKeyTile + query_count * (2 + width);
+  const int64_t floats =
+      kKeyTile * (depth + width) + kQueryTile * kKeyTile + query_count * (2 + width);
+  // And for tiles: queries, keys and values again, weights, scores and a product, aligned.
+  const int64_t queries = round_up(query_count, kTileTokens);
+  return floats + queries * depth * 3 / 2 + kKeyTile * (depth + width) +
+         kTileQueries * kKeyTile * 2 + kTileQueries * 2 * kGroupRows + 16;
 }
 
 }  // namespace fewbits

@@ -48,6 +48,8 @@ struct CodedKeys {
   const float* bias;  ///< [query_count], added to the scores; may be null
 };
 
+struct TileKernels;
+
 /// Attention of a few queries of one key/value head over cached keys and values by online softmax.
 /// Query i sees the last `window` of the first visible[i] tokens (>= 1). The tokens lie in three
 /// places, each of which may be empty.
@@ -64,7 +66,8 @@ struct AttentionTask {
   float* out;         ///< [query_count][value_dim]
   float* scratch;     ///< attention_scratch_floats
   int64_t window = INT64_MAX;
-  float cap = 0;  ///< scores become cap * tanh(score / cap); 0: they stay
+  float cap = 0;                       ///< scores become cap * tanh(score / cap); 0: they stay
+  const TileKernels* tiles = nullptr;  ///< for many queries; the table's `attend` gives its own
 
   // For a part of the keys, to be joined with others: tiles of keys that begin in [begin, end).
   int64_t begin = 0, end = INT64_MAX;
@@ -145,17 +148,31 @@ struct TileTask {
   int64_t steps;
   float* out;  ///< [token tile][panel][16 tokens][16 rows]; or the bits of integers
   bool accumulate;
+
+  /// Where inputs and panels are in parts: which of them are multiplied, as bytes behind the first.
+  struct Term {
+    int64_t inputs, panels;
+  };
+  static constexpr int kMostTerms = 5;
+  Term terms[kMostTerms] = {};
+  int term_count = 1;
+};
+
+/// Values as bfloats: the first part is rounded, each further one what rounding left so far.
+struct TileParts {
+  uint16_t* first;
+  int64_t stride;  ///< from part to part, in bfloats
+  int count;       ///< at most three
 };
 
 /// What an instruction set with a unit for matrices has besides.
 struct TileKernels {
-  /// Rows [token][columns] of up to 16 tokens as one row of input tiles: rounded to bfloats, and,
-  /// where `rest` is not null, what that leaves of them. Tokens that are missing become zeros.
-  void (*tile_inputs)(const float* in, int64_t tokens, int64_t columns, uint16_t* rounded,
-                      uint16_t* rest);
+  /// Rows [token][columns] of up to 16 tokens as one row of input tiles, in bfloats or as the codes
+  /// they are. Tokens that are missing become zeros.
+  void (*tile_inputs)(const float* in, int64_t tokens, int64_t columns, const TileParts& out);
   void (*tile_codes)(const int8_t* in, int64_t tokens, int64_t columns, int8_t* out);
   /// Weights [depth][16] as a panel of bfloats.
-  void (*tile_weights)(const float* in, int64_t depth, uint16_t* rounded, uint16_t* rest);
+  void (*tile_weights)(const float* in, int64_t depth, const TileParts& out);
   /// Blocks [first, first + count) of a group as a panel of bfloats; and as one of int8, null for
   /// layouts with scales in their blocks.
   void (*unpack[kBlockLayoutCount])(const uint8_t* group, int64_t first, int64_t count,

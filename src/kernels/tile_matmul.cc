@@ -22,6 +22,8 @@ constexpr int64_t kTokensAtOnce = 512;
 /// there are, the seldomer sums leave the tiles.
 constexpr int64_t kSteps = 16;
 constexpr int64_t kPanelBytes = kSteps * kTileBytes;
+/// Of what rounding leaves of a panel, where it is in two parts: each of half as many steps.
+constexpr int64_t kRest = kPanelBytes / 2;
 
 /// The more rows share the inputs that come from the third-level cache, the better; strips enough
 /// to go round are better still. No result depends on them.
@@ -47,12 +49,11 @@ struct ScratchShape {
     group = matrix.packed.size() == 0 ? round_up(matrix.group_size(), 64) : 0;
     groups = count * group;
   }
-  int64_t total() const { return sums + panels + rests + floats + groups; }
+  int64_t total() const { return sums + panels + floats + groups; }
 
   static constexpr int64_t kFloat = sizeof(float);
-  int64_t sums;                      ///< [pair of groups][token tile][2][16][16]
-  int64_t panels = 2 * kPanelBytes;  ///< two of them
-  int64_t rests = panels;            ///< what rounding leaves of them
+  int64_t sums;  ///< [pair of groups][token tile][2][16][16]
+  int64_t panels = 2 * kPanelBytes;
   int64_t floats = 2 * kPanelBytes;  ///< one panel's
   int64_t group, groups;             ///< of a matrix that is not packed
 };
@@ -61,13 +62,11 @@ struct Scratch {
   Scratch(const ScratchShape& shape, std::byte* memory)
       : sums(reinterpret_cast<float*>(memory)),
         panels(memory + shape.sums),
-        rests(panels + shape.panels),
-        floats(reinterpret_cast<float*>(rests + shape.rests)),
-        groups(rests + shape.rests + shape.floats) {}
+        floats(reinterpret_cast<float*>(panels + shape.panels)),
+        groups(panels + shape.panels + shape.floats) {}
 
   float* sums;
   std::byte* panels;
-  std::byte* rests;
   float* floats;
   std::byte* groups;
 };
@@ -106,10 +105,9 @@ void make_float_panel(const Strip& strip, const std::byte* group, Steps steps, i
   const auto convert = halves ? kernels().halves_to_floats : kernels().bfloats_to_floats;
   convert(reinterpret_cast<const uint16_t*>(group) + begin * kGroupRows, depth * kGroupRows,
           strip.scratch.floats);
-  auto* rests = reinterpret_cast<uint16_t*>(strip.scratch.rests + place);
   kernels().tiles->tile_weights(strip.scratch.floats, depth,
-                                reinterpret_cast<uint16_t*>(strip.scratch.panels + place),
-                                halves ? rests : nullptr);
+                                {reinterpret_cast<uint16_t*>(strip.scratch.panels + place),
+                                 kRest / static_cast<int64_t>(sizeof(uint16_t)), halves ? 2 : 1});
 }
 
 /// A group as a panel, in the place of its parity.
@@ -132,17 +130,12 @@ void make_panel(const Strip& strip, int64_t index, Steps steps) {
 }
 
 /// Both parts of inputs times both of weights; weights of BF16 have but one.
-void add_parts(const Strip& strip, TileTask task, const uint8_t* input_rests) {
-  const auto multiply = kernels().tiles->multiply_bfloats;
-  const uint8_t* rounded = task.inputs;
-  task.accumulate = true;
-  task.inputs = input_rests;
-  multiply(task);
-  if (strip.matrix.layout.kind != Kind::kF16) return;
-  for (const uint8_t*& panel : task.panels) panel += strip.scratch.rests - strip.scratch.panels;
-  multiply(task);
-  task.inputs = rounded;
-  multiply(task);
+void add_terms(const Strip& strip, TileTask& task) {
+  const int64_t rest = tiles_of(strip.input.tokens) * task.input_stride;
+  task.terms[1] = {rest, 0};
+  task.terms[2] = {rest, kRest};
+  task.terms[3] = {0, kRest};
+  task.term_count = strip.matrix.layout.kind == Kind::kF16 ? 4 : 2;
 }
 
 /// A pair of panels times all tokens, added to their sums.
@@ -151,18 +144,17 @@ void add_products(const Strip& strip, Tokens tokens, int64_t pair, Steps steps) 
   const uint8_t* panels = as_bytes(strip.scratch.panels);
   // An odd group's neighbour is itself; those sums are not read.
   const bool both = 2 * pair + 1 < strip.groups;
-  const TileTask task{.inputs = strip.input.tile_data(strip.form) +
-                                tokens.first / kTileTokens * stride + steps.begin * kTileBytes,
-                      .input_stride = stride,
-                      .token_tiles = tokens.tiles(),
-                      .panels = {panels, both ? panels + kPanelBytes : panels},
-                      .steps = steps.count,
-                      .out = strip.scratch.sums + pair * 2 * tokens.tiles() * kTileSums,
-                      .accumulate = steps.begin > 0};
-  if (strip.form == TileForm::kCodes) return kernels().tiles->multiply_codes(task);
-  kernels().tiles->multiply_bfloats(task);
-  if (strip.form == TileForm::kParts)
-    add_parts(strip, task, task.inputs + tiles_of(strip.input.tokens) * stride);
+  TileTask task{.inputs = strip.input.tile_data(strip.form) + tokens.first / kTileTokens * stride +
+                          steps.begin * kTileBytes,
+                .input_stride = stride,
+                .token_tiles = tokens.tiles(),
+                .panels = {panels, both ? panels + kPanelBytes : panels},
+                .steps = steps.count,
+                .out = strip.scratch.sums + pair * 2 * tokens.tiles() * kTileSums,
+                .accumulate = steps.begin > 0};
+  if (strip.form == TileForm::kParts) add_terms(strip, task);
+  const TileKernels& tiles = *kernels().tiles;
+  (strip.form == TileForm::kCodes ? tiles.multiply_codes : tiles.multiply_bfloats)(task);
 }
 
 /// 16 rows of one token, as numbers.
@@ -202,8 +194,9 @@ void store_sums(const Strip& strip, Tokens tokens, const MatrixProduct& product)
 }
 
 void multiply_tokens(const MatrixProduct& product, const Strip& strip, Tokens tokens) {
-  for (int64_t begin = 0; begin < strip.steps(); begin += kSteps) {
-    const Steps steps{begin, std::min(kSteps, strip.steps() - begin)};
+  const int64_t most = strip.form == TileForm::kParts ? kSteps / 2 : kSteps;
+  for (int64_t begin = 0; begin < strip.steps(); begin += most) {
+    const Steps steps{begin, std::min(most, strip.steps() - begin)};
     for (int64_t i = 0; i < strip.groups; ++i) {
       make_panel(strip, i, steps);
       if (i % 2 == 1 || i + 1 == strip.groups) add_products(strip, tokens, i / 2, steps);

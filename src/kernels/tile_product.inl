@@ -66,23 +66,28 @@ struct Codes {
 template <class Kind>
 [[gnu::always_inline]] inline void multiply_two(const TileTask& task, const uint8_t* tokens,
                                                 float* out) {
-  float* second = out + 2 * kTileSums;
+  float* out_second = out + 2 * kTileSums;
   begin_first(task, out);
-  begin_second(task, second);
-  for (int64_t k = 0; k < task.steps * kTileBytes; k += kTileBytes) {
-    _tile_stream_loadd(4, tokens + k, kTileRowBytes);
-    _tile_loadd(6, task.panels[0] + k, kTileRowBytes);
-    Kind::add_first_by_first();
-    _tile_loadd(7, task.panels[1] + k, kTileRowBytes);
-    Kind::add_first_by_second();
-    _tile_stream_loadd(5, tokens + task.input_stride + k, kTileRowBytes);
-    Kind::add_second_by_first();
-    Kind::add_second_by_second();
+  begin_second(task, out_second);
+  for (int i = 0; i < task.term_count; ++i) {
+    const uint8_t* inputs = tokens + task.terms[i].inputs;
+    const uint8_t* first = task.panels[0] + task.terms[i].panels;
+    const uint8_t* second = task.panels[1] + task.terms[i].panels;
+    for (int64_t k = 0; k < task.steps * kTileBytes; k += kTileBytes) {
+      _tile_stream_loadd(4, inputs + k, kTileRowBytes);
+      _tile_loadd(6, first + k, kTileRowBytes);
+      Kind::add_first_by_first();
+      _tile_loadd(7, second + k, kTileRowBytes);
+      Kind::add_first_by_second();
+      _tile_stream_loadd(5, inputs + task.input_stride + k, kTileRowBytes);
+      Kind::add_second_by_first();
+      Kind::add_second_by_second();
+    }
   }
   _tile_stored(0, out, kTileRowBytes);
   _tile_stored(1, out + kTileSums, kTileRowBytes);
-  _tile_stored(2, second, kTileRowBytes);
-  _tile_stored(3, second + kTileSums, kTileRowBytes);
+  _tile_stored(2, out_second, kTileRowBytes);
+  _tile_stored(3, out_second + kTileSums, kTileRowBytes);
 }
 
 /// The last 16.
@@ -90,12 +95,17 @@ template <class Kind>
 [[gnu::always_inline]] inline void multiply_one(const TileTask& task, const uint8_t* tokens,
                                                 float* out) {
   begin_first(task, out);
-  for (int64_t k = 0; k < task.steps * kTileBytes; k += kTileBytes) {
-    _tile_stream_loadd(4, tokens + k, kTileRowBytes);
-    _tile_loadd(6, task.panels[0] + k, kTileRowBytes);
-    Kind::add_first_by_first();
-    _tile_loadd(7, task.panels[1] + k, kTileRowBytes);
-    Kind::add_first_by_second();
+  for (int i = 0; i < task.term_count; ++i) {
+    const uint8_t* inputs = tokens + task.terms[i].inputs;
+    const uint8_t* first = task.panels[0] + task.terms[i].panels;
+    const uint8_t* second = task.panels[1] + task.terms[i].panels;
+    for (int64_t k = 0; k < task.steps * kTileBytes; k += kTileBytes) {
+      _tile_stream_loadd(4, inputs + k, kTileRowBytes);
+      _tile_loadd(6, first + k, kTileRowBytes);
+      Kind::add_first_by_first();
+      _tile_loadd(7, second + k, kTileRowBytes);
+      Kind::add_first_by_second();
+    }
   }
   _tile_stored(0, out, kTileRowBytes);
   _tile_stored(1, out + kTileSums, kTileRowBytes);
