@@ -12,6 +12,8 @@ namespace {
 //
 #include "kernels/floats_avx2.inl"
 //
+#include "kernels/bytes_256.inl"
+//
 #include "kernels/bytes_avx2.inl"
 //
 #include "kernels/single_tokens.inl"

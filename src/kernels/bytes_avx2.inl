@@ -7,42 +7,12 @@
 // signed (-128 to 127) and multiplied as |code| times the input with the code's sign: 2 * 128 * 127
 // = 32512, one at a time.
 
-using B = __m256i;
-using I = __m256i;
-using P = __m256i;
 // 6 partial sums, 6 results, 2 rows, 1 input
 constexpr TileShape kBlockTile = {.tokens = 3, .panels = 1};
 constexpr bool kSignedBytes = true;
 
 constexpr int safe_products(int bits) {
   return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
-}
-
-inline B load_quads(const uint8_t* in) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in));
-}
-inline void store_quads(uint8_t* out, B quads) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), quads);
-}
-inline B repeat_quad(const int8_t* in) {
-  int32_t quad;
-  __builtin_memcpy(&quad, in, sizeof quad);
-  return _mm256_set1_epi32(quad);
-}
-inline B repeat_byte(uint8_t value) {
-  return _mm256_set1_epi8(static_cast<char>(value));
-}
-template <int kShift>
-B shift_right(B bytes) {
-  return _mm256_srli_epi16(bytes, kShift);
-}
-template <int kShift>
-B shift_left(B bytes) {
-  return _mm256_slli_epi16(bytes, kShift);
-}
-inline B look_up(B codes, const uint8_t (&table)[16]) {
-  const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
-  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), codes);
 }
 
 template <int kBits>
@@ -100,12 +70,6 @@ inline P multiply_split(B magnitudes, B inputs, B mask) {
 inline I widen(P sums) {
   return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
 }
-inline I plus(I a, I b) {
-  return _mm256_add_epi32(a, b);
-}
-inline I minus(I a, I b) {
-  return _mm256_sub_epi32(a, b);
-}
 inline I add_products(I sum, B codes, B inputs) {
   return plus(sum, widen(multiply_add<7>(no_products(), codes, inputs)));
 }
@@ -117,39 +81,4 @@ inline I load_ints(const int32_t* in) {
 }
 inline void store_ints(int32_t* out, I value) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), value);
-}
-inline F to_float(I value) {
-  return _mm256_cvtepi32_ps(value);
-}
-template <int kShift>
-I repeat_shifted(const int32_t* in) {
-  return _mm256_slli_epi32(_mm256_set1_epi32(*in), kShift);
-}
-
-inline __m128i load_8_bytes(const void* in) {
-  return _mm_loadl_epi64(static_cast<const __m128i*>(in));
-}
-inline F load_signed(const int8_t* in) {
-  return to_float(_mm256_cvtepi8_epi32(load_8_bytes(in)));
-}
-inline F load_unsigned(const uint8_t* in) {
-  return to_float(_mm256_cvtepu8_epi32(load_8_bytes(in)));
-}
-inline F load_low_nibbles(const uint8_t* in) {
-  return to_float(_mm256_and_si256(_mm256_cvtepu8_epi32(load_8_bytes(in)), _mm256_set1_epi32(15)));
-}
-inline F load_high_nibbles(const uint8_t* in) {
-  return to_float(_mm256_srli_epi32(_mm256_cvtepu8_epi32(load_8_bytes(in)), 4));
-}
-inline void store_int8(int8_t* out, F value) {
-  const __m256i wide = _mm256_cvtps_epi32(value);
-  const __m128i words =
-      _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_packs_epi16(words, words));
-}
-
-/// Makes the compiler forget what it knows of a value.
-template <class Vector>
-void opaque(Vector& value) {
-  asm volatile("" : "+x"(value));
 }

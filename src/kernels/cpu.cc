@@ -21,9 +21,10 @@ namespace fewbits {
 namespace {
 
 struct CpuFeatures {
-  bool avx2 = false;    ///< with FMA and F16C
-  bool avx512 = false;  ///< F, BW, VL, DQ and VNNI
-  bool amx = false;     ///< with bfloats and int8, and AVX-512's BF16
+  bool avx2 = false;     ///< with FMA and F16C
+  bool avxvnni = false;  ///< and AVX2
+  bool avx512 = false;   ///< F, BW, VL, DQ and VNNI
+  bool amx = false;      ///< with bfloats and int8, and AVX-512's BF16
 };
 
 struct Registers {
@@ -65,7 +66,7 @@ CpuFeatures cpu_features() {
                      kVl = bit(31);                                               // leaf 7, ebx
   constexpr uint32_t kVnni = bit(11);                                             // leaf 7, ecx
   constexpr uint32_t kAmxBf16 = bit(22), kAmxTile = bit(24), kAmxInt8 = bit(25);  // leaf 7, edx
-  constexpr uint32_t kAvx512Bf16 = bit(5);  // leaf 7 part 1, eax
+  constexpr uint32_t kAvxVnni = bit(4), kAvx512Bf16 = bit(5);  // leaf 7 part 1, eax
   constexpr uint32_t kTileState = bit(17) | bit(18);
   constexpr uint32_t kYmmState = bit(1) | bit(2);
   constexpr uint32_t kZmmState = kYmmState | bit(5) | bit(6) | bit(7);
@@ -76,6 +77,7 @@ CpuFeatures cpu_features() {
   const uint32_t state = saved_state();
   const Registers seven = cpuid(7, 0);
   features.avx2 = all(state, kYmmState) && all(seven.b, kAvx2);
+  features.avxvnni = features.avx2 && all(cpuid(7, 1).a, kAvxVnni);
   features.avx512 = features.avx2 && all(state, kZmmState) && all(seven.b, kF | kDq | kBw | kVl) &&
                     all(seven.c, kVnni);
   features.amx = features.avx512 && all(state, kTileState) &&
@@ -104,9 +106,10 @@ KernelTable amx_table() {
 KernelCandidates kernel_candidates() {
   static const CpuFeatures cpu = cpu_features();
   static const KernelTable amx = amx_table();
-  static const std::array<KernelCandidate, 4> best_first = {{
+  static const std::array<KernelCandidate, 5> best_first = {{
       {&amx, cpu.amx},
       {&kAvx512Table, cpu.avx512},
+      {&kAvxVnniTable, cpu.avxvnni},
       {&kAvx2Table, cpu.avx2},
       {&kScalarTable, true},
   }};

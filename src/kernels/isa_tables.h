@@ -7,6 +7,7 @@ namespace fewbits {
 
 extern const KernelTable kScalarTable;
 extern const KernelTable kAvx2Table;
+extern const KernelTable kAvxVnniTable;
 extern const KernelTable kAvx512Table;
 extern const TileKernels kAmxTable;  ///< to go with kAvx512Table
 extern const KernelTable kDotprodTable;
