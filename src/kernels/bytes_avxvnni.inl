@@ -17,8 +17,11 @@ B operand(B codes) {
 inline P no_products() {
   return _mm256_setzero_si256();
 }
+/// In place: where gcc may choose the register of a sum that a loop carries, it copies it back each
+/// time.
 inline P add_products(P sum, B codes, B inputs) {
-  return _mm256_dpbusd_avx_epi32(sum, codes, inputs);
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(codes), "x"(inputs));
+  return sum;
 }
 template <int kBits>
 P multiply_add(P sum, B codes, B inputs) {
