@@ -19,6 +19,8 @@ namespace {
 //
 #include "kernels/bytes_avx512.inl"
 //
+#include "kernels/vnni_products.inl"
+//
 #include "kernels/block_codes.inl"
 //
 #include "kernels/bfloat_tiles.inl"

@@ -14,6 +14,8 @@ namespace {
 //
 #include "kernels/bytes_avx512.inl"
 //
+#include "kernels/vnni_products.inl"
+//
 #include "kernels/whole_signs.inl"
 //
 #include "kernels/single_tokens.inl"

@@ -16,6 +16,8 @@ namespace {
 //
 #include "kernels/bytes_avxvnni.inl"
 //
+#include "kernels/vnni_products.inl"
+//
 #include "kernels/whole_signs.inl"
 //
 #include "kernels/single_tokens.inl"

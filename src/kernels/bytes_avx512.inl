@@ -1,16 +1,9 @@
-// The integer half of the shim for AVX-512 VNNI: vpdpbusd adds four products of unsigned codes and
-// signed inputs to 32 bits, exactly. So codes of 8 bits stay unsigned, and their zero point 128 is
-// subtracted by way of the inputs' sum.
+// The integer half of the shim for AVX-512 VNNI, but for what vnni_products.inl has.
 
 using B = __m512i;
 using I = __m512i;
 using P = __m512i;
 constexpr TileShape kBlockTile = {.tokens = 6, .panels = 2};  // 12 sums, 12 results, 2 rows
-constexpr bool kSignedBytes = false;
-
-constexpr int safe_products(int) {
-  return 8;
-}
 
 inline B load_quads(const uint8_t* in) {
   return _mm512_loadu_si512(in);
@@ -39,19 +32,8 @@ inline B look_up(B codes, const uint8_t (&table)[16]) {
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), codes);
 }
 
-template <int kBits>
-B operand(B codes) {
-  return codes;
-}
 inline P no_products() {
   return _mm512_setzero_si512();
-}
-template <int kBits>
-P multiply_add(P sum, B codes, B inputs) {
-  return _mm512_dpbusd_epi32(sum, codes, inputs);
-}
-inline I widen(P sums) {
-  return sums;
 }
 inline I plus(I a, I b) {
   return _mm512_add_epi32(a, b);

@@ -75,13 +75,13 @@ CpuFeatures cpu_features() {
   const Registers one = cpuid(1, 0);
   if (!all(one.c, kFma | kOsxsave | kAvx | kF16c)) return features;
   const uint32_t state = saved_state();
-  const Registers seven = cpuid(7, 0);
+  const Registers seven = cpuid(7, 0), more = cpuid(7, 1);
   features.avx2 = all(state, kYmmState) && all(seven.b, kAvx2);
-  features.avxvnni = features.avx2 && all(cpuid(7, 1).a, kAvxVnni);
+  features.avxvnni = features.avx2 && all(more.a, kAvxVnni);
   features.avx512 = features.avx2 && all(state, kZmmState) && all(seven.b, kF | kDq | kBw | kVl) &&
                     all(seven.c, kVnni);
   features.amx = features.avx512 && all(state, kTileState) &&
-                 all(seven.d, kAmxBf16 | kAmxTile | kAmxInt8) && all(cpuid(7, 1).a, kAvx512Bf16) &&
+                 all(seven.d, kAmxBf16 | kAmxTile | kAmxInt8) && all(more.a, kAvx512Bf16) &&
                  tiles_are_granted();
   return features;
 }

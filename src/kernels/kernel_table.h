@@ -20,6 +20,8 @@ inline constexpr int64_t kTileTokens = 16;
 inline constexpr int64_t kTileColumns = 32;
 inline constexpr int64_t kTileCodes = 64;
 inline constexpr int64_t kTileBytes = 1024;
+/// Of a tile of results: 16 tokens by 16 rows.
+inline constexpr int64_t kTileSums = kTileTokens * kGroupRows;
 
 /// Where the keys of a long context are cut.
 inline constexpr int64_t kKeysPerPart = 512;

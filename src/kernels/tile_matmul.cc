@@ -1,6 +1,7 @@
 #include "kernels/tile_matmul.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/checked_math.h"
@@ -29,8 +30,6 @@ constexpr int64_t kRest = kPanelBytes / 2;
 /// to go round are better still. No result depends on them.
 constexpr int64_t kMostGroups = 16;
 constexpr int64_t kStripsPerThread = 4;
-
-constexpr int64_t kTileSums = kTileTokens * kGroupRows;
 
 int64_t groups_per_strip(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
   const int64_t share = divide_up(matrix.groups(), kStripsPerThread * input.threads);
@@ -157,18 +156,15 @@ void add_products(const Strip& strip, Tokens tokens, int64_t pair, Steps steps) 
   (strip.form == TileForm::kCodes ? tiles.multiply_codes : tiles.multiply_bfloats)(task);
 }
 
-/// 16 rows of one token, as numbers.
+/// 16 rows of one token, as numbers: sums of codes are scaled.
 void store_row(const Strip& strip, int64_t token, const float* sums, int64_t count, float* out) {
-  if (strip.form == TileForm::kCodes) {
-    int32_t whole[kGroupRows];
-    std::memcpy(whole, sums, sizeof whole);
+  const bool codes = strip.form == TileForm::kCodes;
+  if (codes || strip.form == TileForm::kIntegers) {
     const float scale = strip.input.blocks.scales[token * (strip.input.columns / kBlockValues)];
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(whole[i]) * scale;
-  } else if (strip.form == TileForm::kIntegers) {
-    const float scale = strip.input.blocks.scales[token * (strip.input.columns / kBlockValues)];
-    for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * scale;
+    for (int64_t i = 0; i < count; ++i)
+      out[i] = (codes ? static_cast<float>(std::bit_cast<int32_t>(sums[i])) : sums[i]) * scale;
   } else if (count == kGroupRows) {
-    std::memcpy(out, sums, kGroupRows * sizeof(float));
+    std::memcpy(out, sums, kGroupRows * sizeof(float));  // a size that the compiler knows
   } else {
     std::copy_n(sums, count, out);
   }

@@ -3,7 +3,6 @@
 // there: tokens loaded like the rest would take a third of the speed.
 
 constexpr int kTileRowBytes = 64;
-constexpr int64_t kTileSums = kTileTokens * kGroupRows;
 
 /// All eight tiles whole. Configured for each product and released after it: a thread whose tiles
 /// are in their first state costs the system nothing to switch.
@@ -43,32 +42,24 @@ struct Codes {
   [[gnu::always_inline]] static void add_second_by_second() { _tile_dpbssd(3, 5, 7); }
 };
 
-[[gnu::always_inline]] inline void begin_first(const TileTask& task, const float* out) {
+/// 32 tokens, or the last 16. Three in four loads come while the unit is at work.
+template <class Kind, bool kBoth>
+[[gnu::always_inline]] inline void multiply_tokens(const TileTask& task, const uint8_t* tokens,
+                                                   float* out) {
+  float* out_second = out + 2 * kTileSums;
   if (task.accumulate) {
     _tile_stream_loadd(0, out, kTileRowBytes);
     _tile_stream_loadd(1, out + kTileSums, kTileRowBytes);
+    if constexpr (kBoth) {
+      _tile_stream_loadd(2, out_second, kTileRowBytes);
+      _tile_stream_loadd(3, out_second + kTileSums, kTileRowBytes);
+    }
   } else {
     _tile_zero(0);
     _tile_zero(1);
-  }
-}
-[[gnu::always_inline]] inline void begin_second(const TileTask& task, const float* out) {
-  if (task.accumulate) {
-    _tile_stream_loadd(2, out, kTileRowBytes);
-    _tile_stream_loadd(3, out + kTileSums, kTileRowBytes);
-  } else {
     _tile_zero(2);
     _tile_zero(3);
   }
-}
-
-/// 32 tokens. Three in four loads come while the unit is at work.
-template <class Kind>
-[[gnu::always_inline]] inline void multiply_two(const TileTask& task, const uint8_t* tokens,
-                                                float* out) {
-  float* out_second = out + 2 * kTileSums;
-  begin_first(task, out);
-  begin_second(task, out_second);
   for (int i = 0; i < task.term_count; ++i) {
     const uint8_t* inputs = tokens + task.terms[i].inputs;
     const uint8_t* first = task.panels[0] + task.terms[i].panels;
@@ -79,36 +70,19 @@ template <class Kind>
       Kind::add_first_by_first();
       _tile_loadd(7, second + k, kTileRowBytes);
       Kind::add_first_by_second();
-      _tile_stream_loadd(5, inputs + task.input_stride + k, kTileRowBytes);
-      Kind::add_second_by_first();
-      Kind::add_second_by_second();
+      if constexpr (kBoth) {
+        _tile_stream_loadd(5, inputs + task.input_stride + k, kTileRowBytes);
+        Kind::add_second_by_first();
+        Kind::add_second_by_second();
+      }
     }
   }
   _tile_stored(0, out, kTileRowBytes);
   _tile_stored(1, out + kTileSums, kTileRowBytes);
-  _tile_stored(2, out_second, kTileRowBytes);
-  _tile_stored(3, out_second + kTileSums, kTileRowBytes);
-}
-
-/// The last 16.
-template <class Kind>
-[[gnu::always_inline]] inline void multiply_one(const TileTask& task, const uint8_t* tokens,
-                                                float* out) {
-  begin_first(task, out);
-  for (int i = 0; i < task.term_count; ++i) {
-    const uint8_t* inputs = tokens + task.terms[i].inputs;
-    const uint8_t* first = task.panels[0] + task.terms[i].panels;
-    const uint8_t* second = task.panels[1] + task.terms[i].panels;
-    for (int64_t k = 0; k < task.steps * kTileBytes; k += kTileBytes) {
-      _tile_stream_loadd(4, inputs + k, kTileRowBytes);
-      _tile_loadd(6, first + k, kTileRowBytes);
-      Kind::add_first_by_first();
-      _tile_loadd(7, second + k, kTileRowBytes);
-      Kind::add_first_by_second();
-    }
+  if constexpr (kBoth) {
+    _tile_stored(2, out_second, kTileRowBytes);
+    _tile_stored(3, out_second + kTileSums, kTileRowBytes);
   }
-  _tile_stored(0, out, kTileRowBytes);
-  _tile_stored(1, out + kTileSums, kTileRowBytes);
 }
 
 /// The tile instructions do not tell the compiler what memory they read and write.
@@ -122,9 +96,11 @@ void multiply_tiles(const TileTask& task) {
   const Tiles tiles;
   int64_t t = 0;
   for (; t + 2 <= task.token_tiles; t += 2)
-    multiply_two<Kind>(task, task.inputs + t * task.input_stride, task.out + t * 2 * kTileSums);
+    multiply_tokens<Kind, true>(task, task.inputs + t * task.input_stride,
+                                task.out + t * 2 * kTileSums);
   if (t < task.token_tiles)
-    multiply_one<Kind>(task, task.inputs + t * task.input_stride, task.out + t * 2 * kTileSums);
+    multiply_tokens<Kind, false>(task, task.inputs + t * task.input_stride,
+                                 task.out + t * 2 * kTileSums);
   finish_memory();
 }
 
