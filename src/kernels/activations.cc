@@ -5,6 +5,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "formats/bit_planes.h"
+#include "kernels/tile_matmul.h"
 
 namespace fewbits {
 namespace {
@@ -25,13 +26,14 @@ class Cutter {
   std::byte* next_;
 };
 
-BlockInputs cut(std::byte* memory, int64_t values) {
+BlockInputs cut(std::byte* memory, int64_t values, int64_t side_by_side) {
   Cutter cutter(memory);
   BlockInputs inputs{};
+  inputs.side_by_side = side_by_side;
   inputs.codes = cutter.take<int8_t>(values);
   inputs.scales = cutter.take<float>(values / 32);
-  inputs.sums32 = cutter.take<int32_t>(values / 32);
-  inputs.sums16 = cutter.take<int32_t>(values / 16);
+  inputs.less32 = cutter.take<int32_t>(values / 32);
+  inputs.less16 = cutter.take<int32_t>(values / 16);
   inputs.scaled_sums32 = cutter.take<float>(values / 32);
   inputs.scaled_sums16 = cutter.take<float>(values / 16);
   return inputs;
@@ -73,9 +75,11 @@ int64_t Activations::columns() const {
 void Activations::Impl::make_blocks(ThreadPool& pool) {
   if (blocks_ready) return;
   check(columns % kBlockValues == 0);
-  block_memory.reserve(bytes_for(tokens * columns));
-  blocks = cut(block_memory.data(), tokens * columns);
-  const int64_t step = std::max<int64_t>(1, kTaskValues / columns);
+  const int64_t side = tokens == 1 || go_by_tiles(tokens) ? 1 : kSideBySide;
+  const int64_t values_kept = round_up(tokens, side) * columns;
+  block_memory.reserve(bytes_for(values_kept));
+  blocks = cut(block_memory.data(), values_kept, side);
+  const int64_t step = round_up(std::max<int64_t>(1, kTaskValues / columns), side);
   pool.run(divide_up(tokens, step), [&](int64_t task, int) {
     const int64_t end = std::min(tokens, (task + 1) * step);
     for (int64_t t = task * step; t < end; ++t) {
@@ -123,9 +127,15 @@ void Activations::Impl::make_tiles(TileForm form, ThreadPool& pool) {
 }
 
 BlockInputs inputs_at(const BlockInputs& all, int64_t columns, int64_t token, int64_t column) {
-  const int64_t at = token * columns + column;
-  return {all.codes + at,       all.scales + at / 32,        all.sums32 + at / 32,
-          all.sums16 + at / 16, all.scaled_sums32 + at / 32, all.scaled_sums16 + at / 16};
+  const int64_t side = all.side_by_side, lane = token % side;
+  const int64_t at = token / side * side * columns + column * side;  // of the group
+  return {all.codes + at + 4 * lane,
+          all.scales + at / 32 + lane,
+          all.less32 + at / 32 + lane,
+          all.less16 + at / 16 + lane,
+          all.scaled_sums32 + at / 32 + lane,
+          all.scaled_sums16 + at / 16 + lane,
+          side};
 }
 
 }  // namespace fewbits

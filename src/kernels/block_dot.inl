@@ -41,11 +41,11 @@ void block_dot(const BlockDotTask& task) {
         const BlockScales scales = block_scales<kLayout>(header, parameters, v);
         results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
             quads_dot<kLayout, 0, kSubQuads>(planes, v, inputs), scales.scale[0], scales.minimum[0],
-            {task.inputs, block}, 0, results[v]);
+            InputBlock<1>{task.inputs, block}, 0, results[v]);
         if constexpr (kind.sub_blocks == 1) continue;
         results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
             quads_dot<kLayout, kQuads - kSubQuads, kSubQuads>(planes, v, inputs), scales.scale[1],
-            scales.minimum[1], {task.inputs, block}, 1, results[v]);
+            scales.minimum[1], InputBlock<1>{task.inputs, block}, 1, results[v]);
       }
     }
   }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/checked_math.h"
 #include "kernels/activations.h"
 #include "kernels/block_packing.h"
 #include "kernels/test_support.h"
@@ -12,30 +13,32 @@ namespace {
 /// int8 inputs of some tokens, with memory of their own.
 struct Inputs {
   Inputs(const KernelTable& table, const std::vector<float>& values, int64_t tokens,
-         CodeScales code_scales = {})
+         CodeScales code_scales = {}, int64_t side = 1)
       : columns(std::ssize(values) / tokens),
-        codes(std::ssize(values)),
-        scales(std::ssize(values) / 32),
-        sums32(std::ssize(values) / 32),
-        sums16(std::ssize(values) / 16),
-        scaled32(std::ssize(values) / 32),
-        scaled16(std::ssize(values) / 16),
-        blocks{codes.data(),  scales.data(),   sums32.data(),
-               sums16.data(), scaled32.data(), scaled16.data()} {
+        count(round_up(tokens, side) * columns),
+        codes(count),
+        scales(count / 32),
+        less32(count / 32),
+        less16(count / 16),
+        scaled32(count / 32),
+        scaled16(count / 16),
+        blocks{codes.data(),    scales.data(),   less32.data(), less16.data(),
+               scaled32.data(), scaled16.data(), side} {
     for (int64_t t = 0; t < tokens; ++t) {
       table.quantize_inputs(values.data() + t * columns, columns, code_scales,
                             inputs_at(blocks, columns, t, 0));
     }
   }
   double value(int64_t token, int64_t k) const {
-    const int64_t at = token * columns + k;
-    return double{blocks.scales[at / 32]} * blocks.codes[at];
+    const BlockInputs at = inputs_at(blocks, columns, token, k / 32 * 32);
+    return double{*at.scales} * at.codes[k % 32 / 4 * blocks.side_by_side * 4 + k % 4];
   }
 
   int64_t columns;
+  int64_t count;
   Guarded<int8_t> codes;
   Guarded<float> scales;
-  Guarded<int32_t> sums32, sums16;
+  Guarded<int32_t> less32, less16;
   Guarded<float> scaled32, scaled16;
   BlockInputs blocks;
 };
@@ -176,13 +179,14 @@ TEST_P(BlockKernels, PanelsGiveTheSameBitsAsDots) {
   const int64_t columns = 768;
   const Group group(layout(), columns, 0);
   for (int64_t tokens = 1; tokens <= 14; ++tokens) {
-    const Inputs inputs(table(), normal_values(tokens * columns, 5), tokens);
+    const auto values = normal_values(tokens * columns, 5);
+    const Inputs inputs(table(), values, tokens, {}, kSideBySide), apart(table(), values, tokens);
     for (int64_t step : {int64_t{32}, int64_t{96}, kPanelValues}) {
       const auto out = by_panels(group, inputs, tokens, step);
       for (int64_t t = 0; t < tokens; ++t) {
         std::vector<float> one(16);
-        kernel().dot({group.bytes.data(), columns / 32, inputs_at(inputs.blocks, columns, t, 0),
-                      one.data()});
+        kernel().dot(
+            {group.bytes.data(), columns / 32, inputs_at(apart.blocks, columns, t, 0), one.data()});
         for (size_t r = 0; r < 32; ++r) {
           ASSERT_EQ(out[static_cast<size_t>(t) * 32 + r], one[r % 16])
               << tokens << " tokens, row " << r;
@@ -197,7 +201,7 @@ TEST_P(BlockKernels, PanelsOfExtremesDoNotOverflow) {
   for (int pattern = 0; pattern < 5; ++pattern) {
     const Group group(layout(), columns, pattern);
     for (int input = 0; input < 4; ++input) {
-      const Inputs inputs(table(), input_pattern(input, tokens * columns), tokens);
+      const Inputs inputs(table(), input_pattern(input, tokens * columns), tokens, {}, kSideBySide);
       const auto out = by_panels(group, inputs, tokens, kPanelValues);
       for (int64_t row = 0; row < 16; ++row) {
         const Expected want = expected(group, inputs, 2, row);
@@ -246,7 +250,7 @@ TEST_P(QuantizeInputs, CodesAreNearestAndSumsExact) {
     for (int64_t i = 0; i < blocks * 2; ++i) {
       int32_t sum = 0;
       for (int64_t j = 0; j < 16; ++j) sum += inputs.blocks.codes[16 * i + j];
-      EXPECT_EQ(inputs.blocks.sums16[i], sum);
+      EXPECT_EQ(inputs.blocks.less16[i], -sum);
       EXPECT_EQ(inputs.blocks.scaled_sums16[i],
                 inputs.blocks.scales[i / 2] * static_cast<float>(sum));
     }
@@ -273,7 +277,7 @@ TEST_P(QuantizeInputs, AGivenScaleCutsOff) {
   EXPECT_EQ(inputs.blocks.codes[4], -127);
   EXPECT_EQ(inputs.blocks.codes[5], 1);
   EXPECT_EQ(inputs.blocks.scales[1], 0.25f);
-  EXPECT_EQ(inputs.blocks.sums32[0], 30);
+  EXPECT_EQ(inputs.blocks.less32[0], -30);
   values[63] = NAN;
   EXPECT_FALSE(
       std::isfinite(Inputs(*GetParam(), values, 1, {CodeScales::kGiven, 0.25f}).blocks.scales[0]));

@@ -235,16 +235,21 @@ struct CodeScales {
   float given = 0;
 };
 
-/// Inputs of one product in blocks of 32: value = scale * code, code from -127 to 127.
-/// Rows of tokens lie one after the other: codes [token][columns], the others [token][columns / 32]
-/// or [..][columns / 16].
+/// Tokens whose inputs lie side by side where several are multiplied at once: a tile of 3, 4 or 6
+/// of them finds all its numbers at constant distances from one address.
+constexpr int kSideBySide = 12;
+
+/// Inputs of one product in blocks of 32: value = scale * code, code from -127 to 127. Tokens lie
+/// in groups of `side_by_side`, one group after the other: codes [group][columns / 4][token][4],
+/// the others [group][columns / 32][token] or [..][columns / 16][token].
 struct BlockInputs {
   int8_t* codes;
   float* scales;
-  int32_t* sums32;       ///< of the codes of 32 values
-  int32_t* sums16;       ///< of 16
-  float* scaled_sums32;  ///< the same times the scale
+  int32_t* less32;       ///< minus the sum of the codes of 32 values
+  int32_t* less16;       ///< of 16
+  float* scaled_sums32;  ///< the sum of the codes times the scale
   float* scaled_sums16;
+  int64_t side_by_side;  ///< 1 or kSideBySide
 };
 
 }  // namespace fewbits

@@ -96,14 +96,15 @@ struct PanelVector {
 /// Adds to `totals` the products of kCount quads, the first of which is at `quad` of the panels.
 template <int kBits, int kCount, int kTokens, int kVectors>
 [[gnu::always_inline]] inline void add_quads(const CodePanel* panels, int64_t quad,
-                                             const int8_t* inputs, int64_t columns,
-                                             I (&totals)[kTokens][kVectors]) {
+                                             const int8_t* inputs, I (&totals)[kTokens][kVectors]) {
   constexpr int kRun = safe_products(kBits) < kCount ? safe_products(kBits) : kCount;
   for (int begin = 0; begin < kCount; begin += kRun) {
     P sums[kTokens][kVectors];
     for (int t = 0; t < kTokens; ++t) {
-      for (int v = 0; v < kVectors; ++v) sums[t][v] = no_products();
+      for (int v = 0; v < kVectors; ++v)
+        sums[t][v] = kSumsStart ? start_products(totals[t][v]) : no_products();
     }
+#pragma GCC unroll 8
     for (int q = begin; q < begin + kRun; ++q) {
       B rows[kVectors];
       for (int v = 0; v < kVectors; ++v) {
@@ -111,7 +112,7 @@ template <int kBits, int kCount, int kTokens, int kVectors>
         rows[v] = load_quads(at.panel->codes + (quad + q) * kQuadBytes + at.row * 4);
       }
       for (int t = 0; t < kTokens; ++t) {
-        const B input = repeat_quad(inputs + t * columns + q * 4);
+        const B input = repeat_quad(inputs + (q * kSideBySide + t) * 4);
         for (int v = 0; v < kVectors; ++v) {
           sums[t][v] = multiply_add<kBits>(sums[t][v], rows[v], input);
         }
@@ -119,16 +120,18 @@ template <int kBits, int kCount, int kTokens, int kVectors>
     }
     for (int t = 0; t < kTokens; ++t) {
       for (int v = 0; v < kVectors; ++v) {
-        totals[t][v] = begin == 0 ? widen(sums[t][v]) : plus(totals[t][v], widen(sums[t][v]));
+        const bool all = begin == 0 || kSumsStart;
+        totals[t][v] = all ? widen(sums[t][v]) : plus(totals[t][v], widen(sums[t][v]));
       }
     }
   }
 }
 
-/// The same for pairs of rows times pairs of tokens; the last token may be without another.
+/// The same for pairs of rows times pairs of tokens; where the last token is alone, what lies
+/// beside it is multiplied, too.
 template <int kCount, int kTokens, int kVectors>
 [[gnu::always_inline]] inline void add_paired_quads(const CodePanel* panels, int64_t quad,
-                                                    const int8_t* inputs, int64_t columns,
+                                                    const int8_t* inputs,
                                                     I (&totals)[kTokens][kVectors]) {
   constexpr int kPairs = (kTokens + 1) / 2;
   P sums[kPairs][kVectors][2];
@@ -138,8 +141,8 @@ template <int kCount, int kTokens, int kVectors>
   for (int q = 0; q < kCount; q += 2) {
     B tokens[kPairs];
     for (int t = 0; t < kPairs; ++t) {
-      const int second = 2 * t + 1 < kTokens ? 2 * t + 1 : 2 * t;
-      tokens[t] = token_pair(inputs + 2 * t * columns + q * 4, inputs + second * columns + q * 4);
+      const int8_t* pair = inputs + (q * kSideBySide + 2 * t) * 4;
+      tokens[t] = token_pair(pair, pair + kSideBySide * 4);
     }
     for (int v = 0; v < kVectors; ++v) {
       const PanelVector at = panel_vector(panels, v);
@@ -161,7 +164,7 @@ template <int kCount, int kTokens, int kVectors>
 /// The same for codes that are magnitudes, with the signs applied to the inputs.
 template <int kCount, int kTokens, int kVectors>
 [[gnu::always_inline]] inline void add_split_quads(const CodePanel* panels, int64_t quad,
-                                                   const int8_t* inputs, int64_t columns,
+                                                   const int8_t* inputs,
                                                    I (&totals)[kTokens][kVectors]) {
   for (int v = 0; v < kVectors; ++v) {
     const PanelVector at = panel_vector(panels, v);
@@ -179,7 +182,7 @@ template <int kCount, int kTokens, int kVectors>
       opaque(signs[v]);
     }
     for (int t = 0; t < kTokens; ++t) {
-      const B input = repeat_quad(inputs + t * columns + q * 4);
+      const B input = repeat_quad(inputs + (q * kSideBySide + t) * 4);
       for (int v = 0; v < kVectors; ++v) {
         const P products = multiply_split(codes[v], input, signs[v]);
         totals[t][v] = plus_in_order(totals[t][v], widen(products));
@@ -188,11 +191,35 @@ template <int kCount, int kTokens, int kVectors>
   }
 }
 
-[[gnu::always_inline]] inline BlockInputs inputs_of_token(const BlockInputs& first, int64_t token,
-                                                          int64_t columns) {
-  const int64_t in32 = token * (columns / 32), in16 = token * (columns / 16);
-  return {first.codes + token * columns, first.scales + in32,        first.sums32 + in32,
-          first.sums16 + in16,           first.scaled_sums32 + in32, first.scaled_sums16 + in16};
+/// Of the token that lies `tokens` further to the side.
+[[gnu::always_inline]] inline BlockInputs inputs_beside(const BlockInputs& first, int64_t tokens) {
+  return {first.codes + tokens * 4, first.scales + tokens,        first.less32 + tokens,
+          first.less16 + tokens,    first.scaled_sums32 + tokens, first.scaled_sums16 + tokens,
+          first.side_by_side};
+}
+
+/// Of the first token of the next group.
+inline BlockInputs inputs_behind(const BlockInputs& first, int64_t columns) {
+  const int64_t group = columns * kSideBySide;
+  return {
+      first.codes + group,       first.scales + group / 32,        first.less32 + group / 32,
+      first.less16 + group / 16, first.scaled_sums32 + group / 32, first.scaled_sums16 + group / 16,
+      first.side_by_side};
+}
+
+/// What sums start from that may start from anything: what the codes' zero point is worth.
+template <class Kind, int kTokens, int kVectors>
+[[gnu::always_inline]] inline void start_totals(const BlockInputs& inputs, int64_t block, int s,
+                                                I (&totals)[kTokens][kVectors]) {
+  for (int t = 0; t < kTokens; ++t) {
+    I start = widen(no_products());
+    if constexpr (Kind::zero_shift != kNoZero) {
+      const BlockInputs token = inputs_beside(inputs, t);
+      const InputBlock<kSideBySide> input{token, block};
+      start = repeat_shifted<Kind::zero_shift>(input.less(Kind::sub_blocks, s));
+    }
+    for (int v = 0; v < kVectors; ++v) totals[t][v] = start;
+  }
 }
 
 /// Adds one sub-block to the results of the tile.
@@ -201,24 +228,27 @@ template <class Kind, int kTokens, int kVectors>
                                                       int s, F (&results)[kTokens][kVectors]) {
   constexpr int kCount = kQuads / Kind::sub_blocks;
   const int64_t quad = block * kQuads + s * kCount;
-  const int8_t* inputs = task.inputs.codes + quad * 4;
+  const int8_t* inputs = task.inputs.codes + quad * 4 * kSideBySide;
+  constexpr bool kStarted = kSumsStart && !Kind::split && !kTokenPairs;
   I totals[kTokens][kVectors];
   if constexpr (Kind::split) {
-    add_split_quads<kCount>(task.panel, quad, inputs, task.columns, totals);
+    add_split_quads<kCount>(task.panel, quad, inputs, totals);
   } else if constexpr (kTokenPairs) {
-    add_paired_quads<kCount>(task.panel, quad, inputs, task.columns, totals);
+    add_paired_quads<kCount>(task.panel, quad, inputs, totals);
   } else {
-    add_quads<Kind::bits, kCount>(task.panel, quad, inputs, task.columns, totals);
+    if constexpr (kSumsStart) start_totals<Kind>(task.inputs, block, s, totals);
+    add_quads<Kind::bits, kCount>(task.panel, quad, inputs, totals);
   }
   for (int t = 0; t < kTokens; ++t) {
-    const BlockInputs token = inputs_of_token(task.inputs, t, task.columns);
+    const BlockInputs token = inputs_beside(task.inputs, t);
     for (int v = 0; v < kVectors; ++v) {
       const PanelVector at = panel_vector(task.panel, v);
       const int64_t row = panel_row<Kind::sub_blocks>(block, s) + at.row;
       F minimum = broadcast(0);
       if constexpr (Kind::minimum) minimum = load(at.panel->minimums + row);
-      results[t][v] = add_sub_block<Kind::sub_blocks, Kind::zero_shift, Kind::minimum>(
-          totals[t][v], load(at.panel->scales + row), minimum, {token, block}, s, results[t][v]);
+      results[t][v] = add_sub_block < Kind::sub_blocks, kStarted ? kNoZero : Kind::zero_shift,
+      Kind::minimum > (totals[t][v], load(at.panel->scales + row), minimum,
+                       InputBlock<kSideBySide>{token, block}, s, results[t][v]);
     }
   }
 }
@@ -262,18 +292,31 @@ void block_tile_of(const BlockPanelTask& task, int64_t tokens) {
   }
 }
 
-/// All tokens times kPanels panels. The last two tiles share what is left: a tile of one or two
-/// tokens waits for its own sums.
+/// Tokens side by side times kPanels panels. The last two tiles share what is left: a tile of one
+/// or two tokens waits for its own sums.
 template <class Kind, int kPanels>
-void block_tokens(BlockPanelTask task) {
+void block_tokens_beside(BlockPanelTask task) {
   constexpr int64_t kMost = tile_of<Kind>().tokens;
+  static_assert(kSideBySide % kMost == 0);
   while (task.tokens > 0) {
     const int64_t left = task.tokens;
     const int64_t tokens = left >= 2 * kMost ? kMost : left > kMost ? (left + 1) / 2 : left;
     block_tile_of<Kind, tile_of<Kind>().tokens, kPanels>(task, tokens);
-    task.inputs = inputs_of_token(task.inputs, tokens, task.columns);
+    task.inputs = inputs_beside(task.inputs, tokens);
     task.out += tokens * task.out_stride;
     task.tokens -= tokens;
+    task.ahead.bytes = nullptr;
+  }
+}
+
+/// All tokens times kPanels panels.
+template <class Kind, int kPanels>
+void block_tokens(BlockPanelTask task) {
+  for (int64_t left = task.tokens; left > 0; left -= kSideBySide) {
+    task.tokens = left < kSideBySide ? left : kSideBySide;
+    block_tokens_beside<Kind, kPanels>(task);
+    task.inputs = inputs_behind(task.inputs, task.columns);
+    task.out += kSideBySide * task.out_stride;
     task.ahead.bytes = nullptr;
   }
 }

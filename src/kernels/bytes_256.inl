@@ -34,9 +34,6 @@ inline B look_up(B codes, const uint8_t (&table)[16]) {
 inline I plus(I a, I b) {
   return _mm256_add_epi32(a, b);
 }
-inline I minus(I a, I b) {
-  return _mm256_sub_epi32(a, b);
-}
 inline F to_float(I value) {
   return _mm256_cvtepi32_ps(value);
 }

@@ -23,6 +23,10 @@ B operand(B codes) {
 inline P no_products() {
   return _mm256_setzero_si256();
 }
+constexpr bool kSumsStart = false;
+inline P start_products(I) {
+  return no_products();
+}
 /// Keeps the compiler from putting off an addition: gcc otherwise does all products of a tile first
 /// and runs out of registers (half the speed).
 inline P in_order(P value) {

@@ -38,11 +38,9 @@ inline P no_products() {
 inline I plus(I a, I b) {
   return _mm512_add_epi32(a, b);
 }
-inline I minus(I a, I b) {
-  return _mm512_sub_epi32(a, b);
-}
 inline I add_products(I sum, B codes, B inputs) {
-  return _mm512_dpbusd_epi32(sum, codes, inputs);
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(inputs));
+  return sum;
 }
 inline F to_float(I value) {
   return _mm512_cvtepi32_ps(value);

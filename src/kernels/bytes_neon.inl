@@ -46,6 +46,10 @@ B operand(B codes) {
 inline P no_products() {
   return vdupq_n_s32(0);
 }
+constexpr bool kSumsStart = true;
+inline P start_products(I start) {
+  return start;
+}
 template <int kBits>
 P multiply_add(P sum, B codes, B inputs) {
   return vdotq_s32(sum, vreinterpretq_s8_u8(codes), vreinterpretq_s8_u8(inputs));
@@ -55,9 +59,6 @@ inline I widen(P sums) {
 }
 inline I plus(I a, I b) {
   return vaddq_s32(a, b);
-}
-inline I minus(I a, I b) {
-  return vsubq_s32(a, b);
 }
 inline I add_products(I sum, B codes, B inputs) {
   return multiply_add<7>(sum, codes, inputs);

@@ -52,6 +52,10 @@ B operand(B codes) {
 inline P no_products() {
   return P{};
 }
+constexpr bool kSumsStart = false;
+inline P start_products(I) {
+  return no_products();
+}
 inline P even_bytes(B bytes) {
   return reinterpret_cast<P>(reinterpret_cast<Words>(bytes) << 8) >> 8;
 }
@@ -67,9 +71,6 @@ inline I widen(P sums) {
 }
 inline I plus(I a, I b) {
   return a + b;
-}
-inline I minus(I a, I b) {
-  return a - b;
 }
 inline I add_products(I sum, B codes, B inputs) {
   return plus(sum, widen(multiply_add<7>(no_products(), codes, inputs)));

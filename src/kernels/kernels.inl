@@ -32,8 +32,9 @@
 //   B operand<bits>(B codes)                      codes in the form that multiply_add wants
 //   bool kSignedBytes                             operand<8> is code - 128: no zero to subtract
 //   P no_products(), multiply_add<bits>(P, B operand, B inputs)   adds products within each quad
+//   bool kSumsStart, P start_products(I)          sums of products may start from any int32
 //   int safe_products(bits)                       how many multiply_add cannot overflow a P
-//   I widen(P), plus(I, I), minus(I, I), repeat_shifted<n>(const int32_t*) (2^n times it)
+//   I widen(P), plus(I, I), repeat_shifted<n>(const int32_t*) (2^n times it)
 //   F to_float(I)
 //   bool kSplitSigns, magnitude, sign_mask, multiply_split, split_start, load_ints, store_ints
 //                                                 see bytes_avx2.inl; others: whole_signs.inl

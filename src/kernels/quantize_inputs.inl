@@ -43,16 +43,34 @@ inline void quantize_block_within(const float* in, float inverse, int8_t* out) {
   }
 }
 
-inline void add_up_block(const int8_t* codes, float scale, int64_t block, const BlockInputs& out) {
-  int32_t halves[2] = {0, 0};
-  for (int i = 0; i < 16; ++i) halves[0] += codes[i];
-  for (int i = 16; i < 32; ++i) halves[1] += codes[i];
-  out.scales[block] = scale;
-  out.sums32[block] = halves[0] + halves[1];
-  out.scaled_sums32[block] = scale * static_cast<float>(halves[0] + halves[1]);
+/// Sums of the 16 codes of each half. As floats, which hold them exactly.
+struct CodeSums {
+  float halves[2];
+};
+
+inline CodeSums sums_of(const int8_t* codes) {
+  CodeSums result;
   for (int half = 0; half < 2; ++half) {
-    out.sums16[2 * block + half] = halves[half];
-    out.scaled_sums16[2 * block + half] = scale * static_cast<float>(halves[half]);
+    F sums = broadcast(0);
+    for (int i = 0; i < 16; i += kLanes) sums = sums + load_signed(codes + 16 * half + i);
+    result.halves[half] = sum(sums);
+  }
+  return result;
+}
+
+/// Puts a block where its token has its place among those beside it.
+inline void store_block(const int8_t* codes, float scale, int64_t block, const BlockInputs& out) {
+  const int64_t side = out.side_by_side;
+  for (int q = 0; q < kQuads; ++q)
+    __builtin_memcpy(out.codes + (block * kQuads + q) * side * 4, codes + q * 4, 4);
+  const CodeSums sums = sums_of(codes);
+  const float whole = sums.halves[0] + sums.halves[1];
+  out.scales[block * side] = scale;
+  out.less32[block * side] = static_cast<int32_t>(-whole);
+  out.scaled_sums32[block * side] = scale * whole;
+  for (int half = 0; half < 2; ++half) {
+    out.less16[(2 * block + half) * side] = static_cast<int32_t>(-sums.halves[half]);
+    out.scaled_sums16[(2 * block + half) * side] = scale * sums.halves[half];
   }
 }
 
@@ -67,13 +85,13 @@ void quantize_inputs(const float* in, int64_t columns, const CodeScales& scales,
   }
   for (int64_t block = 0; block < columns / kBlockValues; ++block) {
     const float* values = in + block * kBlockValues;
-    int8_t* codes = out.codes + block * kBlockValues;
+    alignas(32) int8_t codes[kBlockValues];
     if (own) scale = scale_of(extent_of(values, kBlockValues));
     if (given) {
       quantize_block_within(values, scale.inverse, codes);
     } else {
       quantize_block(values, scale.inverse, codes);
     }
-    add_up_block(codes, scale.scale, block, out);
+    store_block(codes, scale.scale, block, out);
   }
 }

@@ -203,10 +203,13 @@ void multiply_tokens(const MatrixProduct& product, const Strip& strip, Tokens to
 
 }  // namespace
 
+bool go_by_tiles(int64_t tokens) {
+  return kernels().tiles != nullptr && tokens >= kLeastTokens;
+}
+
 TileForm tile_form(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
-  const TileKernels* tiles = kernels().tiles;
   const GroupLayout layout = matrix.layout;
-  if (tiles == nullptr || input.tokens < kLeastTokens) return TileForm::kNone;
+  if (!go_by_tiles(input.tokens)) return TileForm::kNone;
   if (layout.kind == Kind::kF32 || input.columns % kTileColumns != 0) return TileForm::kNone;
   if (!layout.is_blocks()) return TileForm::kParts;
   if (input.scales.of == CodeScales::kBlock) return TileForm::kRounded;

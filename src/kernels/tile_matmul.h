@@ -16,6 +16,9 @@
 // 16 bits of an input and all of a weight; weights of 32 bits stay with the float kernels.
 namespace fewbits {
 
+/// Whether so many tokens go this way, whatever the blocks that they are multiplied with.
+bool go_by_tiles(int64_t tokens);
+
 /// What a product wants its inputs as: by its shape, its format and the machine. kNone: it does not
 /// go this way.
 TileForm tile_form(const PackedMatrix::Impl& matrix, const Activations::Impl& input);

@@ -14,9 +14,12 @@ inline RowPairs row_pairs(B quad, B next) {
   const uint32x4_t low = vreinterpretq_u32_u8(quad), high = vreinterpretq_u32_u8(next);
   return {vreinterpretq_u8_u32(vzip1q_u32(low, high)), vreinterpretq_u8_u32(vzip2q_u32(low, high))};
 }
-inline B token_pair(const int8_t* first, const int8_t* second) {
-  return vcombine_u8(vld1_u8(reinterpret_cast<const uint8_t*>(first)),
-                     vld1_u8(reinterpret_cast<const uint8_t*>(second)));
+/// A quad of two tokens side by side, and the next.
+inline B token_pair(const int8_t* quad, const int8_t* next) {
+  const uint32x2x2_t tokens =
+      vzip_u32(vreinterpret_u32_u8(vld1_u8(reinterpret_cast<const uint8_t*>(quad))),
+               vreinterpret_u32_u8(vld1_u8(reinterpret_cast<const uint8_t*>(next))));
+  return vreinterpretq_u8_u32(vcombine_u32(tokens.val[0], tokens.val[1]));
 }
 inline P multiply_pairs(P sums, B rows, B tokens) {
   return vmmlaq_s32(sums, vreinterpretq_s8_u8(rows), vreinterpretq_s8_u8(tokens));

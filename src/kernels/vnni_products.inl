@@ -15,6 +15,10 @@ template <int kBits>
 P multiply_add(P sum, B codes, B inputs) {
   return add_products(sum, codes, inputs);
 }
+constexpr bool kSumsStart = true;
+inline P start_products(I start) {
+  return start;
+}
 inline I widen(P sums) {
   return sums;
 }
