@@ -90,7 +90,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
-constexpr float kStarts[] = {-137, -130, -123, -107.5f, 125, 118.7f, 113.5f, 108.4f};
+constexpr float kStarts[] = {-135, -127.8f, -121.7f, -108.4f, 122.7f, 116, 110};
 constexpr search::SignedScales kSearch = {
     .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = false};
 

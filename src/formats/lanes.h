@@ -47,15 +47,37 @@ inline void store_lanes(Floats lanes, float* to) {
   std::memcpy(to, &lanes, sizeof(lanes));
 }
 
+/// Turns a square of floats: lane j of row i becomes lane i of row j.
+inline void transpose(Float4 (&rows)[4]) {
+  const Float4 ab_low = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+  const Float4 ab_high = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+  const Float4 cd_low = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+  const Float4 cd_high = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+  rows[0] = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+  rows[1] = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+  rows[2] = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+  rows[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
 /// Value i of as many sub-blocks of kSize values as there are lanes, one sub-block in each lane.
 template <int kSize, class Floats = Float4>
 inline std::array<Floats, kSize> transposed(const float* sub_blocks) {
+  static_assert(kSize % 4 == 0);
   std::array<Floats, kSize> lanes;
-  for (size_t i = 0; i < kSize; ++i) {
-    Floats value;
+  for (size_t begin = 0; begin < kSize; begin += 4) {
+    constexpr size_t kSquares = kLanesOf<Floats> / 4;
+    Float4 squares[kSquares][4];
     for (size_t lane = 0; lane < kLanesOf<Floats>; ++lane)
-      value[lane] = sub_blocks[lane * kSize + i];
-    lanes[i] = value;
+      squares[lane / 4][lane % 4] = load_lanes<Float4>(sub_blocks + lane * kSize + begin);
+    for (auto& square : squares) transpose(square);
+    for (size_t i = 0; i < 4; ++i) {
+      if constexpr (kSquares == 1) {
+        lanes[begin + i] = squares[0][i];
+      } else {
+        lanes[begin + i] =
+            Floats(__builtin_shufflevector(squares[0][i], squares[1][i], 0, 1, 2, 3, 4, 5, 6, 7));
+      }
+    }
   }
   return lanes;
 }
@@ -68,9 +90,18 @@ template <class Floats>
 inline Floats lane_max(Floats a, Floats b) {
   return a > b ? a : b;
 }
+/// Numbers that the compiler may not take for constants: beside a constant gcc takes no minimum but
+/// compares and blends, which is three times the work.
+template <int kNumber>
+inline float kNotFolded = kNumber;
+
 template <class Floats>
 inline Floats lane_clamp(Floats value, float low, float high) {
   return lane_min(lane_max(value, splat<Floats>(low)), splat<Floats>(high));
+}
+template <int kLow, int kHigh, class Floats>
+inline Floats lane_clamp(Floats value) {
+  return lane_clamp(value, kNotFolded<kLow>, kNotFolded<kHigh>);
 }
 template <class Floats>
 inline Floats lane_abs(Floats value) {

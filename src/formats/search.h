@@ -21,7 +21,8 @@ template <int kLowest, int kHighest>
 struct UniformRounding {
   template <class Lanes>
   static Lanes levels(Lanes value) {
-    return round_to_even(lane_clamp(value, kLowest, kHighest));
+    if constexpr (kLowest == 0) return round_to_even(lane_clamp(value, kLowest, kHighest));
+    return round_to_even(lane_clamp<kLowest, kHighest>(value));
   }
 };
 
