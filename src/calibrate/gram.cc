@@ -81,11 +81,10 @@ void CrossAccumulator::add(const float* y, const float* x, int64_t tokens, Threa
   tokens_ += tokens;
 }
 
-std::vector<float> CrossAccumulator::mean() const {
+std::vector<float> CrossAccumulator::take_mean() {
   check(tokens_ > 0);
-  std::vector<float> mean(sum_);
-  for (float& value : mean) value /= static_cast<float>(tokens_);
-  return mean;
+  for (float& value : sum_) value /= static_cast<float>(tokens_);
+  return std::move(sum_);
 }
 
 }  // namespace fewbits

@@ -40,8 +40,8 @@ class CrossAccumulator {
   /// Adds rows of y [tokens][rows] and x [tokens][columns].
   void add(const float* y, const float* x, int64_t tokens, ThreadPool& pool);
 
-  /// [rows][columns]. REQUIRES: a token was seen.
-  std::vector<float> mean() const;
+  /// [rows][columns]; the sums are gone then. REQUIRES: a token was seen.
+  std::vector<float> take_mean();
 
  private:
   int64_t rows_, columns_;

@@ -58,7 +58,7 @@ TEST(Cross, IsTheMeanOfOuterProductsForAnyThreadCount) {
     CrossAccumulator cross(rows, columns);
     cross.add(y.data(), x.data(), 10, pool);
     cross.add(y.data() + 10 * rows, x.data() + 10 * columns, 30, pool);
-    means.push_back(cross.mean());
+    means.push_back(cross.take_mean());
   }
   EXPECT_EQ(means[0], means[1]);
   for (int64_t i = 0; i < rows; i += 7) {

@@ -80,6 +80,12 @@ void declare_fitting(QuantizeArguments& arguments, CLI::App& verb) {
                   "With --calibrate, into a .gguf: by AWQ's search, by a rule, or not at all")
       ->check(CLI::IsMember({"awq", "balanced", "none"}))
       ->capture_default_str();
+  verb.add_option(
+          "--aim", arguments.aim,
+          "With --calibrate: matrices make up for what was lost before them (outputs), or come as "
+          "near as they can to their weights, in less memory")
+      ->check(CLI::IsMember({"outputs", "weights"}))
+      ->capture_default_str();
   verb.add_flag("--correct-biases", arguments.correct_biases,
                 "With --calibrate, into a .gguf: biases take up the mean of what rounding loses");
   verb.add_option("--imatrix", arguments.importance,
@@ -231,6 +237,7 @@ Json recipe_of(const QuantizeArguments& arguments) {
     if (arguments.learn > 0) recipe["calibration"]["learn"] = arguments.learn;
     recipe["instruction_set"] = kernels().name;
     if (arguments.correct_biases) recipe["correct_biases"] = true;
+    recipe["aim"] = arguments.aim;
     if (gguf) recipe["scale_columns"] = arguments.scale_columns;
   }
   if (arguments.transforms.any()) recipe.update(recipe_of(arguments.transforms.options));

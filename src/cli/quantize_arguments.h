@@ -40,6 +40,7 @@ struct QuantizeArguments {
   std::vector<std::filesystem::path> calibrate;  // texts
   std::string scale_columns = "awq";
   bool correct_biases = false;
+  std::string aim = "outputs";
   SampleOptions samples;
   int64_t learn = 0;       // steps of learned rounding
   std::string importance;  // file

@@ -122,6 +122,8 @@ class QuantizeCommand {
     if (folder_ == nullptr) calibration_.scaling = arguments_.scaling();
     calibration_.correct_biases = folder_ == nullptr && arguments_.correct_biases;
     calibration_.sort_columns = arguments_.folder.act_order;
+    calibration_.streams.follow_outputs =
+        arguments_.aim == "outputs" && !calibration_.sort_columns && !calibration_.correct_biases;
     if (folder_ != nullptr) {
       arguments_.folder.observe(*folder_, format_named(arguments_.options.emulate),
                                 calibration_.streams);
@@ -236,6 +238,12 @@ class QuantizeCommand {
   /// What the run will take, and whether it can work at all.
   void look_ahead() {
     needs_ = run_needs(request(), pool_);
+    if (needs_.memory > needs_.memory_limit && calibration_.streams.follow_outputs) {
+      warn(fmt::format("{} of memory would be needed to aim at outputs: --aim weights",
+                       human_bytes(needs_.memory)));
+      calibration_.streams.follow_outputs = false;
+      needs_ = run_needs(request(), pool_);
+    }
     if (!arguments_.dry_run) refuse_impossible(needs_, request());
     if (needs_.spilled > 0) {
       calibration_.streams.spill = std::filesystem::absolute(arguments_.out).parent_path();

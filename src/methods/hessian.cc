@@ -26,8 +26,9 @@ std::vector<float> prepared(std::vector<float> matrix, int64_t n) {
   return matrix;
 }
 
-void shrink(std::vector<float>& matrix, int64_t n, int64_t tokens) {
-  if (tokens == 0) return;
+/// Returns what is kept of what is off the diagonal.
+double shrink(std::vector<float>& matrix, int64_t n, int64_t tokens) {
+  if (tokens == 0) return 1;
   const double kept = static_cast<double>(tokens) / (static_cast<double>(tokens) + kPriorTokens);
   for (int64_t i = 0; i < n; ++i) {
     float* row = matrix.data() + i * n;
@@ -35,6 +36,7 @@ void shrink(std::vector<float>& matrix, int64_t n, int64_t tokens) {
     for (int64_t j = 0; j < n; ++j) row[j] *= static_cast<float>(kept);
     row[i] = diagonal;
   }
+  return kept;
 }
 
 std::vector<int32_t> processing_order(const std::vector<float>& matrix, int64_t n,
@@ -86,7 +88,7 @@ Hessian factor_hessian(std::vector<float> gram, int64_t columns, ThreadPool& poo
   Hessian hessian;
   hessian.columns = columns;
   hessian.matrix = prepared(std::move(gram), columns);
-  shrink(hessian.matrix, columns, options.tokens);
+  hessian.kept = shrink(hessian.matrix, columns, options.tokens);
   hessian.order = processing_order(hessian.matrix, columns, options.descending);
   double mean = 0;
   for (int64_t i = 0; i < columns; ++i) mean += hessian.diagonal(i) / static_cast<double>(columns);
@@ -115,22 +117,24 @@ std::vector<float> diagonal_of(const Hessian& hessian) {
   return diagonal;
 }
 
-std::vector<float> inverse_of(const Hessian& hessian) {
-  const int64_t n = hessian.columns;
-  const int size = static_cast<int>(n);
-  std::vector<float> ordered(static_cast<size_t>(n * n)), result(ordered.size());
-  const BlasCall call;
-  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, size, size, 1.0f, hessian.update.data(), size,
-              0.0f, ordered.data(), size);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = i; j < n; ++j) {
-      const int64_t a = hessian.order[static_cast<size_t>(i)];
-      const int64_t b = hessian.order[static_cast<size_t>(j)];
-      const float value = ordered[static_cast<size_t>(i * n + j)];
-      result[static_cast<size_t>(a * n + b)] = result[static_cast<size_t>(b * n + a)] = value;
-    }
+void multiply_by_inverse(const Hessian& hessian, std::vector<float>& rows) {
+  const int64_t n = hessian.columns, count = std::ssize(rows) / n;
+  std::vector<float> ordered(rows.size());
+  const auto original = [&](int64_t row, int64_t j) -> float& {
+    return rows[static_cast<size_t>(row * n + hessian.order[static_cast<size_t>(j)])];
+  };
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t j = 0; j < n; ++j) ordered[static_cast<size_t>(i * n + j)] = original(i, j);
   }
-  return result;
+  const int size = static_cast<int>(n);
+  const BlasCall call;
+  for (const CBLAS_TRANSPOSE side : {CblasTrans, CblasNoTrans}) {  // U^T, then U
+    cblas_strmm(CblasRowMajor, CblasRight, CblasUpper, side, CblasNonUnit, static_cast<int>(count),
+                size, 1.0f, hessian.update.data(), size, ordered.data(), size);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t j = 0; j < n; ++j) original(i, j) = ordered[static_cast<size_t>(i * n + j)];
+  }
 }
 
 }  // namespace fewbits

@@ -33,6 +33,7 @@ struct Hessian {
   std::vector<float> matrix;   ///< H itself, damped, [columns][columns], in original order
   std::vector<float> update;   ///< U, upper triangular with H^-1 = U^T U, in processing order
   double damping = 0;          ///< the share that was needed
+  double kept = 1;             ///< of what was off the diagonal
 
   float diagonal(int64_t column) const {
     return matrix[static_cast<size_t>(column * columns + column)];
@@ -51,7 +52,7 @@ int64_t hessian_bytes(int64_t columns);
 /// Of the damped H, in original order.
 std::vector<float> diagonal_of(const Hessian& hessian);
 
-/// H^-1 of the damped H, [columns][columns], in original order.
-std::vector<float> inverse_of(const Hessian& hessian);
+/// Rows [..][columns] times H^-1 of the damped H.
+void multiply_by_inverse(const Hessian& hessian, std::vector<float>& rows);
 
 }  // namespace fewbits

@@ -184,8 +184,8 @@ void CalibratedLayers::restore_gains(Role site, const RoundedBefore& before,
 
 /// Null where the matrix has no bias, or none that may change.
 const Weight* CalibratedLayers::corrected_bias(const Weight& weight) const {
-  const bool other_aims = options_.sort_columns || options_.streams.follow_outputs ||
-                          options_.streams.weigh_by_residual || options_.learning.wanted();
+  const bool other_aims =
+      options_.sort_columns || options_.streams.follow_outputs || options_.learning.wanted();
   if (!options_.correct_biases || other_aims || rounded_format(weight)->is_float()) return nullptr;
   const Weight* bias = find(bias_of(weight.role));
   const bool own = weight.role == Role::kDown || bias_of(weight.role) != Role::kDownBias;
@@ -324,13 +324,13 @@ void CalibratedLayers::encode_site(Role site, const LayerWeights& original, Laye
   if (around_mean) subtract_mean(moments);
   std::vector<int32_t> sorted;
   if (options_.sort_columns) sorted = sort_by_use(moments);
-  // What aims at outputs needs the moments once more.
-  const Hessian hessian =
-      factor_hessian(moments.cross.empty() ? std::move(moments.gram) : moments.gram, columns, pool_,
-                     options_.hessian);
+  std::vector<float> squares;
+  for (int64_t j = 0; j < columns && !moments.cross.empty(); ++j)
+    squares.push_back(moments.gram[at(j * columns + j)]);
+  const Hessian hessian = factor_hessian(std::move(moments.gram), columns, pool_, options_.hessian);
   RoundingTarget target{.moments = moments, .hessian = hessian, .column_scales = std::move(scales)};
   target.columns = std::move(sorted);
-  if (!moments.cross.empty()) target.correction = correction_of(moments, hessian);
+  target.squares = std::move(squares);
   for (const Weight* weight : readers) {
     const MatrixRounding rounding(*weight, *rounded_format(*weight), target,
                                   scales_of_rows(weight->role), options_, pool_);

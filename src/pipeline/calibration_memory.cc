@@ -29,8 +29,8 @@ constexpr int64_t kBytesPerOpenWeight = 28;
 
 /// Most that the matrices of a layer and what rounds them take at once: those still to come as they
 /// were loaded, those that are done as they are stored.
-int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationOptions& options,
-                     int threads) {
+int64_t layer_memory(const QuantizePlan& plan, int64_t layer, int64_t hidden,
+                     const CalibrationOptions& options, int threads) {
   const StreamOptions& streams = options.streams;
   std::array<int64_t, std::size(kSitesOfLayer) + 1> loaded{}, rounded{}, columns{}, open{};
   int64_t all = 0;
@@ -50,8 +50,10 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, const CalibrationO
   int64_t most = all, left = all, done = 0;
   for (size_t site = 0; site < std::size(kSitesOfLayer); ++site) {
     done += rounded[site];
-    const int64_t crosses = streams.follow_outputs ? 3 : 1;  // moments, and H^-1 to aim by
-    most = std::max(most, left + done + crosses * hessian_bytes(columns[site]) +
+    const int64_t aims = std::max(columns[site], hidden);  // rows of SiteMoments::cross
+    const int64_t cross =
+        streams.follow_outputs ? aims * columns[site] * int64_t{sizeof(float)} : 0;
+    most = std::max(most, left + done + cross + hessian_bytes(columns[site]) +
                               threads * open[site] * kBytesPerOpenWeight);
     left -= loaded[site];
   }
@@ -93,7 +95,8 @@ CalibrationMemory calibration_memory(const Model& model, const QuantizePlan& pla
   for (int64_t layer = 0; layer < model.config.layers; ++layer) {
     memory.rest = std::max(memory.rest, experts_memory(plan, layer, threads));
     const int64_t learning = learning_bytes(model, layer, length, options.learning, threads);
-    memory.rest = std::max(memory.rest, layer_memory(plan, layer, fitted, threads) + learning);
+    memory.rest = std::max(
+        memory.rest, layer_memory(plan, layer, model.config.hidden, fitted, threads) + learning);
   }
   memory.rest += stream_buffer_bytes(model.config, length);
   return memory;

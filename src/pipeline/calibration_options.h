@@ -18,12 +18,12 @@ struct CalibrationOptions {
   /// After GPTQ has rounded all of a layer; not with sort_columns.
   LearningOptions learning = {};
   /// With streams.follow_outputs: of the way from the weights to those that give the wanted
-  /// outputs.
-  double output_share = 0.25;
+  /// outputs. All of it would trust few tokens too far; .25 to .75 lose alike (docs/methods.md).
+  double output_share = 0.35;
   ColumnScaling scaling = ColumnScaling::kNone;
   /// Biases take up the mean of what rounding their matrix loses, and the matrix is fitted to the
-  /// rest (Nagel et al. 2019, arXiv 1906.04721); not with sort_columns, learning, follow_outputs
-  /// or weigh_by_residual.
+  /// rest (Nagel et al. 2019, arXiv 1906.04721); not with sort_columns, learning or
+  /// follow_outputs.
   bool correct_biases = false;
   /// Columns are sorted by how much they matter before they are grouped, so that what is rounded
   /// has another order than the weight; not with scaling or follow_outputs.

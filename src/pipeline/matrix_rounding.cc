@@ -40,12 +40,6 @@ std::vector<float> best_alone(const Hessian& hessian, const std::vector<float>& 
 
 }  // namespace
 
-std::vector<float> correction_of(const SiteMoments& moments, const Hessian& hessian) {
-  std::vector<float> correction = inverse_of(hessian);
-  if (moments.has_output()) return correction;
-  return product(moments.cross, correction, moments.columns);
-}
-
 EncodedMatrix MatrixRounding::round() const {
   const int64_t all_rows = weight_.rows(), columns = weight_.columns();
   EncodedMatrix encoded;
@@ -83,22 +77,18 @@ MatrixRounding::Sums MatrixRounding::round_rows_of_task(Rows rows, const Outer& 
                                                         EncodedMatrix& encoded) const {
   const int64_t columns = weight_.columns();
   const std::vector<float> values = scaled(rows);
+  std::vector<float> wanted = values;
+  if (!target_.moments.cross.empty()) aim_at_outputs(rows, wanted);
   std::byte* out = encoded.bytes.data() + rows.first * row_bytes(format_, columns);
   if (format_.is_float()) {
     encode_rows(format_, values.data(), rows.count, columns, nullptr, Search::kBest, out);
   } else {
-    std::vector<float> aimed;
-    if (!target_.correction.empty()) {
-      aimed = values;
-      aim_at_outputs(rows, aimed);
-    }
-    const std::vector<float>& wanted = aimed.empty() ? values : aimed;
     round_rows({format_, target_.hessian, options_.gptq, &outer}, wanted.data(), rows.count, out);
   }
   std::vector<float> decoded(values.size());
   decode_rows(format_, out, rows.count, columns, decoded.data());
   if (options_.learning.wanted()) {
-    const std::vector<float> best = best_alone(target_.hessian, values, decoded);
+    const std::vector<float> best = best_alone(target_.hessian, wanted, decoded);
     std::copy(values.begin(), values.end(), encoded.wanted.begin() + rows.first * columns);
     std::copy(best.begin(), best.end(), encoded.best.begin() + rows.first * columns);
   }
@@ -143,25 +133,36 @@ std::vector<float> MatrixRounding::scaled(Rows rows) const {
   return values;
 }
 
-/// Moves rows to those that come nearest to the wanted outputs, given the inputs there are.
+/// Moves rows w towards those that come nearest to the wanted outputs, given the inputs there are:
+/// by (E[y x^T] - w E[x x^T]) H^-1 where a part of the layer's outputs y is known, else by
+/// w E[(x' - x) x^T] H^-1 with the 16-bit model's inputs x' (GPTAQ, Li et al. 2025, arXiv
+/// 2504.02692, solved for whole rows).
 void MatrixRounding::aim_at_outputs(Rows rows, std::vector<float>& values) const {
-  const SiteMoments& moments = target_.moments;
-  const int64_t columns = moments.columns;
-  std::vector<float> change;
-  if (moments.has_output()) {
-    std::vector<float> missing = product(values, moments.gram, columns);
-    for (int64_t i = 0; i < rows.count; ++i) {
-      const float* wanted = &moments.cross[at(weight_.row_of_gguf(rows.first + i) * columns)];
-      for (int64_t j = 0; j < columns; ++j) {
-        missing[at(i * columns + j)] = wanted[j] - missing[at(i * columns + j)];
-      }
-    }
-    change = product(missing, target_.correction, columns);
-  } else {
-    change = product(values, target_.correction, columns);
-  }
+  const bool output = target_.moments.has_output();
+  std::vector<float> change = output ? missing_outputs(rows, values)
+                                     : product(values, target_.moments.cross, weight_.columns());
+  multiply_by_inverse(target_.hessian, change);
   const auto share = static_cast<float>(options_.output_share);
   for (size_t i = 0; i < values.size(); ++i) values[i] += share * change[i];
+}
+
+/// E[y x^T] - w E[x x^T]. Of H that mean is left but for its diagonal and a factor.
+std::vector<float> MatrixRounding::missing_outputs(Rows rows,
+                                                   const std::vector<float>& values) const {
+  const Hessian& hessian = target_.hessian;
+  const int64_t columns = weight_.columns();
+  std::vector<float> missing = product(values, hessian.matrix, columns);
+  const auto share = static_cast<float>(1 / hessian.kept);
+  for (int64_t i = 0; i < rows.count; ++i) {
+    const float* wanted = &target_.moments.cross[at(weight_.row_of_gguf(rows.first + i) * columns)];
+    for (int64_t j = 0; j < columns; ++j) {
+      const float value = values[at(i * columns + j)];
+      float& element = missing[at(i * columns + j)];
+      const float others = (element - value * hessian.diagonal(j)) * share;
+      element = wanted[j] - others - value * target_.squares[at(j)];
+    }
+  }
+  return missing;
 }
 
 std::vector<float> MatrixRounding::lost_means(std::span<const std::byte> rounded) const {

@@ -20,14 +20,10 @@ struct RoundingTarget {
   const SiteMoments& moments;
   const Hessian& hessian;
   std::vector<float> column_scales = {};  ///< by which columns are multiplied; empty: all 1
-  /// By what a row w is multiplied to give its change: H^-1 (after cross - w gram) where there are
-  /// outputs to aim at, else cross H^-1. Empty: no change.
-  std::vector<float> correction = {};
+  /// Where the moments have a cross, the mean squares of the columns as they were gathered.
+  std::vector<float> squares = {};
   std::vector<int32_t> columns = {};  ///< what is rounded has these in turn; empty: all in order
 };
-
-/// A target's correction. REQUIRES: moments.cross is not empty, `hessian` is of moments.gram.
-std::vector<float> correction_of(const SiteMoments& moments, const Hessian& hessian);
 
 /// A matrix as it was rounded: rows in GGUF's order.
 struct EncodedMatrix {
@@ -72,6 +68,7 @@ class MatrixRounding {
   Outer outer_of_tensor() const;
   std::vector<float> scaled(Rows rows) const;
   void aim_at_outputs(Rows rows, std::vector<float>& values) const;
+  std::vector<float> missing_outputs(Rows rows, const std::vector<float>& values) const;
 
   const Weight& weight_;
   const Format& format_;

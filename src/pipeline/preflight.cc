@@ -103,6 +103,8 @@ double calibration_seconds(const RunRequest& request, int threads) {
   constexpr double kFactor = 2.0;   // n^3 for each site, Cholesky and inverse in double precision
   constexpr double kForward = 8.0;  // four passes that stop early, two that do not; 2 operations
   const auto tokens = static_cast<double>(tokens_in(request.samples));
+  const bool follows = streams_fitting(request.calibration.streams, request.model).follow_outputs;
+  const auto hidden = static_cast<double>(request.model.config.hidden);
   double operations = 0;
   const double learned =
       learning_operations(std::ssize(request.samples.front()), request.calibration.learning);
@@ -114,11 +116,14 @@ double calibration_seconds(const RunRequest& request, int threads) {
     const auto rows = static_cast<double>(weight.rows()), n = static_cast<double>(weight.columns());
     operations += kForward * rows * n * tokens;
     if (planned.rounded_format().is_float()) continue;
-    operations += rows * n * n * products;
+    constexpr double kAim = 4.0;  // a product, and two with triangles
+    operations += rows * n * n * (products + (follows ? kAim : 0));
     const size_t site = site_of(weight.role);
     const bool shared =
         site < std::size(kSitesOfLayer) && !sites.insert({weight.layer, site}).second;
-    if (!shared) operations += kFactor * n * n * n + tokens * n * n;
+    if (shared) continue;
+    operations += kFactor * n * n * n + tokens * n * n;
+    if (follows) operations += 2 * tokens * std::max(n, hidden) * n;
   }
   return operations / (blas_speed() * kBlasShare * threads);
 }

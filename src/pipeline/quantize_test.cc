@@ -251,6 +251,29 @@ class Calibrated : public testing::Test {
     run_quantize(model, plan, run, out, pool);
   }
 
+  void expect_the_same_behind_a_restored_layer() {
+    samples_ = 8;
+    quantize(checkpoint_ / "out.gguf", 1);
+    const Model model = open_model(checkpoint_ / ""),
+                written = open_model(checkpoint_ / "out.gguf");
+    const RoundedBefore before = [&](const Weight& weight) {
+      return RoundedWeight{.bytes = written.store.find(weight.gguf_name)->view.bytes};
+    };
+    const QuantizePlan plan =
+        plan_quantize(model, {.to = "Q4_0", .pure = true, .output_format = output_});
+    ThreadPool pool(1);
+    const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
+    CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}), options_,
+                              pool);
+    encoder.restore_layer(0, before);
+    for (const PlannedWeight& planned : plan.weights) {
+      if (planned.weight->layer != 1) continue;
+      const auto found = encoder.encode(planned).bytes;
+      EXPECT_TRUE(found.empty() || std::ranges::equal(found, before(*planned.weight).bytes))
+          << planned.weight->gguf_name;
+    }
+  }
+
   TinyCheckpoint checkpoint_;
   CalibrationOptions options_;
   std::string output_ = "Q8_0";
@@ -324,29 +347,16 @@ TEST_F(Calibrated, BiasesMakeUpForTheMeanOfWhatIsLost) {
   EXPECT_LT(divergence(checkpoint_, corrected), divergence(checkpoint_, plain));
 }
 
+TEST_F(Calibrated, RestoredLayersLeadToTheSameOnes) {
+  options_.streams.follow_outputs = true;
+  expect_the_same_behind_a_restored_layer();
+}
+
 TEST_F(Calibrated, RestoredBiasesLeadToTheSameLayers) {
   checkpoint_.config["model_type"] = "opt";
   checkpoint_.fill_as_described();
   options_.correct_biases = true;
-  samples_ = 8;
-  quantize(checkpoint_ / "out.gguf", 1);
-  const Model model = open_model(checkpoint_ / ""), written = open_model(checkpoint_ / "out.gguf");
-  const RoundedBefore before = [&](const Weight& weight) {
-    return RoundedWeight{.bytes = written.store.find(weight.gguf_name)->view.bytes};
-  };
-  const QuantizePlan plan =
-      plan_quantize(model, {.to = "Q4_0", .pure = true, .output_format = output_});
-  ThreadPool pool(1);
-  const std::vector<std::filesystem::path> texts = {checkpoint_ / "calibration.txt"};
-  CalibratedEncoder encoder(model, plan, take_samples(model, texts, {samples_, 128}), options_,
-                            pool);
-  encoder.restore_layer(0, before);
-  for (const PlannedWeight& planned : plan.weights) {
-    if (planned.weight->layer != 1) continue;
-    const auto found = encoder.encode(planned).bytes;
-    EXPECT_TRUE(found.empty() || std::ranges::equal(found, before(*planned.weight).bytes))
-        << planned.weight->gguf_name;
-  }
+  expect_the_same_behind_a_restored_layer();
 }
 
 TEST_F(Calibrated, ActivationsThatAreNotFiniteAreNamed) {
@@ -358,7 +368,7 @@ TEST_F(Calibrated, ActivationsThatAreNotFiniteAreNamed) {
 }
 
 TEST_F(Calibrated, SameBytesForAnyThreadCountWithEveryOption) {
-  options_.streams.follow_outputs = options_.streams.weigh_by_residual = true;
+  options_.streams.follow_outputs = true;
   samples_ = 8;
   for (const ColumnScaling scaling : {ColumnScaling::kBalanced, ColumnScaling::kAwq}) {
     options_.scaling = scaling;

@@ -27,12 +27,6 @@ ModelConfig with_one_layer(ModelConfig config) {
   return config;
 }
 
-double mean_square(const float* values, int64_t count) {
-  double sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += double{values[i]} * values[i];
-  return sum / static_cast<double>(count);
-}
-
 }  // namespace
 
 int64_t states_kept(const StreamOptions& options, bool reference) {
@@ -165,10 +159,8 @@ void SampleStreams::add_squares(Role site, std::span<const float> input, int64_t
   std::vector<double>& sums = squares_[site];
   sums.resize(columns);
   for (int64_t t = 0; t < tokens; ++t) {
-    const double size = mean_square(hidden_.data() + t * config_.hidden, config_.hidden);
-    const double share = options_.weigh_by_residual && size > 0 ? 1 / size : 1;
     const auto row = input.subspan(at(t) * columns, columns);
-    for (size_t j = 0; j < columns; ++j) sums[j] += share * double{row[j]} * row[j];
+    for (size_t j = 0; j < columns; ++j) sums[j] += double{row[j]} * row[j];
   }
 }
 
@@ -196,9 +188,10 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   moments.role = role;
   moments.columns = columns;
   GramAccumulator gram(columns);
-  CrossAccumulator cross(moments.has_output() ? config_.hidden : columns, columns);
+  const int64_t aims = moments.has_output() ? config_.hidden : columns;
+  CrossAccumulator cross(options_.follow_outputs ? aims : 0, columns);
   InputObserver observer(options_.observer);
-  std::vector<float> wanted, inputs;
+  std::vector<float> wanted;
   std::vector<double> sums(static_cast<size_t>(columns));
   int64_t begin = 0;
   const SiteObserver reference_input = [&](Role, std::span<const float> x, int64_t) {
@@ -210,15 +203,14 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
     refuse_infinite(role, x);
     observer.add(x);
     for (size_t i = 0; i < x.size(); ++i) sums[i % sums.size()] += double{x[i]};
-    inputs.assign(x.begin(), x.end());
+    gram.add(x.data(), tokens, pool_);
+    if (!options_.follow_outputs) return false;
     if (moments.has_output()) {
-      if (options_.follow_outputs) wanted_outputs(role, begin, rounded, wanted);
-      if (options_.weigh_by_residual) weigh_tokens(role, begin, inputs, wanted);
+      wanted_outputs(role, begin, rounded, wanted);
     } else {
-      for (size_t i = 0; i < wanted.size(); ++i) wanted[i] -= inputs[i];
+      for (size_t i = 0; i < wanted.size(); ++i) wanted[i] -= x[i];
     }
-    gram.add(inputs.data(), tokens, pool_);
-    if (options_.follow_outputs) cross.add(wanted.data(), inputs.data(), tokens, pool_);
+    cross.add(wanted.data(), x.data(), tokens, pool_);
     return false;
   };
   for (int64_t sample = 0; sample < std::ssize(samples_); ++sample) {
@@ -236,7 +228,7 @@ SiteMoments SampleStreams::gather(Role role, int64_t columns, const LayerWeights
   const auto tokens = static_cast<double>(gram.tokens());
   for (const double sum : sums) moments.mean.push_back(static_cast<float>(sum / tokens));
   moments.gram = gram.take_mean();
-  if (options_.follow_outputs) moments.cross = cross.mean();
+  if (options_.follow_outputs) moments.cross = cross.take_mean();
   return moments;
 }
 
@@ -269,39 +261,16 @@ ExpertMoments SampleStreams::gather_experts(Role site, int64_t columns, const Ex
   return moments;
 }
 
-/// What a matrix should add to the residual stream: what it adds in the 16-bit model, and what the
-/// stream has lost before.
+/// What a matrix should add to the residual stream: what leads to the 16-bit model's.
 void SampleStreams::wanted_outputs(Role role, int64_t begin, const LayerWeights& rounded,
                                    std::vector<float>& wanted) const {
   const bool down = role == Role::kDown;
-  const std::vector<float> before = part(down ? middle_ : reference_, begin, sample_);
   const std::vector<float> after = part(down ? next_ : middle_, begin, sample_);
   const std::vector<float>& bias = down ? rounded.down_bias : rounded.attention_output_bias;
-  const auto share = static_cast<float>(options_.residual_share);
   wanted.resize(hidden_.size());
   for (size_t i = 0; i < wanted.size(); ++i) {
-    wanted[i] = after[i] - before[i] + share * (before[i] - hidden_[i]);
+    wanted[i] = after[i] - hidden_[i];
     if (!bias.empty()) wanted[i] -= bias[i % bias.size()];
-  }
-}
-
-/// The norm that reads the sum next makes all tokens equally large, and so their errors count by
-/// what they are of the sum; or of what was there before, where a matrix clears a large state away.
-void SampleStreams::weigh_tokens(Role role, int64_t begin, std::span<float> input,
-                                 std::vector<float>& wanted) const {
-  std::vector<float> sums;
-  if (options_.follow_outputs) sums = part(role == Role::kDown ? next_ : middle_, begin, sample_);
-  const int64_t width = config_.hidden, tokens = std::ssize(hidden_) / width;
-  const int64_t columns = std::ssize(input) / tokens;
-  for (int64_t t = 0; t < tokens; ++t) {
-    double size = mean_square(hidden_.data() + t * width, width);
-    if (options_.follow_outputs) {
-      size = std::max(size, mean_square(sums.data() + t * width, width));
-    }
-    const auto share = static_cast<float>(size > 0 ? 1 / std::sqrt(size) : 1);
-    for (float& x : input.subspan(at(t * columns), at(columns))) x *= share;
-    if (wanted.empty()) continue;
-    for (float& y : std::span(wanted).subspan(at(t * width), at(width))) y *= share;
   }
 }
 

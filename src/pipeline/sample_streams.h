@@ -51,8 +51,6 @@ struct KvRange {
 
 struct StreamOptions {
   bool follow_outputs = false;  ///< gather `cross`
-  double residual_share = 1;    ///< how much of what the residual stream lost y shall make up for
-  bool weigh_by_residual = false;  ///< tokens by 1 / mean square of the hidden state added to
   /// Hidden states lie in files there, not in memory.
   std::optional<std::filesystem::path> spill = {};
   std::function<void()> waiting = {};  ///< called for each sample on its way through a layer
@@ -115,8 +113,6 @@ class SampleStreams {
   void wanted_outputs(Role role, int64_t begin, const LayerWeights& rounded,
                       std::vector<float>& wanted) const;
   std::vector<float> part(const StateStore& states, int64_t begin, int64_t sample) const;
-  void weigh_tokens(Role role, int64_t begin, std::span<float> input,
-                    std::vector<float>& wanted) const;
   void begin_sample(const StateStore& states, int64_t sample);
   void begin_reference();
   int64_t sample_values(int64_t sample) const;
