@@ -1,10 +1,12 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <optional>
 #include <vector>
 
+#include "base/checked_math.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "engine/embedder.h"
@@ -51,11 +53,31 @@ bool is_joined(const Weight& weight) {
                              [](const auto* part) { return part->joined != nullptr; });
 }
 
+/// Rows whose values are computed, as floats.
+std::vector<std::byte> compute_rows(const Weight& weight, Rows rows, ThreadPool& pool) {
+  constexpr int64_t kRowsPerTask = 32;
+  const auto row_size = static_cast<size_t>(weight.columns()) * sizeof(float);
+  std::vector<std::byte> bytes(static_cast<size_t>(rows.count) * row_size);
+  pool.run(divide_up(rows.count, kRowsPerTask), [&](int64_t task, int) {
+    std::vector<float> values(static_cast<size_t>(weight.columns()));
+    const int64_t end = std::min(rows.count, (task + 1) * kRowsPerTask);
+    for (int64_t row = task * kRowsPerTask; row < end; ++row) {
+      weight.read_row(rows.begin + row, values.data());
+      std::memcpy(bytes.data() + static_cast<size_t>(row) * row_size, values.data(), row_size);
+    }
+  });
+  return bytes;
+}
+
 /// Rows of a weight as a matrix of their own: a part of a fused matrix, one of many experts.
 PackedMatrix load_rows(const Weight& weight, Rows rows, PackOptions options, ThreadPool& pool) {
   throw_if_interrupted();
   const bool whole = rows.begin == 0 && rows.count == weight.rows();
   const Shape shape = {rows.count, weight.columns()};
+  if (weight.computed) {
+    return PackedMatrix::keep(format_named("F32"), shape, compute_rows(weight, rows, pool), options,
+                              pool);
+  }
   if (weight.transposed || is_joined(weight) || (!whole && !weight.stored_rows.empty())) {
     return PackedMatrix::keep(weight.format(), shape, copy_rows(weight, rows.begin, rows.count),
                               options, pool);

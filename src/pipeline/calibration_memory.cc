@@ -18,8 +18,9 @@ namespace {
 /// pages count.
 int64_t loaded_bytes(const Weight& weight) {
   constexpr int64_t kHugePage = int64_t{2} << 20;
-  if (!weight.format().is_float()) return weight.stored_bytes();
-  const int64_t bytes = weight.rows() * row_bytes(weight.format(), weight.columns());
+  if (!weight.computed && !weight.format().is_float()) return weight.stored_bytes();
+  const Format& format = weight.computed ? format_named("F32") : weight.format();
+  const int64_t bytes = weight.rows() * row_bytes(format, weight.columns());
   return bytes < kHugePage ? bytes : round_up(bytes, kHugePage);
 }
 

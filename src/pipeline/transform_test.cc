@@ -79,6 +79,13 @@ void read_tensors(const Model& model, TinyCheckpoint& checkpoint) {
   }
 }
 
+void edit(const TransformOptions& options, Model& model, ModelEdits& edits, ThreadPool& pool) {
+  LargestInputs largest;
+  const std::vector<std::vector<Token>> samples = {some_tokens(model.config.vocabulary)};
+  if (options.smooth) largest = gather_largest_inputs(model, samples, pool);
+  edit_model(edits, options, largest);
+}
+
 class Transformed {
  public:
   Transformed(const TinyCheckpoint& checkpoint, const TransformOptions& options)
@@ -97,10 +104,7 @@ class Transformed {
     std::filesystem::remove_all(out);
     Model model = open_model(source_);
     ModelEdits edits(model, pool_);
-    LargestInputs largest;
-    const std::vector<std::vector<Token>> samples = {some_tokens(model.config.vocabulary)};
-    if (options_.smooth) largest = gather_largest_inputs(model, samples, pool_);
-    edit_model(edits, options_, largest);
+    edit(options_, model, edits, pool_);
     QuantizePlan plan = plan_transform(model, options_, names_folder(out));
     add_certificate(plan, {}, recipe_of(options_), false);
     QuantizeRun run;
@@ -169,6 +173,10 @@ void expect_same(TinyCheckpoint& checkpoint, const TransformOptions& options) {
   ThreadPool pool(1);
   const Model file = open_model(transformed.file());
   EXPECT_LT(distance(wanted, engine_logits(file, pool)), kCacheRounding);
+  Model edited = open_model(source);
+  ModelEdits edits(edited, pool);
+  edit(options, edited, edits, pool);
+  EXPECT_LT(distance(wanted, engine_logits(edited, pool)), kCacheRounding) << "not written";
 }
 
 class KeepsTheFunction : public testing::TestWithParam<Case> {};
