@@ -18,8 +18,9 @@ struct CalibrationOptions {
   /// After GPTQ has rounded all of a layer; not with sort_columns.
   LearningOptions learning = {};
   /// With streams.follow_outputs: of the way from the weights to those that give the wanted
-  /// outputs. All of it would trust few tokens too far; .25 to .75 lose alike (docs/methods.md).
-  double output_share = 0.35;
+  /// outputs, times what few tokens keep of moments (HessianOptions::tokens): .25 to .75 of the
+  /// way lose alike, all of it loses more (docs/methods.md).
+  double output_share = 0.37;
   ColumnScaling scaling = ColumnScaling::kNone;
   /// Biases take up the mean of what rounding their matrix loses, and the matrix is fitted to the
   /// rest (Nagel et al. 2019, arXiv 1906.04721); not with sort_columns, learning or

@@ -142,7 +142,7 @@ void MatrixRounding::aim_at_outputs(Rows rows, std::vector<float>& values) const
   std::vector<float> change = output ? missing_outputs(rows, values)
                                      : product(values, target_.moments.cross, weight_.columns());
   multiply_by_inverse(target_.hessian, change);
-  const auto share = static_cast<float>(options_.output_share);
+  const auto share = static_cast<float>(options_.output_share * target_.hessian.kept);
   for (size_t i = 0; i < values.size(); ++i) values[i] += share * change[i];
 }
 
