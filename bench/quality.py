@@ -20,7 +20,7 @@ The ratio is of the divergence of the format's first method to this one's, on th
 the pairs.
 
 usage: quality.py --fewbits build/fewbits --model FOLDER --text TEST --calibrate TEXT... [--formats IQ4_NL Q4_0 ...]
-                  [--methods nearest imatrix calibrated] [--tasks FILE...] [--samples 48] [--chunks 60] --work DIR
+                  [--methods nearest imatrix calibrated] [--tasks FILE...] [--samples 128] [--chunks 60] --work DIR
 """
 import argparse
 import ctypes
@@ -47,7 +47,7 @@ def arguments():
     parser.add_argument("--tasks", nargs="+", default=[], type=pathlib.Path, help="files that eval --task takes")
     parser.add_argument("--items", type=int, default=300, help="of each task")
     parser.add_argument("--learn", type=int, default=64, help="steps of learned rounding")
-    parser.add_argument("--samples", type=int, default=48)
+    parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--sample-length", type=int, default=512)
     parser.add_argument("--chunks", type=int, default=60, help="windows of the test text")
     parser.add_argument("--work", required=True, type=pathlib.Path)

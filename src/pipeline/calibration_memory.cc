@@ -51,7 +51,9 @@ int64_t layer_memory(const QuantizePlan& plan, int64_t layer, int64_t hidden,
   int64_t most = all, left = all, done = 0;
   for (size_t site = 0; site < std::size(kSitesOfLayer); ++site) {
     done += rounded[site];
-    const int64_t aims = std::max(columns[site], hidden);  // rows of SiteMoments::cross
+    const Role role = kSitesOfLayer[site];
+    const bool output = role == Role::kAttentionOutput || role == Role::kDown;
+    const int64_t aims = output ? hidden : columns[site];  // rows of SiteMoments::cross
     const int64_t cross =
         streams.follow_outputs ? aims * columns[site] * int64_t{sizeof(float)} : 0;
     most = std::max(most, left + done + cross + hessian_bytes(columns[site]) +

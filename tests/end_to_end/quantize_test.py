@@ -261,6 +261,19 @@ class Memory(harness.Case):
         self.assertLess(facts["peak_memory_bytes"], len(large) / 2)
 
 
+    def test_where_memory_is_short_matrices_aim_at_weights(self):
+        if harness.SANITIZED:
+            self.skipTest("sanitizers need memory of their own")
+        model = tiny_model.TinyModel().write_gguf(self.folder / "tiny.gguf")
+        text = self.folder / "text"
+        text.write_text("the quick brown fox " * 2000)
+        command = ("quantize", model, self.folder / "out.gguf", "--to", "Q4_0", "--calibrate", text, "--samples", 8,
+                   "--dry-run")
+        least = self.fewbits(*command, "--aim", "weights", "--memory", "1M", "--json").facts["estimate"]["memory_bytes"]
+        result = self.fewbits(*command, "--memory", least + 100_000)
+        self.assertIn("--aim weights", result.stderr)
+
+
 class Reference(harness.Case):
     """stories260K, a model that really learned something."""
 
