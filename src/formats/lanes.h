@@ -90,6 +90,7 @@ template <class Floats>
 inline Floats lane_max(Floats a, Floats b) {
   return a > b ? a : b;
 }
+
 /// Numbers that the compiler may not take for constants: beside a constant gcc takes no minimum but
 /// compares and blends, which is three times the work.
 template <int kNumber>
@@ -99,6 +100,7 @@ template <class Floats>
 inline Floats lane_clamp(Floats value, float low, float high) {
   return lane_min(lane_max(value, splat<Floats>(low)), splat<Floats>(high));
 }
+/// The same, faster.
 template <int kLow, int kHigh, class Floats>
 inline Floats lane_clamp(Floats value) {
   return lane_clamp(value, kNotFolded<kLow>, kNotFolded<kHigh>);

@@ -21,6 +21,7 @@ template <int kLowest, int kHighest>
 struct UniformRounding {
   template <class Lanes>
   static Lanes levels(Lanes value) {
+    // Searches with minimums have no registers left for bounds.
     if constexpr (kLowest == 0) return round_to_even(lane_clamp(value, kLowest, kHighest));
     return round_to_even(lane_clamp<kLowest, kHighest>(value));
   }

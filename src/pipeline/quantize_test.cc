@@ -347,6 +347,25 @@ TEST_F(Calibrated, BiasesMakeUpForTheMeanOfWhatIsLost) {
   EXPECT_LT(divergence(checkpoint_, corrected), divergence(checkpoint_, plain));
 }
 
+TEST_F(Calibrated, WhatIsAimedAtIsWhatEachDesignAdds) {
+  samples_ = 8;
+  for (const char* config :
+       {R"({"model_type": "llama"})", R"({"model_type": "gpt2"})", R"({"model_type": "opt"})",
+        R"({"model_type": "granite", "residual_multiplier": 0.3})", R"({"model_type": "qwen2"})",
+        R"({"model_type": "qwen3"})", R"({"model_type": "falcon"})", R"({"model_type": "gemma2"})",
+        R"({"model_type": "mixtral", "num_local_experts": 5, "num_experts_per_tok": 2})"}) {
+    checkpoint_.config.update(parse_json(config, "test"));
+    checkpoint_.fill_as_described();
+    std::vector<double> losses;
+    for (const bool follow : {false, true}) {
+      options_.streams.follow_outputs = follow;
+      quantize(checkpoint_ / "out.gguf", 2, "Q8_0");
+      losses.push_back(divergence(checkpoint_, checkpoint_ / "out.gguf"));
+    }
+    EXPECT_LT(losses[1], 1.5 * losses[0] + 1e-6) << config;
+  }
+}
+
 TEST_F(Calibrated, RestoredLayersLeadToTheSameOnes) {
   options_.streams.follow_outputs = true;
   expect_the_same_behind_a_restored_layer();

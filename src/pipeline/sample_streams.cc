@@ -267,9 +267,10 @@ void SampleStreams::wanted_outputs(Role role, int64_t begin, const LayerWeights&
   const bool down = role == Role::kDown;
   const std::vector<float> after = part(down ? next_ : middle_, begin, sample_);
   const std::vector<float>& bias = down ? rounded.down_bias : rounded.attention_output_bias;
+  const auto share = static_cast<float>(1 / config_.residual_scale);
   wanted.resize(hidden_.size());
   for (size_t i = 0; i < wanted.size(); ++i) {
-    wanted[i] = after[i] - hidden_[i];
+    wanted[i] = (after[i] - hidden_[i]) * share;
     if (!bias.empty()) wanted[i] -= bias[i % bias.size()];
   }
 }
