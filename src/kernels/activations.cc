@@ -59,6 +59,7 @@ void Activations::assign(const float* values, int64_t tokens, int64_t columns, C
   impl_->columns = columns;
   impl_->scales = scales;
   impl_->blocks_ready = false;
+  impl_->floats_ready = false;
   for (Impl::Tiles& tiles : impl_->tiles) tiles.ready = false;
 }
 
@@ -88,6 +89,19 @@ void Activations::Impl::make_blocks(ThreadPool& pool) {
     }
   });
   blocks_ready = true;
+}
+
+void Activations::Impl::make_side_by_side(ThreadPool& pool) {
+  if (floats_ready) return;
+  const int64_t groups = divide_up(tokens, int64_t{kSideBySide}), size = kSideBySide * columns;
+  floats.reserve(groups * size * static_cast<int64_t>(sizeof(float)));
+  pool.run(groups, [&](int64_t group, int) {
+    const int64_t first = group * kSideBySide, rest = tokens - first;
+    kernels().lay_side_by_side(values + first * columns, columns,
+                               std::min<int64_t>(rest, kSideBySide), columns,
+                               reinterpret_cast<float*>(floats.data()) + group * size);
+  });
+  floats_ready = true;
 }
 
 const uint8_t* Activations::Impl::tile_data(TileForm form) const {

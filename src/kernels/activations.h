@@ -28,6 +28,9 @@ struct Activations::Impl {
   BlockInputs blocks{};  ///< of all tokens, in block_memory
   HugeBuffer block_memory;
 
+  bool floats_ready = false;
+  HugeBuffer floats;  ///< [kSideBySide tokens][columns][kSideBySide]
+
   struct Tiles {
     bool ready = false;
     HugeBuffer memory;  ///< [16 tokens][step][kTileBytes]
@@ -39,6 +42,11 @@ struct Activations::Impl {
 
   /// Makes the int8 form unless it is there. REQUIRES: columns are whole blocks of 32.
   void make_blocks(ThreadPool& pool);
+  /// The same for floats side by side, and where those of `token` begin, the first of its group.
+  void make_side_by_side(ThreadPool& pool);
+  const float* side_by_side(int64_t token) const {
+    return reinterpret_cast<const float*>(floats.data()) + token * columns;
+  }
   /// The same for tiles of a form. REQUIRES: columns are whole tiles, and the kernels have them.
   void make_tiles(TileForm form, ThreadPool& pool);
   const uint8_t* tile_data(TileForm form) const;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 
 #include "base/half.h"
@@ -65,6 +66,64 @@ TEST_P(FloatPanel, ResultsDoNotDependOnOtherTokens) {
     GetParam()->float_panel(task);
   }
   EXPECT_EQ(together, alone);
+}
+
+/// Tokens as float_strip wants them, each group guarded by the next one's place.
+std::vector<float> side_by_side(const KernelTable& table, const std::vector<float>& inputs,
+                                int64_t tokens, int64_t depth) {
+  std::vector<float> all;
+  for (int64_t first = 0; first < tokens; first += kSideBySide) {
+    const int64_t count = std::min<int64_t>(kSideBySide, tokens - first);
+    const Guarded<float> group(std::vector<float>(inputs.begin() + first * depth,
+                                                  inputs.begin() + (first + count) * depth));
+    Guarded<float> out(std::vector<float>(static_cast<size_t>(kSideBySide * depth), 7.0f));
+    table.lay_side_by_side(group.data(), depth, count, depth, out.data());
+    all.insert(all.end(), out.data(), out.data() + kSideBySide * depth);
+  }
+  return all;
+}
+
+TEST_P(FloatPanel, InputsSideBySideAreTransposedByGroups) {
+  const int64_t tokens = kSideBySide + 5;
+  for (int64_t depth : {1, 15, 16, 37}) {
+    const auto inputs = normal_values(tokens * depth, 1);
+    const auto all = side_by_side(*GetParam(), inputs, tokens, depth);
+    for (int64_t i = 0; i < std::ssize(all); ++i) {
+      const int64_t token = i / (kSideBySide * depth) * kSideBySide + i % kSideBySide;
+      const int64_t column = i / kSideBySide % depth;
+      const float expected =
+          token < tokens ? inputs[static_cast<size_t>(token * depth + column)] : 0;
+      ASSERT_EQ(all[static_cast<size_t>(i)], expected) << token << " " << column;
+    }
+  }
+}
+
+TEST_P(FloatPanel, InputsSideBySideGiveTheSameResults) {
+  constexpr int64_t kDepth = 50;
+  for (int64_t tokens = 1; tokens <= 2 * kSideBySide + 1; ++tokens) {
+    const auto inputs = normal_values(tokens * kDepth, 1);
+    const auto beside = side_by_side(*GetParam(), inputs, tokens, kDepth);
+    for (int64_t panels : {1, 2}) {
+      const auto weights = normal_values(panels * kDepth * kGroupRows, 2);
+      const int64_t rows = panels * kGroupRows;
+      const auto start = normal_values(tokens * rows, 3);
+      for (bool accumulate : {false, true}) {
+        std::vector<float> apart = start;
+        Guarded<float> together(start);
+        PanelTask<float> task{
+            inputs.data(), kDepth, tokens,       weights.data(), kDepth * kGroupRows,
+            panels,        kDepth, apart.data(), rows,           accumulate};
+        GetParam()->float_panel(task);
+        const Guarded<float> x(beside);
+        task.inputs = x.data();
+        task.input_stride = kSideBySide * kDepth;
+        task.out = together.data();
+        GetParam()->float_strip(task);
+        for (size_t i = 0; i < apart.size(); ++i)
+          ASSERT_EQ(together[static_cast<int64_t>(i)], apart[i]) << tokens << " " << panels;
+      }
+    }
+  }
 }
 
 TEST_P(FloatPanel, PanelsOfHalvesAndBfloatsGiveTheResultsOfTheirFloats) {

@@ -227,9 +227,19 @@ struct KernelTable {
                         const KvStrips& out);
 
   // What matmul.cc is made of; nobody else calls these.
+
+  /// So many tokens pass through panels of floats at once, which may as well convert halves.
+  int64_t float_tile_tokens;
   void (*float_panel)(const PanelTask<float>& task);
   void (*half_panel)(const PanelTask<uint16_t>& task);
   void (*bfloat_panel)(const PanelTask<BFloat>& task);
+  /// Rows [tokens][stride] of at most kSideBySide tokens as [columns][kSideBySide]; tokens that are
+  /// missing become zeros.
+  void (*lay_side_by_side)(const float* in, int64_t stride, int64_t tokens, int64_t columns,
+                           float* out);
+  /// The same as float_panel, of one or two panels, for inputs side by side: input_stride leads to
+  /// the next kSideBySide tokens.
+  void (*float_strip)(const PanelTask<float>& task);
   void (*quantize_inputs)(const float* in, int64_t columns, const CodeScales& scales,
                           const BlockInputs& out);
   struct BlockKernels {

@@ -18,7 +18,7 @@
 //   F power_of_two(F)                             2^n for integral n from -126 to 127
 //   F zero_below(F value, F x, float limit)       value where x >= limit or x is NaN, else 0
 //   transpose(F (&)[kLanes])                      a square of kLanes x kLanes
-//   TileShape kFloatTile                          as large as the registers allow
+//   TileShape kFloatTile                          as large as registers allow, divides kSideBySide
 //   U load_codes(const uint8_t*)                  kLanes bytes as lanes of 32 bits; U has << >> & |
 //   Levels load_levels(const float (&)[16])       a table, and
 //   F pick(Levels, U)                             its entries
@@ -98,9 +98,12 @@ constexpr KernelTable make_table(const char* name) {
       .attend = attend,
       .decode_keys = decode_keys,
       .decode_values = decode_values,
+      .float_tile_tokens = kFloatTile.tokens,
       .float_panel = contiguous_panel<float>,
       .half_panel = contiguous_panel<uint16_t>,
       .bfloat_panel = contiguous_panel<BFloat>,
+      .lay_side_by_side = lay_side_by_side,
+      .float_strip = float_strip,
       .quantize_inputs = quantize_inputs,
       .blocks = {},
       .probe_fma = probe_fma,

@@ -6,23 +6,16 @@
 #include "base/error.h"
 #include "formats/bit_planes.h"
 #include "kernels/activations.h"
+#include "kernels/float_matmul.h"
 #include "kernels/packed_matrix.h"
 #include "kernels/tile_matmul.h"
 
 namespace fewbits {
 namespace {
 
-/// Columns of a float panel: 16 rows of them take 16 KiB and stay in the first-level cache while
-/// all tokens pass.
-constexpr int64_t kFloatDepth = 256;
-constexpr int64_t kFloatPanelBytes = kFloatDepth * kGroupRows * static_cast<int64_t>(sizeof(float));
-
 /// Bytes of weights in one task: a few microseconds, so that the last task to end holds up nobody
 /// for long.
 constexpr int64_t kTaskBytes = 32768;
-
-/// Up to so many tokens pass through a panel in one tile, which may as well convert its halves.
-constexpr int64_t kFewTokens = 6;
 
 /// Groups that are multiplied together.
 constexpr int64_t kPair = 2;
@@ -30,7 +23,7 @@ constexpr int64_t kPairRows = kPair * kGroupRows;
 
 struct ScratchShape {
   int64_t group = 0;  ///< bytes of a pair of groups made on the fly
-  int64_t panel = kPair * std::max<int64_t>(kFloatPanelBytes, sizeof(CodePanel));
+  int64_t panel = kPair * sizeof(CodePanel);
   int64_t tile = 0;  ///< results of a last, partial pair
 
   int64_t total() const { return group + panel + tile; }
@@ -60,61 +53,27 @@ struct Work {
   std::byte* panel;
 };
 
-/// Columns [begin, begin + count) of a group of halves as floats [count][16].
-void convert_panel(GroupLayout layout, const std::byte* group, int64_t begin, int64_t count,
-                   float* panel) {
-  const auto convert = layout.kind == GroupLayout::Kind::kF16 ? kernels().halves_to_floats
-                                                              : kernels().bfloats_to_floats;
-  convert(reinterpret_cast<const uint16_t*>(group) + begin * kGroupRows, count * kGroupRows, panel);
-}
-
-/// Columns [begin, begin + depth) of the inputs times those of the panels.
-template <class Value>
-PanelTask<Value> panel_task(const Work& work, const Pair& pair, int64_t begin, int64_t depth,
-                            const Value* panels, int64_t panel_stride) {
-  return {.inputs = work.input.values + begin,
-          .input_stride = work.matrix.columns(),
-          .tokens = work.input.tokens,
-          .panel = panels,
-          .panel_stride = panel_stride,
-          .panels = pair.count,
-          .depth = depth,
-          .out = pair.out,
-          .out_stride = pair.stride,
-          .accumulate = begin > 0};
-}
-
-/// The groups as they lie.
+/// A few tokens times groups as they lie: their tile converts halves as it reads them.
 template <class Value>
 void multiply_in_place(const Work& work, const Pair& pair,
                        void (*kernel)(const PanelTask<Value>& task)) {
   const int64_t columns = work.matrix.columns();
-  for (int64_t begin = 0; begin < columns; begin += kFloatDepth) {
-    const auto* first = reinterpret_cast<const Value*>(pair.groups[0]) + begin * kGroupRows;
-    kernel(panel_task(work, pair, begin, std::min(kFloatDepth, columns - begin), first,
-                      columns * kGroupRows));
-  }
-}
-
-/// Halves become floats once for all tiles of tokens.
-void multiply_converted(const Work& work, const Pair& pair) {
-  const int64_t columns = work.matrix.columns();
-  auto* panels = reinterpret_cast<float*>(work.panel);
-  for (int64_t begin = 0; begin < columns; begin += kFloatDepth) {
-    const int64_t depth = std::min(kFloatDepth, columns - begin);
-    for (int64_t i = 0; i < pair.count; ++i) {
-      convert_panel(work.matrix.layout, pair.groups[i], begin, depth,
-                    panels + i * depth * kGroupRows);
-    }
-    kernels().float_panel(panel_task<float>(work, pair, begin, depth, panels, depth * kGroupRows));
-  }
+  kernel({.inputs = work.input.values,
+          .input_stride = columns,
+          .tokens = work.input.tokens,
+          .panel = reinterpret_cast<const Value*>(pair.groups[0]),
+          .panel_stride = columns * kGroupRows,
+          .panels = pair.count,
+          .depth = columns,
+          .out = pair.out,
+          .out_stride = pair.stride,
+          .accumulate = false});
 }
 
 void multiply_floats(const Work& work, const Pair& pair) {
   using Kind = GroupLayout::Kind;
   const Kind kind = work.matrix.layout.kind;
   if (kind == Kind::kF32) return multiply_in_place(work, pair, kernels().float_panel);
-  if (work.input.tokens > kFewTokens) return multiply_converted(work, pair);
   if (kind == Kind::kF16) return multiply_in_place(work, pair, kernels().half_panel);
   return multiply_in_place(work, pair, kernels().bfloat_panel);
 }
@@ -218,26 +177,58 @@ void multiply_pairs(const MatrixProduct& product, const Activations::Impl& input
     multiply_pair_of(product, input, pair, scratch);
 }
 
-bool goes_by_tiles(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
-  return tile_form(matrix, input) != TileForm::kNone;
+/// The three ways of a product.
+enum class Way : uint8_t { kPairs, kFloatStrips, kTiles };
+
+Way way_of(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
+  if (tile_form(matrix, input) != TileForm::kNone) return Way::kTiles;
+  return go_by_float_strips(matrix, input) ? Way::kFloatStrips : Way::kPairs;
 }
 
 int64_t task_count(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
-  if (goes_by_tiles(matrix, input)) return tile_strips(matrix, input);
+  switch (way_of(matrix, input)) {
+    case Way::kTiles:
+      return tile_strips(matrix, input);
+    case Way::kFloatStrips:
+      return float_strips(matrix, input);
+    case Way::kPairs:
+      break;
+  }
   return divide_up(pairs(matrix), pairs_per_task(matrix, input.tokens));
 }
 
 int64_t scratch_bytes(const PackedMatrix::Impl& matrix, const Activations::Impl& input) {
-  if (goes_by_tiles(matrix, input)) return tile_scratch_bytes(matrix, input);
+  switch (way_of(matrix, input)) {
+    case Way::kTiles:
+      return tile_scratch_bytes(matrix, input);
+    case Way::kFloatStrips:
+      return float_scratch_bytes(matrix, input);
+    case Way::kPairs:
+      break;
+  }
   return scratch_shape(matrix, input.tokens).total();
 }
 
 void prepare_input(const PackedMatrix::Impl& matrix, Activations::Impl& input, ThreadPool& pool) {
-  const TileForm form = tile_form(matrix, input);
-  if (form != TileForm::kNone) {
-    input.make_tiles(form, pool);
+  const Way way = way_of(matrix, input);
+  if (way == Way::kTiles) {
+    input.make_tiles(tile_form(matrix, input), pool);
+  } else if (way == Way::kFloatStrips) {
+    input.make_side_by_side(pool);
   } else if (matrix.layout.is_blocks()) {
     input.make_blocks(pool);
+  }
+}
+
+void multiply_task(const MatrixProduct& product, const Activations::Impl& input, int64_t task,
+                   std::byte* scratch) {
+  switch (way_of(product.weights->impl(), input)) {
+    case Way::kTiles:
+      return multiply_strip(product, input, task, scratch);
+    case Way::kFloatStrips:
+      return multiply_float_strip(product, input, task, scratch);
+    case Way::kPairs:
+      return multiply_pairs(product, input, task, scratch);
   }
 }
 
@@ -270,8 +261,7 @@ void multiply(std::span<const MatrixProduct> products, Activations& activations,
     for (; task >= task_count(product->weights->impl(), input); ++product)
       task -= task_count(product->weights->impl(), input);
     std::byte* scratch = input.scratch[static_cast<size_t>(thread)].data();
-    const bool tiles = goes_by_tiles(product->weights->impl(), input);
-    (tiles ? multiply_strip : multiply_pairs)(*product, input, task, scratch);
+    multiply_task(*product, input, task, scratch);
   });
 }
 
