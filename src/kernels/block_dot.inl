@@ -23,31 +23,70 @@ I quads_dot(const uint8_t* planes, int vector, const int8_t* inputs) {
   }
 }
 
+/// Bytes between what is multiplied and what is asked for. Left to itself a processor fetches
+/// little while it computes, and the time of both adds up.
+constexpr int kAhead = 2048;
+
+/// Asks for a block's bytes. Groups lie one behind the other, so this runs on into the next one.
+template <int kBytes>
+void ask_for(const uint8_t* bytes) {
+  constexpr int kLine = 64;
+  for (int i = 0; i < kBytes; i += kLine) __builtin_prefetch(bytes + i);
+}
+
+/// results + a super-block of a group. `ahead`: what to ask for meanwhile.
 template <int kLayout>
-void block_dot(const BlockDotTask& task) {
+[[gnu::always_inline]] inline void dot_super_block(const uint8_t* header, const uint8_t* ahead,
+                                                   const BlockInputs& inputs, int64_t block,
+                                                   F (&results)[kRowVectors]) {
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
   constexpr Arithmetic kind = arithmetic_of<kLayout>();
   constexpr Strides strides = strides_of<kLayout>();
   constexpr int kSubQuads = kQuads / kind.sub_blocks;
-  F results[kRowVectors];
-  for (int v = 0; v < kRowVectors; ++v) results[v] = broadcast(0);
-  const uint8_t* header = task.group;
-  for (int64_t block = 0; block < task.blocks; header += strides.super) {
-    const uint8_t* parameters = header + strides.header;
-    for (int i = 0; i < layout.super_blocks; ++i, ++block, parameters += strides.block) {
-      const uint8_t* planes = parameters + strides.parameters;
-      const int8_t* inputs = task.inputs.codes + block * kBlockValues;
-      for (int v = 0; v < kRowVectors; ++v) {
-        const BlockScales scales = block_scales<kLayout>(header, parameters, v);
-        results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
-            quads_dot<kLayout, 0, kSubQuads>(planes, v, inputs), scales.scale[0], scales.minimum[0],
-            InputBlock<1>{task.inputs, block}, 0, results[v]);
-        if constexpr (kind.sub_blocks == 1) continue;
-        results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
-            quads_dot<kLayout, kQuads - kSubQuads, kSubQuads>(planes, v, inputs), scales.scale[1],
-            scales.minimum[1], InputBlock<1>{task.inputs, block}, 1, results[v]);
-      }
+  for (int i = 0; i < layout.super_blocks; ++i, ++block) {
+    const uint8_t* parameters = header + strides.header + i * strides.block;
+    const uint8_t* planes = parameters + strides.parameters;
+    const int8_t* codes = inputs.codes + block * kBlockValues;
+    const InputBlock<1> input{inputs, block};
+    ask_for<strides.block>(ahead + i * strides.block);
+    for (int v = 0; v < kRowVectors; ++v) {
+      const BlockScales scales = block_scales<kLayout>(header, parameters, v);
+      results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
+          quads_dot<kLayout, 0, kSubQuads>(planes, v, codes), scales.scale[0], scales.minimum[0],
+          input, 0, results[v]);
+      if constexpr (kind.sub_blocks == 1) continue;
+      results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
+          quads_dot<kLayout, kQuads - kSubQuads, kSubQuads>(planes, v, codes), scales.scale[1],
+          scales.minimum[1], input, 1, results[v]);
     }
   }
-  for (int v = 0; v < kRowVectors; ++v) store(task.out + v * kLanes, results[v]);
+}
+
+/// Groups side by side are as many streams, to which memory delivers more than to one.
+template <int kLayout, int kGroups>
+void dot_groups(const BlockDotTask& task) {
+  constexpr int kSuperBlocks = kBlockLayouts[kLayout].super_blocks;
+  constexpr Strides strides = strides_of<kLayout>();
+  F results[kGroups][kRowVectors];
+  for (auto& group : results) {
+    for (F& result : group) result = broadcast(0);
+  }
+  int64_t place = 0;
+  for (int64_t block = 0; block < task.blocks; block += kSuperBlocks, place += strides.super) {
+    int64_t ahead = place + kAhead;
+    // Behind a group's end lie those that are its neighbours here, and then what comes next.
+    if (ahead >= task.group_stride) ahead += (kGroups - 1) * task.group_stride;
+    const uint8_t* group = task.group;
+    for (int g = 0; g < kGroups; ++g, group += task.group_stride)
+      dot_super_block<kLayout>(group + place, group + ahead, task.inputs, block, results[g]);
+  }
+  for (int g = 0; g < kGroups; ++g) {
+    for (int v = 0; v < kRowVectors; ++v)
+      store(task.out + g * kGroupRows + v * kLanes, results[g][v]);
+  }
+}
+
+template <int kLayout>
+void block_dot(const BlockDotTask& task) {
+  (task.groups == 2 ? dot_groups<kLayout, 2> : dot_groups<kLayout, 1>)(task);
 }

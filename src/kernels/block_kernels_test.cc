@@ -132,6 +132,15 @@ class BlockKernels : public testing::TestWithParam<std::tuple<const KernelTable*
   const BlockLayout& layout() const { return kBlockLayouts[index()]; }
   const KernelTable::BlockKernels& kernel() const { return table().blocks[index()]; }
 
+  /// One token times one group.
+  void dot(const Group& group, const BlockInputs& inputs, float* out) const {
+    const int64_t columns = std::ssize(group.weights) / kGroupRows;
+    kernel().dot({group.bytes.data(), group_size(columns), 1, columns / kBlockValues, inputs, out});
+  }
+  int64_t group_size(int64_t columns) const {
+    return columns / kBlockValues / layout().super_blocks * layout().super_bytes();
+  }
+
   /// All tokens by way of panels of `step` columns, two groups (the same twice).
   std::vector<float> by_panels(const Group& group, const Inputs& inputs, int64_t tokens,
                                int64_t step) const {
@@ -164,7 +173,7 @@ TEST_P(BlockKernels, DotEqualsTheDefinitionUpToRounding) {
       for (int input = 0; input < 4; ++input) {
         const Inputs inputs(table(), input_pattern(input, columns), 1);
         Guarded<float> out(16);
-        kernel().dot({group.bytes.data(), columns / 32, inputs.blocks, out.data()});
+        dot(group, inputs.blocks, out.data());
         for (int64_t row = 0; row < 16; ++row) {
           const Expected want = expected(group, inputs, 0, row);
           ASSERT_NEAR(out[row], want.value, 2e-6 * want.scale + 1e-9)
@@ -173,6 +182,22 @@ TEST_P(BlockKernels, DotEqualsTheDefinitionUpToRounding) {
       }
     }
   }
+}
+
+TEST_P(BlockKernels, TwoGroupsGiveTheBitsOfEachAlone) {
+  const int64_t columns = 768, size = group_size(columns);
+  const Group first(layout(), columns, 0), second(layout(), columns, 1);
+  std::vector<uint8_t> bytes(first.bytes.data(), first.bytes.data() + size);
+  bytes.insert(bytes.end(), second.bytes.data(), second.bytes.data() + size);
+  const Guarded<uint8_t> both(bytes);
+  const Inputs inputs(table(), normal_values(columns, 5), 1);
+  Guarded<float> together(2 * kGroupRows);
+  kernel().dot({both.data(), size, 2, columns / kBlockValues, inputs.blocks, together.data()});
+  std::vector<float> apart(2 * kGroupRows);
+  dot(first, inputs.blocks, apart.data());
+  dot(second, inputs.blocks, apart.data() + kGroupRows);
+  for (size_t row = 0; row < apart.size(); ++row)
+    EXPECT_EQ(together[static_cast<int64_t>(row)], apart[row]) << row;
 }
 
 TEST_P(BlockKernels, PanelsGiveTheSameBitsAsDots) {
@@ -185,8 +210,7 @@ TEST_P(BlockKernels, PanelsGiveTheSameBitsAsDots) {
       const auto out = by_panels(group, inputs, tokens, step);
       for (int64_t t = 0; t < tokens; ++t) {
         std::vector<float> one(16);
-        kernel().dot(
-            {group.bytes.data(), columns / 32, inputs_at(apart.blocks, columns, t, 0), one.data()});
+        dot(group, inputs_at(apart.blocks, columns, t, 0), one.data());
         for (size_t r = 0; r < 32; ++r) {
           ASSERT_EQ(out[static_cast<size_t>(t) * 32 + r], one[r % 16])
               << tokens << " tokens, row " << r;

@@ -108,12 +108,14 @@ struct PanelTask {
   bool accumulate;
 };
 
-/// One token times one group, straight from the packed blocks.
+/// One token times one or two groups, straight from the packed blocks.
 struct BlockDotTask {
   const uint8_t* group;
+  int64_t group_stride;  ///< bytes of a group, behind which the next one lies
+  int64_t groups;
   int64_t blocks;  ///< of 32 columns
   BlockInputs inputs;
-  float* out;  ///< [16]
+  float* out;  ///< [16] of each group
 };
 
 /// Memory that will be read next: asked for while there is other work to do.

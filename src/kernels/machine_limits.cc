@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "base/timing.h"
+#include "formats/bit_planes.h"
+#include "kernels/huge_buffer.h"
 #include "kernels/kernel_table.h"
 
 namespace fewbits {
@@ -30,11 +32,13 @@ double operations_per_second(ThreadPool& pool, double (*probe)(int64_t, float*))
 double bytes_per_second(ThreadPool& pool) {
   constexpr int64_t kBytes = int64_t{1} << 29;  // far beyond any last-level cache
   constexpr int64_t kTask = int64_t{1} << 20;
-  const std::vector<uint8_t> data(size_t{kBytes}, 1);
+  HugeBuffer data;  // as weights lie
+  data.reserve(kBytes);
+  std::fill_n(data.data(), kBytes, std::byte{1});
   const double seconds = best_seconds(kLeastRuns, kSecondsEach, [&] {
     pool.run(kBytes / kTask, [&](int64_t task, int) {
       float sink;
-      kernels().probe_read(data.data() + task * kTask, kTask, &sink);
+      kernels().probe_read(as_bytes(data.data()) + task * kTask, kTask, &sink);
     });
   });
   return static_cast<double>(kBytes) / seconds;

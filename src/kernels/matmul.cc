@@ -110,11 +110,13 @@ void multiply_blocks(const Work& work, const Pair& pair) {
 }
 
 void dot_blocks(const Work& work, const Pair& pair) {
-  const KernelTable::BlockKernels& kernel = kernels().blocks[work.matrix.layout.block_layout];
-  for (int64_t i = 0; i < pair.count; ++i) {
-    kernel.dot({as_bytes(pair.groups[i]), work.matrix.columns() / kBlockValues, work.input.blocks,
-                pair.out + i * kGroupRows});
-  }
+  const PackedMatrix::Impl& matrix = work.matrix;
+  kernels().blocks[matrix.layout.block_layout].dot({.group = as_bytes(pair.groups[0]),
+                                                    .group_stride = matrix.group_size(),
+                                                    .groups = pair.count,
+                                                    .blocks = matrix.columns() / kBlockValues,
+                                                    .inputs = work.input.blocks,
+                                                    .out = pair.out});
 }
 
 void scale_rows(const Work& work, const Pair& pair) {
