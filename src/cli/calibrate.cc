@@ -61,8 +61,19 @@ void report_sensitivity(const CalibrateArguments& arguments, const Model& model)
   print(sensitivity_table(report));
 }
 
+/// The output may also be named last, where it looks like one text more.
+void settle(CalibrateArguments& arguments) {
+  if (!arguments.out.empty()) return;
+  const auto last = arguments.texts.back().extension();
+  if (arguments.texts.size() == 1 || (last != ".gguf" && last != ".json"))
+    throw Error("out is required (see fewbits calibrate --help)");
+  arguments.out = arguments.texts.back();
+  arguments.texts.pop_back();
+}
+
 void calibrate(CalibrateArguments& arguments) {
   const Stopwatch clock;
+  settle(arguments);
   if (!arguments.sensitivity) check_output(arguments.model, arguments.out);
   const Model model = open_model(arguments.model);
   warn_all(model.warnings);
@@ -100,8 +111,7 @@ void add_calibrate(CLI::App& app) {
                          "Gather how much each input of a model's matrices matters, as llama.cpp's "
                          "imatrix files say it");
   verb->add_option("model", arguments->model, "Hugging Face folder or .gguf file")->required();
-  verb->add_option("out", arguments->out, ".gguf file to write (.json with --sensitivity)")
-      ->required();
+  verb->add_option("out", arguments->out, ".gguf file to write (.json with --sensitivity)");
   verb->add_option("--text", arguments->texts, "Text files that the model reads")->required();
   add_sample_options(*verb, arguments->samples, "Samples of the text");
   verb->add_flag("--sensitivity", arguments->sensitivity,

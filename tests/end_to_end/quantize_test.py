@@ -166,6 +166,14 @@ class Size(harness.Case):
         other = tiny_model.TinyModel(ffn=256).write_gguf(self.folder / "other.gguf")
         self.refused("quantize", other, self.out, "--to", "Q4_0", "--imatrix", statistics, says=["another model"])
 
+    def test_statistics_may_be_named_behind_the_texts(self):
+        first, last = self.folder / "first.gguf", self.folder / "last.gguf"
+        few = ("--samples", 2, "--sample-length", 64)
+        self.fewbits("calibrate", self.model, first, "--text", self.text, *few)
+        self.fewbits("calibrate", self.model, *few, "--text", self.text, last)
+        self.assertEqual(first.read_bytes(), last.read_bytes())
+        self.refused("calibrate", self.model, *few, "--text", self.text, says=["out is required"])
+
     def test_what_cannot_be_is_said_at_once(self):
         calibrate = ("--calibrate", self.text)
         self.refused("quantize", self.model, self.out, "--size", "100K", *calibrate, "--sample-length", 64,
