@@ -23,9 +23,13 @@ std::vector<Token> tokens_of(const Model& model, std::span<const std::filesystem
 
 }  // namespace
 
-bool is_held_out(int64_t index, double share) {
-  const auto every = static_cast<int64_t>(std::max(2.0, std::round(1 / share)));
-  return index % every == every - 1;
+SampleSplit split_samples(int64_t count, double share) {
+  const auto wanted = static_cast<int64_t>(std::max(2.0, std::round(1 / share)));
+  const int64_t every = std::max<int64_t>(2, std::min(wanted, count));
+  SampleSplit split;
+  for (int64_t i = 0; i < count; ++i)
+    (i % every == every - 1 ? split.held_out : split.learned).push_back(i);
+  return split;
 }
 
 int64_t longest(std::span<const std::vector<Token>> samples) {

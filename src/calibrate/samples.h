@@ -9,9 +9,14 @@
 
 namespace fewbits {
 
-/// Whether a method that learns from samples is judged by the one with this index instead: every so
-/// many-th, from all parts of the text, that `share` of them are.
-bool is_held_out(int64_t index, double share);
+/// Indices of the samples that a method learns from and of those that it is judged by.
+struct SampleSplit {
+  std::vector<int64_t> learned, held_out;
+};
+
+/// Holds out every so many-th of `count`, from all parts of the text, that `share` of them are; the
+/// last where that would be none of several.
+SampleSplit split_samples(int64_t count, double share);
 
 /// Tokens of the longest; 0 where there is none.
 int64_t longest(std::span<const std::vector<Token>> samples);

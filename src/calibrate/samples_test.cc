@@ -12,8 +12,28 @@
 namespace fewbits {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
+
+TEST(SplitSamples, HoldsOutEverySoManyth) {
+  const SampleSplit split = split_samples(7, 0.34);
+  EXPECT_THAT(split.learned, ElementsAre(0, 1, 3, 4, 6));
+  EXPECT_THAT(split.held_out, ElementsAre(2, 5));
+}
+
+TEST(SplitSamples, HoldsOutTheLastOfAFew) {
+  const SampleSplit split = split_samples(3, 0.1);
+  EXPECT_THAT(split.learned, ElementsAre(0, 1));
+  EXPECT_THAT(split.held_out, ElementsAre(2));
+}
+
+TEST(SplitSamples, LearnsFromTheOnlyOne) {
+  const SampleSplit split = split_samples(1, 0.5);
+  EXPECT_THAT(split.learned, ElementsAre(0));
+  EXPECT_TRUE(split.held_out.empty());
+  EXPECT_TRUE(split_samples(0, 0.5).learned.empty());
+}
 
 class Samples : public ::testing::Test {
  protected:

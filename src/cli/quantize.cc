@@ -35,6 +35,13 @@ void quantize_and_tune(const QuantizeArguments& wanted) {
   tuning.memory = wanted.memory;
   tuning.restart = wanted.restart;
   check_output(wanted.in, wanted.out);
+  if (const std::string reason = why_not_tuned_later(tuning, wanted.samples); !reason.empty()) {
+    warn(fmt::format("--effort {}: scales are not tuned: {}", kTuned, reason));
+    QuantizeArguments rounded = wanted;
+    rounded.effort = kTuned - 1;
+    rounded.time.clear();
+    return run_quantize_command(rounded);
+  }
   TuneOrigin origin = run_quantize_command_once(rounding);
   if (wanted.dry_run) return;
   tuning.samples = rounding.samples;  // as long as the model's context allows

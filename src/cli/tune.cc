@@ -67,15 +67,16 @@ Json identity_of(const TuneArguments& arguments, const TuneOrigin& origin) {
           {"instruction_set", kernels().name}};
 }
 
-void refuse_too_much_memory(const TuneArguments& arguments, const Model& model) {
-  const int64_t needed = tuning_memory(model, arguments.samples.length);
+/// "" where there is enough.
+std::string too_much_memory(const TuneArguments& arguments, const Model& model, int64_t length) {
+  const int64_t needed = tuning_memory(model, length);
   const int64_t most =
       arguments.memory.empty() ? default_memory_limit() : parse_bytes("--memory", arguments.memory);
-  if (needed <= most) return;
-  throw Error(fmt::format(
-      "{}: tuning needs {} of memory, {} may be used; allow that much (--memory), or take shorter "
+  if (needed <= most) return "";
+  return fmt::format(
+      "tuning needs {} of memory, {} may be used; allow that much (--memory), or take shorter "
       "samples (--sample-length)",
-      arguments.out, human_bytes(needed), human_bytes(most)));
+      human_bytes(needed), human_bytes(most));
 }
 
 TuneResult run_tuner(Tuner& tuner, const std::vector<std::vector<Token>>& samples,
@@ -135,6 +136,18 @@ double parse_seconds(std::string_view option, const std::string& text) {
   throw Error(fmt::format("{}: '{}' is no time; give 90s, 45m or 8h", option, text));
 }
 
+std::string why_not_tuned_later(const TuneArguments& arguments, const SampleOptions& samples) {
+  const Model reference = open_model(arguments.against);
+  if (std::string reason = why_never_tunable(reference); !reason.empty()) return reason;
+  SampleOptions wanted = samples;
+  if (reference.config.context > 0)
+    wanted.length = std::min(wanted.length, reference.config.context);
+  if (std::string reason = too_much_memory(arguments, reference, wanted.length); !reason.empty())
+    return reason;
+  if (std::ssize(take_samples(reference, arguments.texts, wanted)) > 1) return "";
+  return "one sample alone cannot be held out as well; give more text";
+}
+
 Json describe(const TuneArguments& arguments) {
   Json json = describe_samples(arguments.texts, arguments.samples);
   json["learning_rate"] = arguments.options.learning_rate;
@@ -154,9 +167,12 @@ void tune(const TuneArguments& arguments, const TuneOrigin& origin) {
     throw Error(fmt::format("{}: cannot be tuned after {}: {}", arguments.model, arguments.against,
                             reason));
   }
-  refuse_too_much_memory(arguments, model);
   SampleOptions wanted = arguments.samples;
   fit_to_context(wanted, model);
+  if (const std::string reason = too_much_memory(arguments, model, wanted.length);
+      !reason.empty()) {
+    throw Error(fmt::format("{}: {}", arguments.out, reason));
+  }
   const auto samples = take_samples(model, arguments.texts, wanted);
   QuantizePlan plan = plan_copy(model);
   if (!origin.source.empty()) {

@@ -36,6 +36,9 @@ Json describe(const TuneArguments& arguments);
 
 void tune(const TuneArguments& arguments, const TuneOrigin& origin);
 
+/// What will stand in the way of tuning a file that is still to be made of `against`; "": nothing.
+std::string why_not_tuned_later(const TuneArguments& arguments, const SampleOptions& samples);
+
 /// "90s", "45m", "8h". Throws Error that begins with `option` where it is no time.
 double parse_seconds(std::string_view option, const std::string& text);
 

@@ -122,10 +122,9 @@ struct SplitSamples {
   std::vector<std::vector<Token>> fitted, held_out;
 
   explicit SplitSamples(std::span<const std::vector<Token>> samples) {
-    for (size_t i = 0; i < samples.size(); ++i) {
-      const bool held = is_held_out(static_cast<int64_t>(i), kHeldOut);
-      (held ? held_out : fitted).push_back(samples[i]);
-    }
+    const SampleSplit indices = split_samples(std::ssize(samples), kHeldOut);
+    for (const int64_t i : indices.learned) fitted.push_back(samples[at(i)]);
+    for (const int64_t i : indices.held_out) held_out.push_back(samples[at(i)]);
     if (held_out.empty()) held_out = fitted;
   }
 };

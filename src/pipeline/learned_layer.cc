@@ -33,10 +33,13 @@ Split split(const std::vector<int64_t>& lengths, double held_out) {
   Split parts;
   if (lengths.empty()) return parts;
   parts.length = lengths.front();
+  std::vector<int64_t> alike;
   for (int64_t i = 0; i < std::ssize(lengths); ++i) {
-    if (lengths[at(i)] != parts.length) continue;
-    (is_held_out(i, held_out) ? parts.held_out : parts.learned).push_back(i);
+    if (lengths[at(i)] == parts.length) alike.push_back(i);
   }
+  const SampleSplit split = split_samples(std::ssize(alike), held_out);
+  for (const int64_t i : split.learned) parts.learned.push_back(alike[at(i)]);
+  for (const int64_t i : split.held_out) parts.held_out.push_back(alike[at(i)]);
   return parts;
 }
 

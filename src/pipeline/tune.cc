@@ -69,13 +69,14 @@ struct SplitSamples {
 };
 
 SplitSamples split(const std::vector<std::vector<Token>>& samples, double share) {
-  SplitSamples result;
-  for (size_t i = 0; i < samples.size(); ++i) {
-    const bool held_out = is_held_out(static_cast<int64_t>(i), share);
-    (held_out ? result.held_out : result.trained).push_back(&samples[i]);
-  }
-  if (result.held_out.empty()) throw Error("tune: too few samples to hold any out; give more text");
-  return result;
+  const SampleSplit indices = split_samples(std::ssize(samples), share);
+  if (indices.held_out.empty()) throw Error("tune: one sample alone cannot be held out as well");
+  const auto chosen = [&](const std::vector<int64_t>& some) {
+    Samples result;
+    for (const int64_t i : some) result.push_back(&samples[static_cast<size_t>(i)]);
+    return result;
+  };
+  return {chosen(indices.learned), chosen(indices.held_out)};
 }
 
 /// Linear growth over the first twentieth, then half a cosine down to 0.
@@ -159,13 +160,22 @@ std::string why_not_tunable(const Model& model, const Model& reference) {
   return reason.empty() ? why_not_trainable(reference) : reason;
 }
 
+std::string why_never_tunable(const Model& reference) {
+  return why_not_trainable(reference);
+}
+
 int64_t tuning_memory(const Model& model, int64_t length) {
   constexpr int64_t kHeldForEach =
       5;  // what is tuned, the best so far, gradient and its two moments
+  constexpr int64_t kSmallBlock = 32;
   const ModelConfig& config = model.config;
   int64_t tuned = 0, layer = 0, of_token = 0;
   for (const Weight& weight : model.weights) {
-    if (is_tunable(weight)) tuned += BlockScales::count(weight);
+    if (is_tunable(weight)) {
+      tuned += BlockScales::count(weight);
+    } else if (weight.layer >= 0 && weight.is_matrix()) {
+      tuned += weight.values() / kSmallBlock;
+    }
     if (weight.layer != 0 || !weight.is_matrix()) continue;
     layer += weight.values();
     of_token += weight.rows() + weight.columns();

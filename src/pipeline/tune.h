@@ -54,7 +54,11 @@ struct TuneResult {
 /// What stands in the way of tuning `model` after `reference`; "": nothing.
 std::string why_not_tunable(const Model& model, const Model& reference);
 
-/// What tuning on samples of `length` tokens takes, with what the process holds now.
+/// The same for whatever is going to be made of `reference`.
+std::string why_never_tunable(const Model& reference);
+
+/// What tuning on samples of `length` tokens takes, with what the process holds now. Matrices that
+/// have no scales are counted as if they had them already, in blocks of 32.
 int64_t tuning_memory(const Model& model, int64_t length);
 
 class Tuner {

@@ -86,6 +86,16 @@ class Effort(harness.Case):
         self.assertEqual((recipe["to"], recipe["tune"]["samples"]), ("Q4_0", 10))
         self.assertEqual(self.files(), ["out.gguf", "text", "tiny.gguf"])
 
+    def test_the_most_ends_with_a_file_where_nothing_can_be_tuned(self):
+        few = ("--calibrate", self.text, "--sample-length", 32, "--learn", 2)
+        said = self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", "--effort", 3, *few, "--samples", 1)
+        self.assertIn("scales are not tuned", said.stderr)
+        self.fewbits("inspect", self.out, "--verify", "--source", self.model)
+        self.out.unlink()
+        said = self.fewbits("quantize", self.model, self.out, "--to", "Q4_0", "--effort", 3, *few, "--samples", 3)
+        self.assertNotIn("not tuned", said.stderr)
+        self.assertEqual(self.files(), ["out.gguf", "text", "tiny.gguf"])
+
     def test_what_was_rounded_is_not_rounded_again(self):
         stage = self.folder / "out.untuned.gguf"
         self.fewbits("quantize", self.model, stage, "--to", "Q4_0", "--effort", 2, *self.quick)
