@@ -16,7 +16,7 @@ class CalibratedEncoder {
                     ThreadPool& pool);
 
   RoundedWeight encode(const PlannedWeight& planned);
-  const std::vector<std::string>& warnings() const { return layers_.warnings(); }
+  std::vector<std::string> warnings() const { return layers_.warnings(); }
   void restore_layer(int64_t layer, const RoundedBefore& before) {
     layers_.restore_layer(layer, before);
   }

@@ -312,11 +312,29 @@ std::vector<float> CalibratedLayers::scale_norm(SiteMoments& moments, LayerWeigh
   return scales;
 }
 
+/// All weights are alike then, and round to nearest.
+void CalibratedLayers::warn_of_nothing(const Weight& reader, const SiteMoments& moments) {
+  for (int64_t j = 0; j < moments.columns; ++j) {
+    if (moments.gram[at(j * moments.columns + j)] != 0) return;
+  }
+  warnings_.push_back(
+      fmt::format("{}: its inputs are always zero on the calibration text; what reads them is "
+                  "rounded to nearest",
+                  reader.gguf_name));
+}
+
+std::vector<std::string> CalibratedLayers::warnings() const {
+  std::vector<std::string> all = warnings_;
+  all.insert(all.end(), experts_.warnings().begin(), experts_.warnings().end());
+  return all;
+}
+
 void CalibratedLayers::encode_site(Role site, const LayerWeights& original, LayerWeights& weights) {
   const std::vector<const Weight*> readers = rounded_readers(site);
   if (readers.empty()) return;
   const int64_t columns = readers.front()->columns();
   SiteMoments moments = streams_.gather(site, columns, original, weights);
+  warn_of_nothing(*readers.front(), moments);
   std::vector<float> scales =
       moments.has_output() ? scales_of_columns(site) : scale_norm(moments, weights);
   const bool around_mean = std::ranges::all_of(

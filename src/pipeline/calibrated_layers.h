@@ -43,7 +43,7 @@ class CalibratedLayers {
   int64_t layers_done() const { return layers_done_; }
 
   /// What could not be fitted as it should, a line each.
-  const std::vector<std::string>& warnings() const { return experts_.warnings(); }
+  std::vector<std::string> warnings() const;
 
   /// A weight of the layer encoded last.
   RoundedWeight encoded(const Weight& weight) const;
@@ -67,6 +67,7 @@ class CalibratedLayers {
   std::vector<float> scales_of_columns(Role site) const;
   std::span<const float> scales_of_rows(Role role) const;
   std::vector<float> scale_norm(SiteMoments& moments, LayerWeights& weights);
+  void warn_of_nothing(const Weight& reader, const SiteMoments& moments);
   void encode_site(Role site, const LayerWeights& original, LayerWeights& weights);
   const Weight* corrected_bias(const Weight& weight) const;
   void correct_bias(const Weight& weight, const MatrixRounding& rounding, LayerWeights& weights);
@@ -85,6 +86,7 @@ class CalibratedLayers {
   std::map<const Weight*, EncodedMatrix> encoded_;  ///< and norms and biases that were changed
   KvRange kv_range_;                                ///< of the layer encoded last
   int64_t layers_done_ = 0;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace fewbits

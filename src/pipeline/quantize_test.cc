@@ -1,5 +1,6 @@
 #include "pipeline/quantize.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -249,6 +250,7 @@ class Calibrated : public testing::Test {
     QuantizeRun run;
     run.encoder = [&](const PlannedWeight& planned) { return encoder.encode(planned); };
     run_quantize(model, plan, run, out, pool);
+    warnings_ = encoder.warnings();
   }
 
   void expect_the_same_behind_a_restored_layer() {
@@ -278,6 +280,7 @@ class Calibrated : public testing::Test {
   CalibrationOptions options_;
   std::string output_ = "Q8_0";
   int64_t samples_ = 32;
+  std::vector<std::string> warnings_;
 };
 
 TEST_F(Calibrated, LosesLessThanRoundingToNearest) {
@@ -286,6 +289,17 @@ TEST_F(Calibrated, LosesLessThanRoundingToNearest) {
   quantize(calibrated, 2);
   EXPECT_EQ(std::filesystem::file_size(nearest), std::filesystem::file_size(calibrated));
   EXPECT_LT(divergence(checkpoint_, calibrated), divergence(checkpoint_, nearest));
+}
+
+TEST_F(Calibrated, SaysWhatIsFedNothingButZeros) {
+  quantize(checkpoint_ / "fed.gguf", 1);
+  EXPECT_TRUE(warnings_.empty()) << warnings_.front();
+  auto& gains = checkpoint_.tensors.at("model.layers.1.input_layernorm.weight").values;
+  std::fill(gains.begin(), gains.end(), 0.0f);
+  quantize(checkpoint_ / "zeros.gguf", 1);
+  ASSERT_EQ(warnings_.size(), 2);  // where there is no attention, there is nothing to put out
+  EXPECT_THAT(warnings_[0], testing::HasSubstr("blk.1.attn_q.weight: its inputs are always zero"));
+  EXPECT_THAT(warnings_[1], testing::HasSubstr("blk.1.attn_output.weight"));
 }
 
 TEST_F(Calibrated, SameBytesForAnyThreadCount) {
