@@ -23,17 +23,6 @@ I quads_dot(const uint8_t* planes, int vector, const int8_t* inputs) {
   }
 }
 
-/// Bytes between what is multiplied and what is asked for. Left to itself a processor fetches
-/// little while it computes, and the time of both adds up.
-constexpr int kAhead = 2048;
-
-/// Asks for a block's bytes. Groups lie one behind the other, so this runs on into the next one.
-template <int kBytes>
-void ask_for(const uint8_t* bytes) {
-  constexpr int kLine = 64;
-  for (int i = 0; i < kBytes; i += kLine) __builtin_prefetch(bytes + i);
-}
-
 /// results + a super-block of a group. `ahead`: what to ask for meanwhile.
 template <int kLayout>
 [[gnu::always_inline]] inline void dot_super_block(const uint8_t* header, const uint8_t* ahead,
@@ -48,7 +37,7 @@ template <int kLayout>
     const uint8_t* planes = parameters + strides.parameters;
     const int8_t* codes = inputs.codes + block * kBlockValues;
     const InputBlock<1> input{inputs, block};
-    ask_for<strides.block>(ahead + i * strides.block);
+    ask_for(ahead + i * strides.block, strides.block);
     for (int v = 0; v < kRowVectors; ++v) {
       const BlockScales scales = block_scales<kLayout>(header, parameters, v);
       results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(

@@ -51,6 +51,8 @@
 
 #include "kernels/vector_ops.inl"
 //
+#include "kernels/ahead.inl"
+//
 #include "kernels/float_panel.inl"
 //
 #include "kernels/kv_decode.inl"

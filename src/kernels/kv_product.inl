@@ -249,34 +249,37 @@ inline void attend_whole_tile(const AttentionTask& task, const AttentionScratch&
       with_query_count<kCodedQueries>(queries.count, [&](auto count) { body(queries, count); });
     });
   };
-  with_whole<2>([](const uint8_t* in) { return load_half(reinterpret_cast<const uint16_t*>(in)); },
-                [&](const auto& reader) {
-                  for_ranges([&](const QueryRange& queries, auto count) {
-                    for (int64_t key = 0; key < kKeyTile; key += kGroupRows) {
-                      score_group<decltype(count)::value>(
-                          reader, {.rows = code_rows(halves, keys + 2 * key * task.head_dim,
-                                                     task.head_dim, kGroupRows),
-                                   .factors = task.queries + queries.first * task.query_stride,
-                                   .stride = task.query_stride,
-                                   .scales = nullptr,
-                                   .block_rows = task.head_dim,
-                                   .start = zeros,
-                                   .scores = scratch.scores + queries.first * kKeyTile + key,
-                                   .accumulate = false});
-                    }
-                  });
-                  weigh_tile(task, scratch, 0, task.query_count, tile);
-                  for_ranges([&](const QueryRange& queries, auto count) {
-                    add_lanes<decltype(count)::value>(
-                        reader, {.rows = code_rows(halves, values, kKeyTile, task.value_dim),
-                                 .lanes = scratch.width,
-                                 .factors = scratch.scores + queries.first * kKeyTile,
-                                 .factor_stride = kKeyTile,
-                                 .start = zeros,
-                                 .sums = scratch.sums + queries.first * scratch.width,
-                                 .stride = scratch.width});
-                  });
-                });
+  const auto load_ahead = [](const uint8_t* in) {
+    __builtin_prefetch(in + kAhead);
+    return load_half(reinterpret_cast<const uint16_t*>(in));
+  };
+  with_whole<2>(load_ahead, [&](const auto& reader) {
+    for_ranges([&](const QueryRange& queries, auto count) {
+      for (int64_t key = 0; key < kKeyTile; key += kGroupRows) {
+        score_group<decltype(count)::value>(
+            reader,
+            {.rows = code_rows(halves, keys + 2 * key * task.head_dim, task.head_dim, kGroupRows),
+             .factors = task.queries + queries.first * task.query_stride,
+             .stride = task.query_stride,
+             .scales = nullptr,
+             .block_rows = task.head_dim,
+             .start = zeros,
+             .scores = scratch.scores + queries.first * kKeyTile + key,
+             .accumulate = false});
+      }
+    });
+    weigh_tile(task, scratch, 0, task.query_count, tile);
+    for_ranges([&](const QueryRange& queries, auto count) {
+      add_lanes<decltype(count)::value>(
+          reader, {.rows = code_rows(halves, values, kKeyTile, task.value_dim),
+                   .lanes = scratch.width,
+                   .factors = scratch.scores + queries.first * kKeyTile,
+                   .factor_stride = kKeyTile,
+                   .start = zeros,
+                   .sums = scratch.sums + queries.first * scratch.width,
+                   .stride = scratch.width});
+    });
+  });
 }
 
 /// A tile of coded keys, few queries. REQUIRES: value_dim in whole blocks.
@@ -286,6 +289,7 @@ inline void attend_codes(const AttentionTask& task, const AttentionScratch& scra
   const int64_t first_chunk = (tile.begin - coded.first) / kKvChunk;
   for (int64_t key = 0; key < tile.count; key += kKvChunk) {
     const int64_t chunk = first_chunk + key / kKvChunk;
+    ask_for(coded.keys + (chunk + 1) * coded.key_layout.chunk_bytes, coded.key_layout.chunk_bytes);
     for_each_range(task, [&](const QueryRange& queries) {
       score_chunk(task, scratch, queries, coded.keys + chunk * coded.key_layout.chunk_bytes, key);
     });
@@ -293,6 +297,8 @@ inline void attend_codes(const AttentionTask& task, const AttentionScratch& scra
   weigh_tile(task, scratch, 0, task.query_count, tile);
   for (int64_t key = 0; key < tile.count; key += kKvChunk) {
     const int64_t chunk = first_chunk + key / kKvChunk;
+    ask_for(coded.values + (chunk + 1) * coded.value_layout.chunk_bytes,
+            coded.value_layout.chunk_bytes);
     for_each_range(task, [&](const QueryRange& queries) {
       add_chunk(task, scratch, queries, coded.values + chunk * coded.value_layout.chunk_bytes, key);
     });

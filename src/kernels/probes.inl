@@ -42,8 +42,8 @@ void probe_read(const uint8_t* data, int64_t bytes, float* sink) {
   const uint8_t* half = data + bytes / 2;
   B sums[4] = {load_quads(data), load_quads(data), load_quads(data), load_quads(data)};
   for (int64_t i = 0; i < bytes / 2; i += 2 * kStep) {
-    ask_for<2 * kStep>(data + i + kAhead);
-    ask_for<2 * kStep>(half + i + kAhead);
+    ask_for(data + i + kAhead, 2 * kStep);
+    ask_for(half + i + kAhead, 2 * kStep);
     for (int j = 0; j < 2; ++j) {
       sums[j] = sums[j] ^ load_quads(data + i + j * kStep);
       sums[2 + j] = sums[2 + j] ^ load_quads(half + i + j * kStep);
