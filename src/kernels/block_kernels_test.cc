@@ -200,6 +200,30 @@ TEST_P(BlockKernels, TwoGroupsGiveTheBitsOfEachAlone) {
     EXPECT_EQ(together[static_cast<int64_t>(row)], apart[row]) << row;
 }
 
+TEST_P(BlockKernels, TokensTogetherGiveTheBitsOfEachAlone) {
+  if (kernel().dots == nullptr) return;
+  const int64_t columns = 768, size = group_size(columns);
+  const Group group(layout(), columns, 0);
+  std::vector<uint8_t> bytes(group.bytes.data(), group.bytes.data() + size);
+  bytes.insert(bytes.end(), group.bytes.data(), group.bytes.data() + size);
+  const Guarded<uint8_t> both(bytes);
+  for (int64_t tokens = 1; tokens <= table().dot_tokens; ++tokens) {
+    const auto values = normal_values(tokens * columns, 5);
+    const Inputs inputs(table(), values, tokens, {}, kSideBySide), apart(table(), values, tokens);
+    Guarded<float> out(tokens * 2 * kGroupRows);
+    kernel().dots({both.data(), size, 2, columns / kBlockValues, inputs.blocks, out.data(), tokens,
+                   2 * kGroupRows});
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::vector<float> one(kGroupRows);
+      dot(group, inputs_at(apart.blocks, columns, t, 0), one.data());
+      for (int64_t row = 0; row < 2 * kGroupRows; ++row) {
+        ASSERT_EQ(out[t * 2 * kGroupRows + row], one[static_cast<size_t>(row % kGroupRows)])
+            << tokens << " tokens, row " << row;
+      }
+    }
+  }
+}
+
 TEST_P(BlockKernels, PanelsGiveTheSameBitsAsDots) {
   const int64_t columns = 768;
   const Group group(layout(), columns, 0);

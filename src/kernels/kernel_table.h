@@ -108,7 +108,7 @@ struct PanelTask {
   bool accumulate;
 };
 
-/// One token times one or two groups, straight from the packed blocks.
+/// One token, or a few side by side, times one or two groups, straight from the packed blocks.
 struct BlockDotTask {
   const uint8_t* group;
   int64_t group_stride;  ///< bytes of a group, behind which the next one lies
@@ -116,6 +116,8 @@ struct BlockDotTask {
   int64_t blocks;  ///< of 32 columns
   BlockInputs inputs;
   float* out;  ///< [16] of each group
+  int64_t tokens = 1;
+  int64_t out_stride = 0;  ///< to those of the next token
 };
 
 /// Memory that will be read next: asked for while there is other work to do.
@@ -246,11 +248,13 @@ struct KernelTable {
                           const BlockInputs& out);
   struct BlockKernels {
     void (*dot)(const BlockDotTask& task);
+    void (*dots)(const BlockDotTask& task);  ///< of at most dot_tokens tokens; null where that is 1
     /// Blocks [first, first + count) of a group, count <= kPanelBlocks.
     void (*unpack)(const uint8_t* group, int64_t first, int64_t count, CodePanel& panel);
     void (*multiply)(const BlockPanelTask& task);
   };
   BlockKernels blocks[kBlockLayoutCount];  ///< in the order of kBlockLayouts
+  int64_t dot_tokens;
 
   // Limits of this machine, for benchmarks. The first two return the operations they did; `sink`
   // gets a meaningless number.

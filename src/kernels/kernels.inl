@@ -67,12 +67,15 @@
 //
 #include "kernels/block_panel.inl"
 //
+#include "kernels/block_dots.inl"
+//
 #include "kernels/probes.inl"
 
 template <int kIndex>
 constexpr void add_block_kernels(KernelTable& table) {
   if constexpr (kIndex < kBlockLayoutCount) {
-    table.blocks[kIndex] = {block_dot<kIndex>, unpack_panel<kIndex>, block_product_for<kIndex>()};
+    table.blocks[kIndex] = {block_dot<kIndex>, block_dots_for<kIndex>(), unpack_panel<kIndex>,
+                            block_product_for<kIndex>()};
     add_block_kernels<kIndex + 1>(table);
   }
 }
@@ -108,6 +111,7 @@ constexpr KernelTable make_table(const char* name) {
       .float_strip = float_strip,
       .quantize_inputs = quantize_inputs,
       .blocks = {},
+      .dot_tokens = kDotTokens,
       .probe_fma = probe_fma,
       .probe_int8 = probe_int8,
       .probe_read = probe_read,

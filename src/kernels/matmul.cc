@@ -111,12 +111,16 @@ void multiply_blocks(const Work& work, const Pair& pair) {
 
 void dot_blocks(const Work& work, const Pair& pair) {
   const PackedMatrix::Impl& matrix = work.matrix;
-  kernels().blocks[matrix.layout.block_layout].dot({.group = as_bytes(pair.groups[0]),
-                                                    .group_stride = matrix.group_size(),
-                                                    .groups = pair.count,
-                                                    .blocks = matrix.columns() / kBlockValues,
-                                                    .inputs = work.input.blocks,
-                                                    .out = pair.out});
+  const KernelTable::BlockKernels& kernel = kernels().blocks[matrix.layout.block_layout];
+  const int64_t tokens = work.input.tokens;
+  (tokens == 1 ? kernel.dot : kernel.dots)({.group = as_bytes(pair.groups[0]),
+                                            .group_stride = matrix.group_size(),
+                                            .groups = pair.count,
+                                            .blocks = matrix.columns() / kBlockValues,
+                                            .inputs = work.input.blocks,
+                                            .out = pair.out,
+                                            .tokens = tokens,
+                                            .out_stride = pair.stride});
 }
 
 void scale_rows(const Work& work, const Pair& pair) {
@@ -127,7 +131,7 @@ void scale_rows(const Work& work, const Pair& pair) {
 
 void multiply_pair(const Work& work, const Pair& pair) {
   if (!work.matrix.layout.is_blocks()) return multiply_floats(work, pair);
-  if (work.input.tokens == 1) {
+  if (work.input.tokens <= kernels().dot_tokens) {
     dot_blocks(work, pair);
   } else {
     multiply_blocks(work, pair);
