@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kRows = 32;         // of a matrix; their errors are much alike
 constexpr double kMostBits = 9;       // of formats that are chosen from
 constexpr double kHeldOut = 1.0 / 3;  // of the samples: what GPTQ has seen, it loses less of
+constexpr int64_t kFewest = 3;        // samples; fewer are fitted to and judged on alike
 
 size_t at(int64_t i) {
   return static_cast<size_t>(i);
@@ -122,10 +123,14 @@ struct SplitSamples {
   std::vector<std::vector<Token>> fitted, held_out;
 
   explicit SplitSamples(std::span<const std::vector<Token>> samples) {
+    if (std::ssize(samples) < kFewest) {
+      fitted.assign(samples.begin(), samples.end());
+      held_out = fitted;
+      return;
+    }
     const SampleSplit indices = split_samples(std::ssize(samples), kHeldOut);
     for (const int64_t i : indices.learned) fitted.push_back(samples[at(i)]);
     for (const int64_t i : indices.held_out) held_out.push_back(samples[at(i)]);
-    if (held_out.empty()) held_out = fitted;
   }
 };
 

@@ -70,7 +70,8 @@ struct SplitSamples {
 
 SplitSamples split(const std::vector<std::vector<Token>>& samples, double share) {
   const SampleSplit indices = split_samples(std::ssize(samples), share);
-  if (indices.held_out.empty()) throw Error("tune: one sample alone cannot be held out as well");
+  if (indices.held_out.empty())
+    throw Error("tune: too few samples: one alone cannot be held out as well");
   const auto chosen = [&](const std::vector<int64_t>& some) {
     Samples result;
     for (const int64_t i : some) result.push_back(&samples[static_cast<size_t>(i)]);
