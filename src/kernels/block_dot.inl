@@ -37,7 +37,8 @@ template <int kLayout>
     const uint8_t* planes = parameters + strides.parameters;
     const int8_t* codes = inputs.codes + block * kBlockValues;
     const InputBlock<1> input{inputs, block};
-    ask_for(ahead + i * strides.block, strides.block);
+    if (i == 0) ask_for(ahead, strides.header);
+    ask_for(ahead + strides.header + i * strides.block, strides.block);
     for (int v = 0; v < kRowVectors; ++v) {
       const BlockScales scales = block_scales<kLayout>(header, parameters, v);
       results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(

@@ -14,20 +14,37 @@ namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
+std::byte* map(int64_t bytes) {
+  void* memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? nullptr : static_cast<std::byte*>(memory);
+}
+
+void unmap(std::byte* memory, int64_t bytes) {
+  if (bytes > 0) munmap(memory, static_cast<size_t>(bytes));
+}
+
+/// Whole huge pages: what is mapped too much, to find where the first one begins, is given back.
+std::byte* map_huge(int64_t bytes) {
+  std::byte* memory = map(bytes + kHugePage);
+  if (memory == nullptr) return nullptr;
+  const int64_t before = -reinterpret_cast<intptr_t>(memory) & (kHugePage - 1);
+  unmap(memory, before);
+  unmap(memory + before + bytes, kHugePage - before);
+  madvise(memory + before, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a wish
+  return memory + before;
+}
+
 }  // namespace
 
 HugeBuffer::HugeBuffer(int64_t bytes) {
   check(bytes >= 0);
   if (bytes == 0) return;
-  // A large mapping is a whole number of huge pages, so that its end can be one as well.
-  const int64_t size = bytes >= kHugePage ? round_up(bytes, kHugePage) : round_up(bytes, 4096);
-  void* memory = mmap(nullptr, static_cast<size_t>(size), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
+  const bool huge = bytes >= kHugePage;
+  const int64_t size = round_up(bytes, huge ? kHugePage : 4096);
+  data_ = huge ? map_huge(size) : map(size);
+  if (data_ == nullptr)
     throw Error("memory: no room for " + human_bytes(bytes) + "; use a smaller model or format");
-  if (size >= kHugePage)
-    madvise(memory, static_cast<size_t>(size), MADV_HUGEPAGE);  // a wish; without it: 4 KiB pages
-  data_ = static_cast<std::byte*>(memory);
   size_ = size;
 }
 
@@ -41,7 +58,7 @@ HugeBuffer& HugeBuffer::operator=(HugeBuffer&& other) noexcept {
 }
 
 HugeBuffer::~HugeBuffer() {
-  if (data_ != nullptr) munmap(data_, static_cast<size_t>(size_));
+  unmap(data_, size_);
 }
 
 void HugeBuffer::reserve(int64_t bytes) {

@@ -5,9 +5,9 @@
 
 namespace fewbits {
 
-/// Uninitialised memory for weights and scratch: aligned to a page, and on 2 MiB pages where it is
-/// large (with 4 KiB pages a stream of weights loses up to a tenth of the bandwidth to address
-/// translation). Movable.
+/// Memory of its own: aligned to a page, and whole pages of 2 MiB where it is large (with pages of
+/// 4 KiB a stream of weights loses a tenth of the bandwidth and more to address translation). Zeros
+/// at first, which take memory only where they are touched. Movable.
 class HugeBuffer {
  public:
   HugeBuffer() = default;

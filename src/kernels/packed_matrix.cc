@@ -26,7 +26,7 @@ std::vector<float> read_row_scales(const PackedMatrix::Impl& matrix) {
 }
 
 void pack_all(PackedMatrix::Impl& matrix, ThreadPool& pool) {
-  matrix.packed = HugeBuffer(matrix.groups() * matrix.group_size());
+  matrix.packed = WeightMemory(matrix.groups() * matrix.group_size());
   pool.run(matrix.groups(), [&](int64_t group, int) {
     pack_group(matrix.source, matrix.layout, group,
                matrix.packed.data() + group * matrix.group_size());

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "kernels/groups.h"
-#include "kernels/huge_buffer.h"
 #include "kernels/matmul.h"
+#include "kernels/weight_memory.h"
 
 namespace fewbits {
 
@@ -15,8 +15,8 @@ struct PackedMatrix::Impl {
   GroupLayout layout;
   std::vector<float> row_scales;  ///< of SuperScale::kRow, in packed order and zeros for the rest
                                   ///< of the last group
-  HugeBuffer packed;  ///< all groups one after the other, or nothing: then they are made when they
-                      ///< are used
+  WeightMemory packed;  ///< all groups one after the other, or nothing: then they are made when
+                        ///< they are used
 
   int64_t rows() const { return source.weights.rows(); }
   int64_t columns() const { return source.weights.columns(); }

@@ -4,7 +4,6 @@
 #include <array>
 #include <iterator>
 
-#include "base/checked_math.h"
 #include "calibrate/samples.h"
 #include "calibrate/sites.h"
 #include "methods/hessian.h"
@@ -14,14 +13,11 @@
 namespace fewbits {
 namespace {
 
-/// As HugeBuffer allocates it; formats that are decoded as they are used stay in the file, and its
-/// pages count.
+/// Formats that are decoded as they are used stay in the file, and its pages count.
 int64_t loaded_bytes(const Weight& weight) {
-  constexpr int64_t kHugePage = int64_t{2} << 20;
   if (!weight.computed && !weight.format().is_float()) return weight.stored_bytes();
   const Format& format = weight.computed ? format_named("F32") : weight.format();
-  const int64_t bytes = weight.rows() * row_bytes(format, weight.columns());
-  return bytes < kHugePage ? bytes : round_up(bytes, kHugePage);
+  return weight.rows() * row_bytes(format, weight.columns());
 }
 
 /// What GPTQ keeps for each of the weights that a thread works on: weights, what is aimed at, codes
