@@ -61,18 +61,20 @@ void ThreadPool::run(int64_t count, const std::function<void(int64_t, int)>& tas
     }
     wake_.notify_all();
     take_tasks(0);
-    for (int spins = 0; working_.load(std::memory_order_acquire) > 0; ++spins) {
-      if (spins < kSpinsBeforeSleep) {
-        pause_briefly();
-      } else {
-        std::this_thread::yield();
-      }
-    }
+    wait_for_workers();
   } else {
     take_tasks(0);
   }
   task_ = nullptr;
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void ThreadPool::wait_for_workers() {
+  for (int spins = 0; spins < kSpinsBeforeSleep; ++spins) {
+    if (working_.load(std::memory_order_acquire) == 0) return;
+    pause_briefly();
+  }
+  while (const int working = working_.load(std::memory_order_acquire)) working_.wait(working);
 }
 
 void ThreadPool::work(int thread) {
@@ -89,7 +91,7 @@ void ThreadPool::work(int thread) {
     seen = generation_.load(std::memory_order_acquire);
     if (stop_) return;
     take_tasks(thread);
-    working_.fetch_sub(1, std::memory_order_release);
+    if (working_.fetch_sub(1, std::memory_order_release) == 1) working_.notify_one();
   }
 }
 

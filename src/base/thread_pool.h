@@ -42,6 +42,7 @@ class ThreadPool {
   };
 
   void share_out(int64_t count);
+  void wait_for_workers();
   void work(int thread);
   void take_tasks(int thread);
   void take_tasks_of(Share& share, int thread);
