@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "formats/format.h"
 #include "formats/lanes.h"
+#include "formats/levels.h"
 #include "formats/search_robust.h"
 
 namespace fewbits {
@@ -186,26 +187,44 @@ uint8_t nearest_code(const Format& format, float level) {
 
 namespace {
 
-/// Codes of levels with bounds between them. Where there are few bounds, all values of some lanes
-/// are held against each.
-FEWBITS_WIDE_LANES void round_to_bounds(const Format& format, Grid grid, float inverse,
-                                        const float* values, int64_t count, uint8_t* codes) {
-  constexpr size_t kFew = 16;
+/// Values that are held against a bound at once.
+constexpr int64_t kHeldAtOnce = 16;
+
+/// Codes of levels with few bounds between them: every value is held against each. `count`, at most
+/// kMaxBlockValues, is a multiple of kHeldAtOnce.
+FEWBITS_WIDE_LANES void round_to_few_bounds(const Format& format, Grid grid, float inverse,
+                                            const float* values, int64_t count, uint8_t* codes) {
   constexpr int64_t kLanes = kLanesOf<Float8>;
+  std::array<int32_t, kMaxBlockValues> below;
+  for (int64_t i = 0; i < count; i += kHeldAtOnce) {
+    const Float8 first = (load_lanes<Float8>(values + i) - grid.offset) * inverse;
+    const Float8 second = (load_lanes<Float8>(values + i + kLanes) - grid.offset) * inverse;
+    Int8 below_first{}, below_second{};
+    for (const float bound : format.bounds) {
+      below_first -= first > bound;  // -1 where true
+      below_second -= second > bound;
+    }
+    std::memcpy(&below[static_cast<size_t>(i)], &below_first, sizeof(below_first));
+    std::memcpy(&below[static_cast<size_t>(i + kLanes)], &below_second, sizeof(below_second));
+  }
+  for (int64_t i = 0; i < count; ++i)
+    codes[i] = static_cast<uint8_t>(below[static_cast<size_t>(i)]);
+  if (format.ascending.data() == kInOrder<16>.data()) return;
+  for (int64_t i = 0; i < count; ++i) codes[i] = format.ascending[codes[i]];
+}
+
+void round_to_bounds(const Format& format, Grid grid, float inverse, const float* values,
+                     int64_t count, uint8_t* codes) {
+  constexpr size_t kFew = 16;
   int64_t i = 0;
   if (format.bounds.size() <= kFew) {
-    for (; i + kLanes <= count; i += kLanes) {
-      const Float8 level = (load_lanes<Float8>(values + i) - grid.offset) * inverse;
-      Int8 above{};
-      for (const float bound : format.bounds) above -= level > bound;  // -1 where true
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        codes[i + lane] = format.ascending[static_cast<size_t>(above[lane])];
-      }
+    const int64_t whole = count / kHeldAtOnce * kHeldAtOnce;
+    for (int64_t step; i < whole; i += step) {
+      step = std::min<int64_t>(whole - i, kMaxBlockValues);
+      round_to_few_bounds(format, grid, inverse, values + i, step, codes + i);
     }
   }
-  for (; i < count; ++i) {
-    codes[i] = nearest_code(format, (values[i] - grid.offset) * inverse);
-  }
+  for (; i < count; ++i) codes[i] = nearest_code(format, (values[i] - grid.offset) * inverse);
 }
 
 FEWBITS_WIDE_LANES void round_uniformly(const Format& format, Grid grid, float inverse,

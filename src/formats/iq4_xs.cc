@@ -90,9 +90,9 @@ void encode_reference(const float* row, int64_t columns, const float* importance
   }
 }
 
-constexpr float kStarts[] = {-135, -127.8f, -121.7f, -108.4f, 122.7f, 116, 110};
+constexpr float kStarts[] = {-135, -127.8f, -121.7f, -108.4f, 122.7f, 113};
 constexpr search::SignedScales kSearch = {
-    .starts = kStarts, .refinements = 1, .descents = 1, .neighbours = false};
+    .starts = kStarts, .refinements = 0, .descents = 1, .neighbours = false};
 
 }  // namespace
 

@@ -83,7 +83,7 @@ void encode_reference(const float* row, int64_t columns, const float* importance
 
 constexpr float kStarts[] = {-32.3f, -31.9f, -29.0f, 31.0f, 30.0f};
 constexpr search::SignedScales kSearch = {
-    .starts = kStarts, .refinements = 0, .descents = 1, .neighbours = true};
+    .starts = kStarts, .refinements = 0, .descents = 0, .neighbours = true};
 
 }  // namespace
 

@@ -50,22 +50,28 @@ void load(const float* values, const float* weights, SubBlocks<kSize, Lanes>& bl
   Lanes sum{};
   for (const Lanes w : blocks.w) sum += w;
   const Lanes least = sum * 1e-7f + 1e-30f;
-  blocks.sum_w = blocks.sum_wx = Lanes{};
+  constexpr int kBound = static_cast<int>(kLargestValue);
+  Lanes sum_w{}, sum_wx{};
   for (size_t i = 0; i < kSize; ++i) {
-    blocks.x[i] = lane_clamp(blocks.x[i], -kLargestValue, kLargestValue);
+    blocks.x[i] = lane_clamp<-kBound, kBound>(blocks.x[i]);
     blocks.w[i] += least;
     blocks.wx[i] = blocks.w[i] * blocks.x[i];
-    blocks.sum_w += blocks.w[i];
-    blocks.sum_wx += blocks.wx[i];
+    sum_w += blocks.w[i];
+    sum_wx += blocks.wx[i];
   }
+  blocks.sum_w = sum_w;
+  blocks.sum_wx = sum_wx;
 }
 
 /// The value of largest magnitude of each lane.
 template <size_t kSize, class Lanes>
 Lanes largest(const std::array<Lanes, kSize>& x) {
-  Lanes largest{};
-  for (const Lanes value : x) largest = lane_abs(value) > lane_abs(largest) ? value : largest;
-  return largest;
+  Lanes highest = x[0], lowest = x[0];
+  for (const Lanes value : x) {
+    highest = lane_max(value, highest);
+    lowest = lane_min(value, lowest);
+  }
+  return -lowest > highest ? lowest : highest;
 }
 
 template <class Lanes>
@@ -84,6 +90,22 @@ Lanes error_on_grid(const SubBlocks<kSize, Lanes>& blocks, Lanes scale, Lanes of
     error += blocks.w[i] * difference * difference;
   }
   return error;
+}
+
+/// The same of several grids without an offset, which share what they load.
+template <class Rounding, int kSize, size_t kGrids, class Lanes>
+std::array<Lanes, kGrids> errors_on_grids(const SubBlocks<kSize, Lanes>& blocks,
+                                          const std::array<Lanes, kGrids>& scales) {
+  std::array<Lanes, kGrids> inverses, errors{};
+  for (size_t g = 0; g < kGrids; ++g) inverses[g] = inverse_or_zero(scales[g]);
+  for (size_t i = 0; i < kSize; ++i) {
+    for (size_t g = 0; g < kGrids; ++g) {
+      const Lanes level = Rounding::levels(blocks.x[i] * inverses[g]);
+      const Lanes difference = scales[g] * level - blocks.x[i];
+      errors[g] += blocks.w[i] * difference * difference;
+    }
+  }
+  return errors;
 }
 
 /// Sums over the levels l that values take on a grid: what least squares needs.

@@ -59,7 +59,7 @@ class SignedScaleSearch {
     best.scale =
         snap_sub_scales<kLowest, kHighest>(wanted.data(), kSubBlocks, best.sub_scale.data());
     for (int i = 0; i < how.descents; ++i) descend(best);
-    if (how.neighbours) choose_sub_scales(best);
+    if (how.neighbours) choose_sub_scales(wanted.data(), best);
   }
 
  private:
@@ -70,20 +70,17 @@ class SignedScaleSearch {
     return scales;
   }
 
-  /// The best of each sub-scale and its two neighbours.
-  void choose_sub_scales(BlockParameters& parameters) const {
+  /// The better of each sub-scale and its neighbour on the side of what was wanted.
+  void choose_sub_scales(const float* wanted, BlockParameters& parameters) const {
     const float d = half_to_float(parameters.scale);
     for (size_t g = 0; g < kGroups; ++g) {
       const Floats old = sub_scales(parameters, g);
-      Floats chosen = old;
-      Floats least = error_on_grid<Rounding, kSize>(groups_[g], old * d, Floats{});
-      for (const float step : {-1.0f, 1.0f}) {
-        const Floats moved = lane_clamp(old + step, kLowest, kHighest);
-        const Floats error = error_on_grid<Rounding, kSize>(groups_[g], moved * d, Floats{});
-        chosen = error < least ? moved : chosen;
-        least = lane_min(error, least);
-      }
-      store_sub_scales(chosen, g, parameters);
+      const Floats less = load_lanes<Floats>(wanted + g * kLanes) - old * d;
+      const Floats step = less * d < 0 ? splat<Floats>(-1) : splat<Floats>(1);
+      const Floats moved = lane_clamp(old + step, kLowest, kHighest);
+      const std::array<Floats, 2> errors =
+          errors_on_grids<Rounding, kSize, 2>(groups_[g], {old * d, moved * d});
+      store_sub_scales(errors[1] < errors[0] ? moved : old, g, parameters);
     }
   }
 
