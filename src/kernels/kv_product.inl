@@ -2,19 +2,24 @@
 // multiplied with queries or weights as they come from the codes. Scales are applied to sums where
 // each lane has its own (keys), and to what is multiplied where each row has (values, channels).
 
-// Queries whose sums are kept in registers at once, and vectors of lanes. Two chains of sums where
-// there are registers for them: one alone waits for each fma.
-constexpr int kCodedQueries = 4;
-constexpr int kCodedChains = kLanes == 16 ? 2 : 1;
+// Queries whose sums are kept in registers at once, and vectors of lanes.
+constexpr int kCodedQueries = kLanes == 16 ? 8 : 4;
 constexpr int kKeyVectors = kLanes == 16 ? 1 : 2;
 constexpr int kValueVectors = 2;
 
+/// Where there are registers for two chains of sums: one alone waits for each fma, unless there are
+/// many of them.
+template <int kQueries, int kVectors>
+constexpr int kCodedChains = kLanes == 16 && kQueries <= 4 ? 2 : 1;
+
 template <int kQueries, int kVectors>
 struct CodedSums {
-  F sums[kCodedChains][kQueries][kVectors];
+  static constexpr int kChains = kCodedChains<kQueries, kVectors>;
+
+  F sums[kChains][kQueries][kVectors];
 
   void clear() {
-    for (int c = 0; c < kCodedChains; ++c) {
+    for (int c = 0; c < kChains; ++c) {
       for (int q = 0; q < kQueries; ++q) {
         for (int v = 0; v < kVectors; ++v) sums[c][q][v] = broadcast(0);
       }
@@ -27,7 +32,7 @@ struct CodedSums {
     reader.template each<kVectors>(
         rows, [&](int64_t row, int i, int v, F level) __attribute__((always_inline)) {
           for (int q = 0; q < kQueries; ++q) {
-            F& sum = sums[i % kCodedChains][q][v];
+            F& sum = sums[i % kChains][q][v];
             sum = fma(broadcast(factors[q * stride + row]), level, sum);
           }
         });
@@ -35,7 +40,7 @@ struct CodedSums {
 
   F total(int query, int v) const {
     F all = sums[0][query][v];
-    for (int c = 1; c < kCodedChains; ++c) all = all + sums[c][query][v];
+    for (int c = 1; c < kChains; ++c) all = all + sums[c][query][v];
     return all;
   }
 };
@@ -235,7 +240,7 @@ inline void for_each_range(const AttentionTask& task, const Body& body) {
 }
 
 /// More queries than these are multiplied with floats that a tile is turned into once for all.
-constexpr int64_t kMostDirectQueries = 2 * kCodedQueries;
+constexpr int64_t kMostDirectQueries = 8;
 
 /// A whole tile of halves, few queries. REQUIRES: head_dim in pairs, value_dim in whole blocks.
 inline void attend_whole_tile(const AttentionTask& task, const AttentionScratch& scratch,
