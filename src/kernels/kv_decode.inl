@@ -29,10 +29,13 @@ inline F float8_to_float(U code) {
 }
 
 // each<kVectors>(rows, emit) calls emit(row, i, v, level) for all rows in order; lanes v kLanes and
-// following. i counts the rows of a step of the loop, which are a multiple of two.
+// following. i counts the rows of a step of the loop, which are a multiple of two. kTakesRegisters:
+// where two vectors of rows and what is made of them fill most of 32 registers.
 
 template <int kBytes, class Convert>
 struct WholeReader {
+  static constexpr bool kTakesRegisters = false;
+
   Convert convert;
 
   template <int kVectors, class Emit>
@@ -49,6 +52,8 @@ struct WholeReader {
 
 template <int kBits>
 struct LevelReader {
+  static constexpr bool kTakesRegisters = false;
+
   Levels levels;
 
   template <int kVectors, class Emit>
@@ -70,6 +75,8 @@ struct LevelReader {
 
 template <>
 struct LevelReader<3> {
+  static constexpr bool kTakesRegisters = true;
+
   Levels levels;
 
   template <int kVectors, class Emit>

@@ -8,14 +8,12 @@ constexpr int kKeyVectors = kLanes == 16 ? 1 : 2;
 constexpr int kValueVectors = 2;
 
 /// Where there are registers for two chains of sums: one alone waits for each fma, unless there are
-/// many of them.
-template <int kQueries, int kVectors>
-constexpr int kCodedChains = kLanes == 16 && kQueries <= 4 ? 2 : 1;
+/// many of them. Codes of three bits leave none.
+template <class Reader, int kQueries>
+constexpr int kChainsOf = kLanes == 16 && kQueries <= 4 && !Reader::kTakesRegisters ? 2 : 1;
 
-template <int kQueries, int kVectors>
+template <int kQueries, int kVectors, int kChains>
 struct CodedSums {
-  static constexpr int kChains = kCodedChains<kQueries, kVectors>;
-
   F sums[kChains][kQueries][kVectors];
 
   void clear() {
@@ -62,9 +60,9 @@ inline const float* block_scales(const KeyGroupTask& task, int64_t row, int64_t 
   return task.scales == nullptr ? nullptr : task.scales + row / kKvBlock * kKvChunk + lane;
 }
 
-template <int kQueries>
-inline void add_scaled_sums(const CodedSums<kQueries, kKeyVectors>& sums, const float* scales,
-                            F (&scores)[kQueries][kKeyVectors]) {
+template <int kQueries, int kChains>
+inline void add_scaled_sums(const CodedSums<kQueries, kKeyVectors, kChains>& sums,
+                            const float* scales, F (&scores)[kQueries][kKeyVectors]) {
   for (int v = 0; v < kKeyVectors; ++v) {
     const F scale = scales == nullptr ? broadcast(1) : load(scales + v * kLanes);
     for (int q = 0; q < kQueries; ++q) {
@@ -85,7 +83,7 @@ void score_group(const Reader& reader, const KeyGroupTask& task) {
       }
     }
     for (int64_t row = 0; row < task.rows.rows; row += task.block_rows) {
-      CodedSums<kQueries, kKeyVectors> sums;
+      CodedSums<kQueries, kKeyVectors, kChainsOf<Reader, kQueries>> sums;
       sums.clear();
       sums.add(reader, task.rows.at(row, lane, task.block_rows), task.factors + row, task.stride);
       add_scaled_sums(sums, block_scales(task, row, lane), scores);
@@ -112,7 +110,7 @@ struct ValueLanesTask {
 template <int kQueries, class Reader>
 void add_lanes(const Reader& reader, const ValueLanesTask& task) {
   for (int64_t lane = 0; lane < task.lanes; lane += kValueVectors * kLanes) {
-    CodedSums<kQueries, kValueVectors> sums;
+    CodedSums<kQueries, kValueVectors, kChainsOf<Reader, kQueries>> sums;
     sums.clear();
     sums.add(reader, task.rows.at(0, lane, task.rows.rows), task.factors, task.factor_stride);
     for (int q = 0; q < kQueries; ++q) {
