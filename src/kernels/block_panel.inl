@@ -256,10 +256,8 @@ template <class Kind, int kTokens, int kVectors>
 template <int kPanels>
 [[gnu::always_inline]] inline void ask_for(const Ahead& ahead, int64_t block) {
   if (ahead.bytes == nullptr) return;
-  for (int p = 0; p < kPanels; ++p) {
-    const uint8_t* first = ahead.bytes + p * ahead.stride + block * ahead.per_block;
-    for (int64_t i = 0; i < ahead.per_block; i += kLine) __builtin_prefetch(first + i);
-  }
+  for (int p = 0; p < kPanels; ++p)
+    ask_for(ahead.bytes + p * ahead.stride + block * ahead.per_block, ahead.per_block);
 }
 
 template <class Kind, int kTokens, int kPanels>

@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <string>
-#include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
@@ -42,27 +41,17 @@ HugeBuffer::HugeBuffer(int64_t bytes) {
   if (bytes == 0) return;
   const bool huge = bytes >= kHugePage;
   const int64_t size = round_up(bytes, huge ? kHugePage : 4096);
-  data_ = huge ? map_huge(size) : map(size);
-  if (data_ == nullptr)
+  memory_ = {huge ? map_huge(size) : map(size), Unmap{size}};
+  if (memory_ == nullptr)
     throw Error("memory: no room for " + human_bytes(bytes) + "; use a smaller model or format");
-  size_ = size;
 }
 
-HugeBuffer::HugeBuffer(HugeBuffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-HugeBuffer& HugeBuffer::operator=(HugeBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-HugeBuffer::~HugeBuffer() {
-  unmap(data_, size_);
+void HugeBuffer::Unmap::operator()(std::byte* memory) const {
+  unmap(memory, bytes);
 }
 
 void HugeBuffer::reserve(int64_t bytes) {
-  if (bytes > size_) *this = HugeBuffer(bytes);
+  if (bytes > size()) *this = HugeBuffer(bytes);
 }
 
 }  // namespace fewbits

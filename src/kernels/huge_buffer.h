@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace fewbits {
 
@@ -13,20 +14,20 @@ class HugeBuffer {
   HugeBuffer() = default;
   /// Throws Error where the system has no memory left.
   explicit HugeBuffer(int64_t bytes);
-  HugeBuffer(HugeBuffer&& other) noexcept;
-  HugeBuffer& operator=(HugeBuffer&& other) noexcept;
-  ~HugeBuffer();
 
-  std::byte* data() { return data_; }
-  const std::byte* data() const { return data_; }
-  int64_t size() const { return size_; }
+  std::byte* data() { return memory_.get(); }
+  const std::byte* data() const { return memory_.get(); }
+  int64_t size() const { return memory_ == nullptr ? 0 : memory_.get_deleter().bytes; }
 
   /// At least `bytes` large afterwards; what it held is lost when it has to grow.
   void reserve(int64_t bytes);
 
  private:
-  std::byte* data_ = nullptr;
-  int64_t size_ = 0;
+  struct Unmap {
+    int64_t bytes;
+    void operator()(std::byte* memory) const;
+  };
+  std::unique_ptr<std::byte[], Unmap> memory_;
 };
 
 }  // namespace fewbits

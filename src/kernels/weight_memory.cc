@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <mutex>
-#include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
@@ -42,29 +41,19 @@ std::shared_ptr<WeightMemory::Stretch> stretch_for(int64_t bytes) {
 
 }  // namespace
 
-WeightMemory::WeightMemory(int64_t bytes) : size_(round_up(bytes, kPage)) {
+WeightMemory::WeightMemory(int64_t bytes) {
   check(bytes >= 0);
   if (bytes == 0) return;
+  const int64_t size = round_up(bytes, kPage);
   const std::lock_guard lock(stretch_mutex);
-  stretch_ = stretch_for(size_);
-  data_ = stretch_->memory.data() + stretch_->used;
-  stretch_->used += size_;
+  const std::shared_ptr<Stretch> stretch = stretch_for(size);
+  memory_ = {stretch->memory.data() + stretch->used, GiveBack{size, stretch}};
+  stretch->used += size;
 }
 
-WeightMemory::WeightMemory(WeightMemory&& other) noexcept
-    : stretch_(std::move(other.stretch_)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
-
-WeightMemory& WeightMemory::operator=(WeightMemory&& other) noexcept {
-  std::swap(stretch_, other.stretch_);
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-WeightMemory::~WeightMemory() {
-  if (data_ != nullptr) madvise(data_, static_cast<size_t>(size_), MADV_DONTNEED);
+/// Pages that no neighbour is on take no memory any more.
+void WeightMemory::GiveBack::operator()(std::byte* memory) const {
+  madvise(memory, static_cast<size_t>(bytes), MADV_DONTNEED);
 }
 
 }  // namespace fewbits

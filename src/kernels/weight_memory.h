@@ -15,22 +15,21 @@ class WeightMemory {
   WeightMemory() = default;
   /// Throws Error where the system has no memory left.
   explicit WeightMemory(int64_t bytes);
-  WeightMemory(WeightMemory&& other) noexcept;
-  WeightMemory& operator=(WeightMemory&& other) noexcept;
-  /// Gives the pages back that no neighbour is on.
-  ~WeightMemory();
 
-  std::byte* data() { return data_; }
-  const std::byte* data() const { return data_; }
-  int64_t size() const { return size_; }
+  std::byte* data() { return memory_.get(); }
+  const std::byte* data() const { return memory_.get(); }
+  int64_t size() const { return memory_ == nullptr ? 0 : memory_.get_deleter().bytes; }
 
   /// Defined in the source file.
   struct Stretch;
 
  private:
-  std::shared_ptr<Stretch> stretch_;
-  std::byte* data_ = nullptr;
-  int64_t size_ = 0;  ///< whole pages
+  struct GiveBack {
+    int64_t bytes;  ///< whole pages
+    std::shared_ptr<Stretch> stretch;
+    void operator()(std::byte* memory) const;
+  };
+  std::unique_ptr<std::byte[], GiveBack> memory_;
 };
 
 }  // namespace fewbits
