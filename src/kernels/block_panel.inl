@@ -198,13 +198,14 @@ template <int kCount, int kTokens, int kVectors>
           first.side_by_side};
 }
 
-/// Of the first token of the next group.
-inline BlockInputs inputs_behind(const BlockInputs& first, int64_t columns) {
-  const int64_t group = columns * kSideBySide;
-  return {
+/// Of any token behind the first.
+inline BlockInputs inputs_of(const BlockInputs& first, int64_t token, int64_t columns) {
+  const int64_t group = token / kSideBySide * kSideBySide * columns;
+  const BlockInputs inputs{
       first.codes + group,       first.scales + group / 32,        first.less32 + group / 32,
       first.less16 + group / 16, first.scaled_sums32 + group / 32, first.scaled_sums16 + group / 16,
       first.side_by_side};
+  return inputs_beside(inputs, token % kSideBySide);
 }
 
 /// What sums start from that may start from anything: what the codes' zero point is worth.
@@ -265,9 +266,9 @@ void block_tile(const BlockPanelTask& task) {
   constexpr int kVectors = kPanels * kRowVectors;
   F results[kTokens][kVectors];
   for (int t = 0; t < kTokens; ++t) {
-    const float* out = task.out + t * task.out_stride;
+    const int64_t at = t * task.start_stride;
     for (int v = 0; v < kVectors; ++v)
-      results[t][v] = task.accumulate ? load(out + v * kLanes) : broadcast(0);
+      results[t][v] = task.start != nullptr ? load(task.start + at + v * kLanes) : broadcast(0);
   }
   for (int64_t block = 0; block < task.blocks; ++block) {
     ask_for<kPanels>(task.ahead, block);
@@ -289,31 +290,28 @@ void block_tile_of(const BlockPanelTask& task, int64_t tokens) {
   }
 }
 
-/// Tokens side by side times kPanels panels. The last two tiles share what is left: a tile of one
-/// or two tokens waits for its own sums.
-template <class Kind, int kPanels>
-void block_tokens_beside(BlockPanelTask task) {
-  constexpr int64_t kMost = tile_of<Kind>().tokens;
-  static_assert(kSideBySide % kMost == 0);
-  while (task.tokens > 0) {
-    const int64_t left = task.tokens;
-    const int64_t tokens = left >= 2 * kMost ? kMost : left > kMost ? (left + 1) / 2 : left;
-    block_tile_of<Kind, tile_of<Kind>().tokens, kPanels>(task, tokens);
-    task.inputs = inputs_beside(task.inputs, tokens);
-    task.out += tokens * task.out_stride;
-    task.tokens -= tokens;
-    task.ahead.bytes = nullptr;
-  }
+/// Tokens of the next tile of at most `most`, of `left` side by side. The last two tiles share what
+/// is left: a tile of one or two tokens waits for its own sums.
+inline int64_t tile_tokens(int64_t left, int64_t most) {
+  return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;
 }
 
-/// All tokens times kPanels panels.
+/// All tokens times kPanels panels. The task's fields are set one by one: who copies a struct that
+/// was just written to waits until those writes have left the core, results and all.
 template <class Kind, int kPanels>
-void block_tokens(BlockPanelTask task) {
-  for (int64_t left = task.tokens; left > 0; left -= kSideBySide) {
-    task.tokens = left < kSideBySide ? left : kSideBySide;
-    block_tokens_beside<Kind, kPanels>(task);
-    task.inputs = inputs_behind(task.inputs, task.columns);
-    task.out += kSideBySide * task.out_stride;
+void block_tokens(const BlockPanelTask& all) {
+  constexpr int kMost = tile_of<Kind>().tokens;
+  static_assert(kSideBySide % kMost == 0);
+  BlockPanelTask task = all;
+  for (int64_t token = 0; token < all.tokens;) {
+    const int64_t beside = kSideBySide - token % kSideBySide;
+    const int64_t left = all.tokens - token;
+    const int64_t tokens = tile_tokens(left < beside ? left : beside, kMost);
+    task.inputs = inputs_of(all.inputs, token, all.columns);
+    block_tile_of<Kind, kMost, kPanels>(task, tokens);
+    token += tokens;
+    if (all.start != nullptr) task.start = all.start + token * all.start_stride;
+    task.out = all.out + token * all.out_stride;
     task.ahead.bytes = nullptr;
   }
 }
@@ -330,6 +328,7 @@ void block_product(const BlockPanelTask& task) {
     rest.panels -= done;
     rest.panel += done;
     rest.out += done * kGroupRows;
+    if (rest.start != nullptr) rest.start += done * kGroupRows;
     if (rest.ahead.bytes != nullptr) rest.ahead.bytes += done * rest.ahead.stride;
   }
 }

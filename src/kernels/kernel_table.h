@@ -127,7 +127,7 @@ struct Ahead {
   int64_t per_block;     ///< how many to ask for with each block
 };
 
-/// out[t][16 p + r] (+)= the sum over the blocks of panel p, in rising order.
+/// out[t][16 p + r] = start[t][16 p + r] + the sum over the blocks of panel p, in rising order.
 struct BlockPanelTask {
   const CodePanel* panel;
   int64_t panels;
@@ -135,9 +135,10 @@ struct BlockPanelTask {
   BlockInputs inputs;  ///< of the first token at the panels' first block
   int64_t columns;     ///< of a row of inputs
   int64_t tokens;
-  float* out;
+  const float* start;  ///< null: zero
+  int64_t start_stride;
+  float* out;  ///< may be where the start is
   int64_t out_stride;
-  bool accumulate;
   Ahead ahead = {};
 };
 

@@ -24,16 +24,15 @@ constexpr int64_t kPairRows = kPair * kGroupRows;
 struct ScratchShape {
   int64_t group = 0;  ///< bytes of a pair of groups made on the fly
   int64_t panel = kPair * sizeof(CodePanel);
-  int64_t tile = 0;  ///< results of a last, partial pair
+  int64_t sums = 0;  ///< of all tokens and a pair's rows
 
-  int64_t total() const { return group + panel + tile; }
+  int64_t total() const { return group + panel + sums; }
 };
 
 ScratchShape scratch_shape(const PackedMatrix::Impl& matrix, int64_t tokens) {
   ScratchShape shape;
   if (matrix.packed.size() == 0) shape.group = kPair * round_up(matrix.group_size(), 64);
-  if (matrix.rows() % kPairRows != 0)
-    shape.tile = tokens * kPairRows * static_cast<int64_t>(sizeof(float));
+  shape.sums = tokens * kPairRows * static_cast<int64_t>(sizeof(float));
   return shape;
 }
 
@@ -50,7 +49,8 @@ struct Pair {
 struct Work {
   const PackedMatrix::Impl& matrix;
   const Activations::Impl& input;
-  std::byte* panel;
+  CodePanel* panels;
+  float* sums;
 };
 
 /// A few tokens times groups as they lie: their tile converts halves as it reads them.
@@ -87,24 +87,27 @@ Ahead ahead_of(const PackedMatrix::Impl& matrix, const Pair& pair, int64_t end) 
   return {as_bytes(pair.groups[0]) + offset, size, size * kBlockValues / matrix.columns()};
 }
 
+/// Sums wait in scratch for the last panel: results lie a row of outputs apart, often a power of
+/// two, where they would push each other out of the caches.
 void multiply_blocks(const Work& work, const Pair& pair) {
   const int64_t columns = work.matrix.columns();
   const KernelTable::BlockKernels& kernel = kernels().blocks[work.matrix.layout.block_layout];
-  auto* panels = reinterpret_cast<CodePanel*>(work.panel);
   for (int64_t begin = 0; begin < columns; begin += kPanelValues) {
     const int64_t count = std::min(kPanelValues, columns - begin) / kBlockValues;
+    const bool last = begin + kPanelValues >= columns;
     for (int64_t i = 0; i < pair.count; ++i) {
-      kernel.unpack(as_bytes(pair.groups[i]), begin / kBlockValues, count, panels[i]);
+      kernel.unpack(as_bytes(pair.groups[i]), begin / kBlockValues, count, work.panels[i]);
     }
-    kernel.multiply({.panel = panels,
+    kernel.multiply({.panel = work.panels,
                      .panels = pair.count,
                      .blocks = count,
                      .inputs = inputs_at(work.input.blocks, columns, 0, begin),
                      .columns = columns,
                      .tokens = work.input.tokens,
-                     .out = pair.out,
-                     .out_stride = pair.stride,
-                     .accumulate = begin > 0,
+                     .start = begin > 0 ? work.sums : nullptr,
+                     .start_stride = kPairRows,
+                     .out = last ? pair.out : work.sums,
+                     .out_stride = last ? pair.stride : kPairRows,
                      .ahead = ahead_of(work.matrix, pair, begin + kPanelValues)});
   }
 }
@@ -144,7 +147,8 @@ void multiply_pair_of(const MatrixProduct& product, const Activations::Impl& inp
                       std::byte* scratch) {
   const PackedMatrix::Impl& matrix = product.weights->impl();
   const ScratchShape shape = scratch_shape(matrix, input.tokens);
-  const Work work{matrix, input, scratch + shape.group};
+  const Work work{matrix, input, reinterpret_cast<CodePanel*>(scratch + shape.group),
+                  reinterpret_cast<float*>(scratch + shape.group + shape.panel)};
   const int64_t first = index * kPairRows;
   Pair pair{{},
             std::min(kPair, matrix.groups() - index * kPair),
@@ -157,7 +161,7 @@ void multiply_pair_of(const MatrixProduct& product, const Activations::Impl& inp
   const int64_t rows = std::min(pair.count * kGroupRows, matrix.rows() - first);
   if (rows == pair.count * kGroupRows) return multiply_pair(work, pair);
 
-  pair.out = reinterpret_cast<float*>(scratch + shape.group + shape.panel);
+  pair.out = work.sums;
   pair.stride = kPairRows;
   multiply_pair(work, pair);
   for (int64_t t = 0; t < input.tokens; ++t) {
