@@ -59,6 +59,9 @@ void Activations::assign(const float* values, int64_t tokens, int64_t columns, C
   impl_->columns = columns;
   impl_->scales = scales;
   impl_->blocks_ready = false;
+  for (auto& shifts : impl_->starts) {
+    for (Impl::Starts& starts : shifts) starts.ready = false;
+  }
   impl_->floats_ready = false;
   for (Impl::Tiles& tiles : impl_->tiles) tiles.ready = false;
 }
@@ -89,6 +92,23 @@ void Activations::Impl::make_blocks(ThreadPool& pool) {
     }
   });
   blocks_ready = true;
+}
+
+void Activations::Impl::make_starts(const BlockLayout& layout) {
+  if (layout.zero_shift == kNoZero) return;
+  Starts& made = starts[layout.sub_blocks - 1][layout.zero_shift];
+  if (made.ready) return;
+  const int64_t kept = round_up(tokens, blocks.side_by_side) * columns;
+  made.sums.resize(static_cast<size_t>(kept / kBlockValues * layout.sub_blocks));
+  kernels().start_sums(layout.sub_blocks == 1 ? blocks.less32 : blocks.less16,
+                       std::ssize(made.sums), layout.zero_shift, made.sums.data());
+  made.ready = true;
+}
+
+const int32_t* Activations::Impl::starts_at(const BlockLayout& layout, int64_t column) const {
+  if (layout.zero_shift == kNoZero) return nullptr;
+  return starts[layout.sub_blocks - 1][layout.zero_shift].sums.data() +
+         column / kBlockValues * layout.sub_blocks * blocks.side_by_side;
 }
 
 void Activations::Impl::make_side_by_side(ThreadPool& pool) {

@@ -28,6 +28,13 @@ struct Activations::Impl {
   BlockInputs blocks{};  ///< of all tokens, in block_memory
   HugeBuffer block_memory;
 
+  struct Starts {
+    bool ready = false;
+    std::vector<int32_t> sums;  ///< [sub-block][token], laid out as the blocks are
+  };
+  static constexpr int kMostShift = 8;
+  Starts starts[2][kMostShift];  ///< of sub-blocks of 32 values and of 16, by zero shift
+
   bool floats_ready = false;
   HugeBuffer floats;  ///< [kSideBySide tokens][columns][kSideBySide]
 
@@ -42,6 +49,10 @@ struct Activations::Impl {
 
   /// Makes the int8 form unless it is there. REQUIRES: columns are whole blocks of 32.
   void make_blocks(ThreadPool& pool);
+  /// Makes what sums with codes of a layout start from. REQUIRES: make_blocks.
+  void make_starts(const BlockLayout& layout);
+  /// Those from column `column` of the first token on; null where codes have no zero point.
+  const int32_t* starts_at(const BlockLayout& layout, int64_t column) const;
   /// The same for floats side by side, and where those of `token` begin, the first of its group.
   void make_side_by_side(ThreadPool& pool);
   const float* side_by_side(int64_t token) const {

@@ -133,32 +133,3 @@ constexpr Arithmetic arithmetic_of() {
   return {layout.code_bits(), layout.sub_blocks, zero_is_gone ? kNoZero : layout.zero_shift,
           layout.minimum};
 }
-
-/// Inputs of one token of kSide that lie side by side, at one block.
-template <int kSide>
-struct InputBlock {
-  const BlockInputs& inputs;  // of the token
-  int64_t block;
-
-  float scale() const { return inputs.scales[block * kSide]; }
-  const int32_t* less(int sub_blocks, int s) const {
-    return sub_blocks == 1 ? inputs.less32 + block * kSide
-                           : inputs.less16 + (2 * block + s) * kSide;
-  }
-  float scaled_sum(int sub_blocks, int s) const {
-    return sub_blocks == 1 ? inputs.scaled_sums32[block * kSide]
-                           : inputs.scaled_sums16[(2 * block + s) * kSide];
-  }
-};
-
-/// result + one sub-block: the only place where sums of products become floats, so that few and
-/// many tokens give the same bits. `total` is the sum of codes times inputs.
-template <int kSubBlocks, int kZeroShift, bool kMinimum, class Input>
-[[gnu::always_inline]] inline F add_sub_block(I total, F scale, F minimum, const Input& input,
-                                              int s, F result) {
-  if constexpr (kZeroShift != kNoZero)
-    total = plus(total, repeat_shifted<kZeroShift>(input.less(kSubBlocks, s)));
-  result = fma(to_float(total) * scale, broadcast(input.scale()), result);
-  if constexpr (kMinimum) result = fma(minimum, broadcast(input.scaled_sum(kSubBlocks, s)), result);
-  return result;
-}

@@ -23,6 +23,19 @@ I quads_dot(const uint8_t* planes, int vector, const int8_t* inputs) {
   }
 }
 
+/// Sub-block kSub of a token's products with kLanes rows, times the rows' scale.
+template <int kLayout, int kSub>
+[[gnu::always_inline]] inline F sub_block_dot(const uint8_t* planes, int vector,
+                                              const BlockDotTask& task, int64_t block, F scale) {
+  constexpr Arithmetic kind = arithmetic_of<kLayout>();
+  constexpr int kCount = kQuads / kind.sub_blocks;
+  const I total = quads_dot<kLayout, kSub * kCount, kCount>(
+      planes, vector, task.inputs.codes + block * kBlockValues);
+  if constexpr (kind.zero_shift == kNoZero) return to_float(total) * scale;
+  const I start = start_of<kind.sub_blocks, kind.zero_shift, 1>(task.starts, block, kSub, 0);
+  return scaled_sum(plus(total, start), scale);
+}
+
 /// Blocks that share a scale's scale take so much work that one stream is best, asked for twice;
 /// others wait for memory alone, which delivers most to two groups that are read side by side.
 template <int kLayout>
@@ -41,27 +54,25 @@ template <int kLayout>
 /// results + a super-block of a group. `ahead`: bytes to what to ask for meanwhile.
 template <int kLayout>
 [[gnu::always_inline]] inline void dot_super_block(const uint8_t* header, int64_t ahead,
-                                                   const BlockInputs& inputs, int64_t block,
+                                                   const BlockDotTask& task, int64_t block,
                                                    F (&results)[kRowVectors]) {
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
   constexpr Arithmetic kind = arithmetic_of<kLayout>();
   constexpr Strides strides = strides_of<kLayout>();
-  constexpr int kSubQuads = kQuads / kind.sub_blocks;
   ask_behind<kLayout>(header, ahead, strides.header);
   for (int i = 0; i < layout.super_blocks; ++i, ++block) {
     const uint8_t* parameters = header + strides.header + i * strides.block;
     const uint8_t* planes = parameters + strides.parameters;
-    const int8_t* codes = inputs.codes + block * kBlockValues;
-    const InputBlock<1> input{inputs, block};
+    const InputBlock<1> input{task.inputs, block};
     ask_behind<kLayout>(parameters, ahead, strides.block);
     for (int v = 0; v < kRowVectors; ++v) {
       const BlockScales scales = block_scales<kLayout>(header, parameters, v);
-      results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
-          quads_dot<kLayout, 0, kSubQuads>(planes, v, codes), scales.scale[0], scales.minimum[0],
+      results[v] = add_sub_block<kind.sub_blocks, kind.minimum>(
+          sub_block_dot<kLayout, 0>(planes, v, task, block, scales.scale[0]), scales.minimum[0],
           input, 0, results[v]);
       if constexpr (kind.sub_blocks == 1) continue;
-      results[v] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
-          quads_dot<kLayout, kQuads - kSubQuads, kSubQuads>(planes, v, codes), scales.scale[1],
+      results[v] = add_sub_block<kind.sub_blocks, kind.minimum>(
+          sub_block_dot<kLayout, kind.sub_blocks - 1>(planes, v, task, block, scales.scale[1]),
           scales.minimum[1], input, 1, results[v]);
     }
   }
@@ -83,7 +94,7 @@ void dot_groups(const BlockDotTask& task) {
     if (place + ahead >= task.group_stride) ahead += (kGroups - 1) * task.group_stride;
     const uint8_t* group = task.group;
     for (int g = 0; g < kGroups; ++g, group += task.group_stride)
-      dot_super_block<kLayout>(group + place, ahead, task.inputs, block, results[g]);
+      dot_super_block<kLayout>(group + place, ahead, task, block, results[g]);
   }
   for (int g = 0; g < kGroups; ++g) {
     for (int v = 0; v < kRowVectors; ++v)

@@ -21,19 +21,23 @@ template <int kLayout, int kQuad, int kEnd, int kTokens>
 /// Sub-block kSub of a block of all tokens, added to their results.
 template <int kLayout, int kSub, int kTokens>
 [[gnu::always_inline]] inline void add_sub_blocks(const uint8_t* planes, const BlockScales& scales,
-                                                  const BlockInputs& inputs, int64_t block,
+                                                  const BlockDotTask& task, int64_t block,
                                                   F (&results)[kTokens]) {
   constexpr Arithmetic kind = arithmetic_of<kLayout>();
   constexpr int kSubQuads = kQuads / kind.sub_blocks;
   I totals[kTokens];
-  for (int t = 0; t < kTokens; ++t) totals[t] = no_products();
-  add_quads<kLayout, kSub * kSubQuads, (kSub + 1) * kSubQuads>(
-      planes, inputs.codes + block * kBlockValues * kSideBySide, totals);
   for (int t = 0; t < kTokens; ++t) {
-    const BlockInputs token = inputs_beside(inputs, t);
-    results[t] = add_sub_block<kind.sub_blocks, kind.zero_shift, kind.minimum>(
-        totals[t], scales.scale[kSub], scales.minimum[kSub], InputBlock<kSideBySide>{token, block},
-        kSub, results[t]);
+    totals[t] =
+        start_of<kind.sub_blocks, kind.zero_shift, kSideBySide>(task.starts, block, kSub, t);
+  }
+  add_quads<kLayout, kSub * kSubQuads, (kSub + 1) * kSubQuads>(
+      planes, task.inputs.codes + block * kBlockValues * kSideBySide, totals);
+  const SumScale scale = sum_scale(scales.scale[kSub]);
+  for (int t = 0; t < kTokens; ++t) {
+    const BlockInputs token = inputs_beside(task.inputs, t);
+    results[t] = add_sub_block<kind.sub_blocks, kind.minimum>(
+        scaled_sum<true>(totals[t], scale), scales.minimum[kSub],
+        InputBlock<kSideBySide>{token, block}, kSub, results[t]);
   }
 }
 
@@ -49,9 +53,9 @@ void dot_tokens(const BlockDotTask& task, const uint8_t* group, float* out) {
       const uint8_t* planes = parameters + strides.parameters;
       const BlockScales scales = block_scales<kLayout>(group, parameters, 0);
       ask_for(parameters + kAhead, strides.block);
-      add_sub_blocks<kLayout, 0>(planes, scales, task.inputs, block, results);
+      add_sub_blocks<kLayout, 0>(planes, scales, task, block, results);
       if constexpr (layout.sub_blocks == 2)
-        add_sub_blocks<kLayout, 1>(planes, scales, task.inputs, block, results);
+        add_sub_blocks<kLayout, 1>(planes, scales, task, block, results);
     }
   }
   for (int t = 0; t < kTokens && t < task.tokens; ++t) store(out + t * task.out_stride, results[t]);

@@ -12,9 +12,10 @@ namespace {
 
 /// int8 inputs of some tokens, with memory of their own.
 struct Inputs {
-  Inputs(const KernelTable& table, const std::vector<float>& values, int64_t tokens,
+  Inputs(const KernelTable& made_by, const std::vector<float>& values, int64_t tokens,
          CodeScales code_scales = {}, int64_t side = 1)
-      : columns(std::ssize(values) / tokens),
+      : table(made_by),
+        columns(std::ssize(values) / tokens),
         count(round_up(tokens, side) * columns),
         codes(count),
         scales(count / 32),
@@ -29,17 +30,30 @@ struct Inputs {
                             inputs_at(blocks, columns, t, 0));
     }
   }
+  /// What sums of a token with codes of a layout start from, from a column on.
+  const int32_t* starts(const BlockLayout& layout, int64_t token = 0, int64_t column = 0) const {
+    if (layout.zero_shift == kNoZero) return nullptr;
+    const int64_t size = count / kBlockValues * layout.sub_blocks;
+    const auto* less = layout.sub_blocks == 1 ? less32.data() : less16.data();
+    sums = std::make_unique<Guarded<int32_t>>(size);
+    table.start_sums(less, size, layout.zero_shift, sums->data());
+    const int64_t side = blocks.side_by_side;
+    const int64_t group = (token / side * columns + column) * side;
+    return sums->data() + group / kBlockValues * layout.sub_blocks + token % side;
+  }
   double value(int64_t token, int64_t k) const {
     const BlockInputs at = inputs_at(blocks, columns, token, k / 32 * 32);
     return double{*at.scales} * at.codes[k % 32 / 4 * blocks.side_by_side * 4 + k % 4];
   }
 
+  const KernelTable& table;
   int64_t columns;
   int64_t count;
   Guarded<int8_t> codes;
   Guarded<float> scales;
   Guarded<int32_t> less32, less16;
   Guarded<float> scaled32, scaled16;
+  mutable std::unique_ptr<Guarded<int32_t>> sums;
   BlockInputs blocks;
 };
 
@@ -133,9 +147,10 @@ class BlockKernels : public testing::TestWithParam<std::tuple<const KernelTable*
   const KernelTable::BlockKernels& kernel() const { return table().blocks[index()]; }
 
   /// One token times one group.
-  void dot(const Group& group, const BlockInputs& inputs, float* out) const {
-    const int64_t columns = std::ssize(group.weights) / kGroupRows;
-    kernel().dot({group.bytes.data(), group_size(columns), 1, columns / kBlockValues, inputs, out});
+  void dot(const Group& group, const Inputs& inputs, int64_t token, float* out) const {
+    kernel().dot({group.bytes.data(), group_size(inputs.columns), 1, inputs.columns / kBlockValues,
+                  inputs_at(inputs.blocks, inputs.columns, token, 0),
+                  inputs.starts(layout(), token), out});
   }
   int64_t group_size(int64_t columns) const {
     return columns / kBlockValues / layout().super_blocks * layout().super_bytes();
@@ -151,8 +166,8 @@ class BlockKernels : public testing::TestWithParam<std::tuple<const KernelTable*
       for (size_t p = 0; p < 2; ++p)
         kernel().unpack(group.bytes.data(), begin / kBlockValues, count, panels[p]);
       kernel().multiply({panels.get(), 2, count, inputs_at(inputs.blocks, inputs.columns, 0, begin),
-                         inputs.columns, tokens, begin > 0 ? out.data() : nullptr, 32, out.data(),
-                         32});
+                         inputs.starts(layout(), 0, begin), inputs.columns, tokens,
+                         begin > 0 ? out.data() : nullptr, 32, out.data(), 32});
     }
     return out;
   }
@@ -174,7 +189,7 @@ TEST_P(BlockKernels, DotEqualsTheDefinitionUpToRounding) {
       for (int input = 0; input < 4; ++input) {
         const Inputs inputs(table(), input_pattern(input, columns), 1);
         Guarded<float> out(16);
-        dot(group, inputs.blocks, out.data());
+        dot(group, inputs, 0, out.data());
         for (int64_t row = 0; row < 16; ++row) {
           const Expected want = expected(group, inputs, 0, row);
           ASSERT_NEAR(out[row], want.value, 2e-6 * want.scale + 1e-9)
@@ -193,10 +208,11 @@ TEST_P(BlockKernels, TwoGroupsGiveTheBitsOfEachAlone) {
   const Guarded<uint8_t> both(bytes);
   const Inputs inputs(table(), normal_values(columns, 5), 1);
   Guarded<float> together(2 * kGroupRows);
-  kernel().dot({both.data(), size, 2, columns / kBlockValues, inputs.blocks, together.data()});
+  kernel().dot({both.data(), size, 2, columns / kBlockValues, inputs.blocks,
+                inputs.starts(layout()), together.data()});
   std::vector<float> apart(2 * kGroupRows);
-  dot(first, inputs.blocks, apart.data());
-  dot(second, inputs.blocks, apart.data() + kGroupRows);
+  dot(first, inputs, 0, apart.data());
+  dot(second, inputs, 0, apart.data() + kGroupRows);
   for (size_t row = 0; row < apart.size(); ++row)
     EXPECT_EQ(together[static_cast<int64_t>(row)], apart[row]) << row;
 }
@@ -212,11 +228,11 @@ TEST_P(BlockKernels, TokensTogetherGiveTheBitsOfEachAlone) {
     const auto values = normal_values(tokens * columns, 5);
     const Inputs inputs(table(), values, tokens, {}, kSideBySide), apart(table(), values, tokens);
     Guarded<float> out(tokens * 2 * kGroupRows);
-    kernel().dots({both.data(), size, 2, columns / kBlockValues, inputs.blocks, out.data(), tokens,
-                   2 * kGroupRows});
+    kernel().dots({both.data(), size, 2, columns / kBlockValues, inputs.blocks,
+                   inputs.starts(layout()), out.data(), tokens, 2 * kGroupRows});
     for (int64_t t = 0; t < tokens; ++t) {
       std::vector<float> one(kGroupRows);
-      dot(group, inputs_at(apart.blocks, columns, t, 0), one.data());
+      dot(group, apart, t, one.data());
       for (int64_t row = 0; row < 2 * kGroupRows; ++row) {
         ASSERT_EQ(out[t * 2 * kGroupRows + row], one[static_cast<size_t>(row % kGroupRows)])
             << tokens << " tokens, row " << row;
@@ -235,7 +251,7 @@ TEST_P(BlockKernels, PanelsGiveTheSameBitsAsDots) {
       const auto out = by_panels(group, inputs, tokens, step);
       for (int64_t t = 0; t < tokens; ++t) {
         std::vector<float> one(16);
-        dot(group, inputs_at(apart.blocks, columns, t, 0), one.data());
+        dot(group, apart, t, one.data());
         for (size_t r = 0; r < 32; ++r) {
           ASSERT_EQ(out[static_cast<size_t>(t) * 32 + r], one[r % 16])
               << tokens << " tokens, row " << r;

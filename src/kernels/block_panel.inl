@@ -57,8 +57,9 @@ void unpack_panel(const uint8_t* group, int64_t first, int64_t count, CodePanel&
       const int64_t row = panel_row<layout.sub_blocks>(block, 0) + v * kLanes;
       if constexpr (kSplit) {
         static_assert(layout.sub_blocks == 1);
-        store_ints(panel.starts + row, split_quads<kLayout, 0, kQuads>(
-                                           planes, v, panel.codes + codes, panel.signs + codes));
+        const I start =
+            split_quads<kLayout, 0, kQuads>(planes, v, panel.codes + codes, panel.signs + codes);
+        store_ints(panel.starts + row, plus(start, repeat_int(kSumStart)));
       } else {
         unpack_quads<kLayout, 0, kQuads>(planes, v, panel.codes + codes);
       }
@@ -72,11 +73,19 @@ void unpack_panel(const uint8_t* group, int64_t first, int64_t count, CodePanel&
   }
 }
 
+/// Sums of a tile start from anything at no cost.
+constexpr bool kStartsFree = kSumsStart && !kTokenPairs;
+
 /// An Arithmetic and a tile as a type (a struct as template argument would be a weak symbol).
 template <int kBits, int kSubBlocks, int kZeroShift, bool kMinimum>
 struct KindOf {
   enum : int { bits = kBits, sub_blocks = kSubBlocks, zero_shift = kZeroShift };
-  enum : bool { minimum = kMinimum, split = kSplitSigns && kBits == 8 };
+  enum : bool {
+    minimum = kMinimum,
+    split = kSplitSigns && kBits == 8,
+    // Where that costs an addition for each sum, it must save another.
+    started = split || kStartsFree || kZeroShift != kNoZero
+  };
 };
 
 template <class Kind>
@@ -208,18 +217,33 @@ inline BlockInputs inputs_of(const BlockInputs& first, int64_t token, int64_t co
   return inputs_beside(inputs, token % kSideBySide);
 }
 
-/// What sums start from that may start from anything: what the codes' zero point is worth.
+/// What token t's sums start from.
+template <class Kind>
+[[gnu::always_inline]] inline I tile_start(const BlockPanelTask& task, int64_t block, int s,
+                                           int t) {
+  return start_of<Kind::sub_blocks, Kind::zero_shift, kSideBySide>(task.starts, block, s, t);
+}
+
+/// Sums of one sub-block of the tile, from where they start on.
 template <class Kind, int kTokens, int kVectors>
-[[gnu::always_inline]] inline void start_totals(const BlockInputs& inputs, int64_t block, int s,
+[[gnu::always_inline]] inline void sum_products(const BlockPanelTask& task, int64_t block, int s,
                                                 I (&totals)[kTokens][kVectors]) {
-  for (int t = 0; t < kTokens; ++t) {
-    I start = widen(no_products());
-    if constexpr (Kind::zero_shift != kNoZero) {
-      const BlockInputs token = inputs_beside(inputs, t);
-      const InputBlock<kSideBySide> input{token, block};
-      start = repeat_shifted<Kind::zero_shift>(input.less(Kind::sub_blocks, s));
-    }
+  constexpr int kCount = kQuads / Kind::sub_blocks;
+  const int64_t quad = block * kQuads + s * kCount;
+  const int8_t* inputs = task.inputs.codes + quad * 4 * kSideBySide;
+  if constexpr (Kind::split) return add_split_quads<kCount>(task.panel, quad, inputs, totals);
+  for (int t = 0; kStartsFree && t < kTokens; ++t) {
+    const I start = tile_start<Kind>(task, block, s, t);
     for (int v = 0; v < kVectors; ++v) totals[t][v] = start;
+  }
+  if constexpr (kTokenPairs) {
+    add_paired_quads<kCount>(task.panel, quad, inputs, totals);
+  } else {
+    add_quads<Kind::bits, kCount>(task.panel, quad, inputs, totals);
+  }
+  for (int t = 0; Kind::started && !kStartsFree && t < kTokens; ++t) {
+    const I start = tile_start<Kind>(task, block, s, t);
+    for (int v = 0; v < kVectors; ++v) totals[t][v] = plus(totals[t][v], start);
   }
 }
 
@@ -227,29 +251,19 @@ template <class Kind, int kTokens, int kVectors>
 template <class Kind, int kTokens, int kVectors>
 [[gnu::always_inline]] inline void add_tile_sub_block(const BlockPanelTask& task, int64_t block,
                                                       int s, F (&results)[kTokens][kVectors]) {
-  constexpr int kCount = kQuads / Kind::sub_blocks;
-  const int64_t quad = block * kQuads + s * kCount;
-  const int8_t* inputs = task.inputs.codes + quad * 4 * kSideBySide;
-  constexpr bool kStarted = kSumsStart && !Kind::split && !kTokenPairs;
   I totals[kTokens][kVectors];
-  if constexpr (Kind::split) {
-    add_split_quads<kCount>(task.panel, quad, inputs, totals);
-  } else if constexpr (kTokenPairs) {
-    add_paired_quads<kCount>(task.panel, quad, inputs, totals);
-  } else {
-    if constexpr (kSumsStart) start_totals<Kind>(task.inputs, block, s, totals);
-    add_quads<Kind::bits, kCount>(task.panel, quad, inputs, totals);
-  }
-  for (int t = 0; t < kTokens; ++t) {
-    const BlockInputs token = inputs_beside(task.inputs, t);
-    for (int v = 0; v < kVectors; ++v) {
-      const PanelVector at = panel_vector(task.panel, v);
-      const int64_t row = panel_row<Kind::sub_blocks>(block, s) + at.row;
-      F minimum = broadcast(0);
-      if constexpr (Kind::minimum) minimum = load(at.panel->minimums + row);
-      results[t][v] = add_sub_block < Kind::sub_blocks, kStarted ? kNoZero : Kind::zero_shift,
-      Kind::minimum > (totals[t][v], load(at.panel->scales + row), minimum,
-                       InputBlock<kSideBySide>{token, block}, s, results[t][v]);
+  sum_products<Kind>(task, block, s, totals);
+  for (int v = 0; v < kVectors; ++v) {
+    const PanelVector at = panel_vector(task.panel, v);
+    const int64_t row = panel_row<Kind::sub_blocks>(block, s) + at.row;
+    const SumScale scale = sum_scale(load(at.panel->scales + row));
+    F minimum = broadcast(0);
+    if constexpr (Kind::minimum) minimum = load(at.panel->minimums + row);
+    for (int t = 0; t < kTokens; ++t) {
+      const BlockInputs token = inputs_beside(task.inputs, t);
+      results[t][v] = add_sub_block<Kind::sub_blocks, Kind::minimum>(
+          scaled_sum<Kind::started>(totals[t][v], scale), minimum,
+          InputBlock<kSideBySide>{token, block}, s, results[t][v]);
     }
   }
 }
@@ -290,6 +304,13 @@ void block_tile_of(const BlockPanelTask& task, int64_t tokens) {
   }
 }
 
+/// What lies before those of a token's first sub-block.
+template <class Kind>
+constexpr int64_t starts_before(int64_t token, int64_t columns) {
+  const int64_t group = token / kSideBySide * kSideBySide;
+  return group * (columns / kBlockValues * Kind::sub_blocks) + token % kSideBySide;
+}
+
 /// Tokens of the next tile of at most `most`, of `left` side by side. The last two tiles share what
 /// is left: a tile of one or two tokens waits for its own sums.
 inline int64_t tile_tokens(int64_t left, int64_t most) {
@@ -308,6 +329,8 @@ void block_tokens(const BlockPanelTask& all) {
     const int64_t left = all.tokens - token;
     const int64_t tokens = tile_tokens(left < beside ? left : beside, kMost);
     task.inputs = inputs_of(all.inputs, token, all.columns);
+    if constexpr (Kind::zero_shift != kNoZero)
+      task.starts = all.starts + starts_before<Kind>(token, all.columns);
     block_tile_of<Kind, kMost, kPanels>(task, tokens);
     token += tokens;
     if (all.start != nullptr) task.start = all.start + token * all.start_stride;

@@ -37,9 +37,11 @@ inline I plus(I a, I b) {
 inline F to_float(I value) {
   return _mm256_cvtepi32_ps(value);
 }
-template <int kShift>
-I repeat_shifted(const int32_t* in) {
-  return _mm256_slli_epi32(_mm256_set1_epi32(*in), kShift);
+inline F bits_as_float(I value) {
+  return _mm256_castsi256_ps(value);
+}
+inline I repeat_int(int32_t value) {
+  return _mm256_set1_epi32(value);
 }
 
 inline __m128i load_8_bytes(const void* in) {

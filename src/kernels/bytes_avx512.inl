@@ -45,9 +45,11 @@ inline I add_products(I sum, B codes, B inputs) {
 inline F to_float(I value) {
   return _mm512_cvtepi32_ps(value);
 }
-template <int kShift>
-I repeat_shifted(const int32_t* in) {
-  return _mm512_slli_epi32(_mm512_set1_epi32(*in), kShift);
+inline F bits_as_float(I value) {
+  return _mm512_castsi512_ps(value);
+}
+inline I repeat_int(int32_t value) {
+  return _mm512_set1_epi32(value);
 }
 
 inline __m128i load_16_bytes(const void* in) {

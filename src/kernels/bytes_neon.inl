@@ -66,9 +66,11 @@ inline I add_products(I sum, B codes, B inputs) {
 inline F to_float(I value) {
   return vcvtq_f32_s32(value);
 }
-template <int kShift>
-I repeat_shifted(const int32_t* in) {
-  return vshlq_n_s32(vdupq_n_s32(*in), kShift);
+inline F bits_as_float(I value) {
+  return vreinterpretq_f32_s32(value);
+}
+inline I repeat_int(int32_t value) {
+  return vdupq_n_s32(value);
 }
 
 inline F load_signed(const int8_t* in) {

@@ -78,9 +78,10 @@ inline I add_products(I sum, B codes, B inputs) {
 inline F to_float(I value) {
   return __builtin_convertvector(value, F);
 }
-template <int kShift>
-I repeat_shifted(const int32_t* in) {
-  const int32_t value = *in * (1 << kShift);
+inline F bits_as_float(I value) {
+  return reinterpret_cast<F>(value);
+}
+inline I repeat_int(int32_t value) {
   return I{value, value, value, value};
 }
 

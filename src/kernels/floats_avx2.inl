@@ -14,6 +14,7 @@ inline void store(float* out, F value) {
 inline F broadcast(float value) {
   return _mm256_set1_ps(value);
 }
+constexpr bool kFused = true;
 inline F fma(F a, F b, F c) {
   return _mm256_fmadd_ps(a, b, c);
 }

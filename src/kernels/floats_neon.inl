@@ -15,6 +15,7 @@ inline void store(float* out, F value) {
 inline F broadcast(float value) {
   return vdupq_n_f32(value);
 }
+constexpr bool kFused = true;
 inline F fma(F a, F b, F c) {
   return vfmaq_f32(c, a, b);
 }

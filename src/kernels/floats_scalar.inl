@@ -20,6 +20,7 @@ inline void store(float* out, F value) {
 inline F broadcast(float value) {
   return F{value, value, value, value};
 }
+constexpr bool kFused = false;
 inline F fma(F a, F b, F c) {
   return a * b + c;
 }

@@ -115,7 +115,8 @@ struct BlockDotTask {
   int64_t groups;
   int64_t blocks;  ///< of 32 columns
   BlockInputs inputs;
-  float* out;  ///< [16] of each group
+  const int32_t* starts;  ///< as in BlockPanelTask
+  float* out;             ///< [16] of each group
   int64_t tokens = 1;
   int64_t out_stride = 0;  ///< to those of the next token
 };
@@ -131,9 +132,11 @@ struct Ahead {
 struct BlockPanelTask {
   const CodePanel* panel;
   int64_t panels;
-  int64_t blocks;      ///< in each panel
-  BlockInputs inputs;  ///< of the first token at the panels' first block
-  int64_t columns;     ///< of a row of inputs
+  int64_t blocks;         ///< in each panel
+  BlockInputs inputs;     ///< of the first token at the panels' first block
+  const int32_t* starts;  ///< of the layout's sub-blocks, see start_sums, from the same block on;
+                          ///< null where its codes have no zero point
+  int64_t columns;        ///< of a row of inputs
   int64_t tokens;
   const float* start;  ///< null: zero
   int64_t start_stride;
@@ -247,6 +250,9 @@ struct KernelTable {
   void (*float_strip)(const PanelTask<float>& task);
   void (*quantize_inputs)(const float* in, int64_t columns, const CodeScales& scales,
                           const BlockInputs& out);
+  /// What sums of products start from that is not worth adding block by block: with `less` as in
+  /// BlockInputs, what codes have too much by their zero point, and what else the kernels want.
+  void (*start_sums)(const int32_t* less, int64_t count, int zero_shift, int32_t* out);
   struct BlockKernels {
     void (*dot)(const BlockDotTask& task);
     void (*dots)(const BlockDotTask& task);  ///< of at most dot_tokens tokens; null where that is 1

@@ -11,7 +11,7 @@
 //   F load_signed(const int8_t*)
 //   F load_unsigned, load_low_nibbles, load_high_nibbles(const uint8_t*)
 //   void store_int8(int8_t*, F)                   integral values from -128 to 127
-//   F fma(a, b, c)                                a * b + c, fused where the machine can
+//   F fma(a, b, c), bool kFused                   a * b + c, and whether that is rounded once
 //   F maximum(a, b), minimum(a, b)                b where either is NaN
 //   float sum(F), largest(F)                      over the lanes, in a fixed order
 //   F round_even(F)                               nearest integer; |x| < 2^22
@@ -34,8 +34,8 @@
 //   P no_products(), multiply_add<bits>(P, B operand, B inputs)   adds products within each quad
 //   bool kSumsStart, P start_products(I)          sums of products may start from any int32
 //   int safe_products(bits)                       how many multiply_add cannot overflow a P
-//   I widen(P), plus(I, I), repeat_shifted<n>(const int32_t*) (2^n times it)
-//   F to_float(I)
+//   I widen(P), plus(I, I), repeat_int(int32_t)
+//   F to_float(I), bits_as_float(I)
 //   bool kSplitSigns, magnitude, sign_mask, multiply_split, split_start, load_ints, store_ints
 //                                                 see bytes_avx2.inl; others: whole_signs.inl
 //   bool kTokenPairs, row_pairs, token_pair, multiply_pairs, first_token, second_token
@@ -62,6 +62,8 @@
 #include "kernels/quantize_inputs.inl"
 //
 #include "kernels/block_codes.inl"
+//
+#include "kernels/block_sums.inl"
 //
 #include "kernels/block_dot.inl"
 //
@@ -110,6 +112,7 @@ constexpr KernelTable make_table(const char* name) {
       .lay_side_by_side = lay_side_by_side,
       .float_strip = float_strip,
       .quantize_inputs = quantize_inputs,
+      .start_sums = start_sums,
       .blocks = {},
       .dot_tokens = kDotTokens,
       .probe_fma = probe_fma,

@@ -102,6 +102,7 @@ void multiply_blocks(const Work& work, const Pair& pair) {
                      .panels = pair.count,
                      .blocks = count,
                      .inputs = inputs_at(work.input.blocks, columns, 0, begin),
+                     .starts = work.input.starts_at(work.matrix.layout.blocks(), begin),
                      .columns = columns,
                      .tokens = work.input.tokens,
                      .start = begin > 0 ? work.sums : nullptr,
@@ -116,14 +117,16 @@ void dot_blocks(const Work& work, const Pair& pair) {
   const PackedMatrix::Impl& matrix = work.matrix;
   const KernelTable::BlockKernels& kernel = kernels().blocks[matrix.layout.block_layout];
   const int64_t tokens = work.input.tokens;
-  (tokens == 1 ? kernel.dot : kernel.dots)({.group = as_bytes(pair.groups[0]),
-                                            .group_stride = matrix.group_size(),
-                                            .groups = pair.count,
-                                            .blocks = matrix.columns() / kBlockValues,
-                                            .inputs = work.input.blocks,
-                                            .out = pair.out,
-                                            .tokens = tokens,
-                                            .out_stride = pair.stride});
+  (tokens == 1 ? kernel.dot
+               : kernel.dots)({.group = as_bytes(pair.groups[0]),
+                               .group_stride = matrix.group_size(),
+                               .groups = pair.count,
+                               .blocks = matrix.columns() / kBlockValues,
+                               .inputs = work.input.blocks,
+                               .starts = work.input.starts_at(matrix.layout.blocks(), 0),
+                               .out = pair.out,
+                               .tokens = tokens,
+                               .out_stride = pair.stride});
 }
 
 void scale_rows(const Work& work, const Pair& pair) {
@@ -227,6 +230,7 @@ void prepare_input(const PackedMatrix::Impl& matrix, Activations::Impl& input, T
     input.make_side_by_side(pool);
   } else if (matrix.layout.is_blocks()) {
     input.make_blocks(pool);
+    input.make_starts(matrix.layout.blocks());
   }
 }
 
