@@ -322,6 +322,13 @@ TEST_P(QuantizeInputs, CodesAreNearestAndSumsExact) {
   }
 }
 
+TEST_P(QuantizeInputs, StartsOfMissingTokensMayBeAnything) {
+  const int32_t less[] = {-40, INT32_MIN, INT32_MAX, 7};
+  int32_t starts[4];
+  GetParam()->start_sums(less, 4, 7, starts);
+  EXPECT_EQ(starts[3] - starts[0], 47 * 128);
+}
+
 TEST_P(QuantizeInputs, OneScaleForATokenIsThatOfItsLargestValue) {
   auto values = normal_values(320, 4);
   values[200] = -25.4f;

@@ -24,9 +24,13 @@ struct InputBlock {
 constexpr float kSumBias = 12582912;
 constexpr int32_t kSumStart = kFused ? 0x4b400000 : 0;
 
-/// What sums of products with unsigned codes start from, see KernelTable.
+/// What sums of products with unsigned codes start from, see KernelTable. Without signs: for tokens
+/// that are missing beside others `less` is anything.
 void start_sums(const int32_t* less, int64_t count, int zero_shift, int32_t* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = less[i] * (1 << zero_shift) + kSumStart;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t shifted = static_cast<uint32_t>(less[i]) << zero_shift;
+    out[i] = static_cast<int32_t>(shifted + static_cast<uint32_t>(kSumStart));
+  }
 }
 
 /// What those of sub-block s of a block of a token start from. `starts`: of the first of kSide
