@@ -5,70 +5,110 @@
 /// Most tokens; 1: they go by panels.
 constexpr int kDotTokens = kLanes == 16 ? 8 : 1;
 
-template <int kLayout, int kQuad, int kEnd, int kTokens>
-[[gnu::always_inline]] inline void add_quads(const uint8_t* planes, const int8_t* inputs,
-                                             I (&totals)[kTokens]) {
+/// Groups that are multiplied at once: two share the loads of inputs. Their results wait in memory,
+/// which is too much where they are added to twice a block.
+template <int kLayout>
+constexpr int kDotGroups = kBlockLayouts[kLayout].sub_blocks == 1 ? 2 : 1;
+
+/// What codes or parameters of groups are read from.
+template <int kGroups>
+struct GroupBytes {
+  const uint8_t* of[kGroups];
+};
+
+template <int kLayout, int kQuad, int kEnd, int kTokens, int kGroups>
+[[gnu::always_inline]] inline void add_quads(const GroupBytes<kGroups>& planes,
+                                             const int8_t* inputs, I (&totals)[kGroups][kTokens]) {
   if constexpr (kQuad < kEnd) {
-    const B codes = quad_operand<kLayout, kQuad>(planes, 0);
+    B codes[kGroups];
+    for (int g = 0; g < kGroups; ++g) codes[g] = quad_operand<kLayout, kQuad>(planes.of[g], 0);
     for (int t = 0; t < kTokens; ++t) {
-      totals[t] =
-          add_products(totals[t], codes, repeat_quad(inputs + (kQuad * kSideBySide + t) * 4));
+      const B input = repeat_quad(inputs + (kQuad * kSideBySide + t) * 4);
+      for (int g = 0; g < kGroups; ++g) totals[g][t] = add_products(totals[g][t], codes[g], input);
     }
     add_quads<kLayout, kQuad + 1, kEnd>(planes, inputs, totals);
   }
 }
 
 /// Sub-block kSub of a block of all tokens, added to their results.
-template <int kLayout, int kSub, int kTokens>
-[[gnu::always_inline]] inline void add_sub_blocks(const uint8_t* planes, const BlockScales& scales,
+template <int kLayout, int kSub, int kTokens, int kGroups>
+[[gnu::always_inline]] inline void add_sub_blocks(const GroupBytes<kGroups>& planes,
+                                                  const BlockScales (&scales)[kGroups],
                                                   const BlockDotTask& task, int64_t block,
-                                                  F (&results)[kTokens]) {
+                                                  F (&results)[kGroups][kTokens]) {
   constexpr Arithmetic kind = arithmetic_of<kLayout>();
   constexpr int kSubQuads = kQuads / kind.sub_blocks;
-  I totals[kTokens];
+  I totals[kGroups][kTokens];
   for (int t = 0; t < kTokens; ++t) {
-    totals[t] =
+    const I start =
         start_of<kind.sub_blocks, kind.zero_shift, kSideBySide>(task.starts, block, kSub, t);
+    for (int g = 0; g < kGroups; ++g) totals[g][t] = start;
   }
   add_quads<kLayout, kSub * kSubQuads, (kSub + 1) * kSubQuads>(
       planes, task.inputs.codes + block * kBlockValues * kSideBySide, totals);
-  const SumScale scale = sum_scale(scales.scale[kSub]);
-  for (int t = 0; t < kTokens; ++t) {
-    const BlockInputs token = inputs_beside(task.inputs, t);
-    results[t] = add_sub_block<kind.sub_blocks, kind.minimum>(
-        scaled_sum<true>(totals[t], scale), scales.minimum[kSub],
-        InputBlock<kSideBySide>{token, block}, kSub, results[t]);
+  for (int g = 0; g < kGroups; ++g) {
+    const SumScale scale = sum_scale(scales[g].scale[kSub]);
+    for (int t = 0; t < kTokens; ++t) {
+      const BlockInputs token = inputs_beside(task.inputs, t);
+      results[g][t] = add_sub_block<kind.sub_blocks, kind.minimum>(
+          scaled_sum<true>(totals[g][t], scale), scales[g].minimum[kSub],
+          InputBlock<kSideBySide>{token, block}, kSub, results[g][t]);
+    }
   }
 }
 
-template <int kLayout, int kTokens>
-void dot_tokens(const BlockDotTask& task, const uint8_t* group, float* out) {
+/// `groups`: the same twice where there is but one.
+template <int kLayout, int kTokens, int kGroups>
+void dot_tokens(const BlockDotTask& task, const GroupBytes<kGroups>& groups,
+                float* const (&out)[kGroups]) {
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
   constexpr Strides strides = strides_of<kLayout>();
-  F results[kTokens];
-  for (F& result : results) result = broadcast(0);
-  for (int64_t block = 0; block < task.blocks; group += strides.super) {
+  F results[kGroups][kTokens];
+  for (auto& group : results) {
+    for (F& result : group) result = broadcast(0);
+  }
+  int64_t header = 0;
+  for (int64_t block = 0; block < task.blocks; header += strides.super) {
     for (int i = 0; i < layout.super_blocks; ++i, ++block) {
-      const uint8_t* parameters = group + strides.header + i * strides.block;
-      const uint8_t* planes = parameters + strides.parameters;
-      const BlockScales scales = block_scales<kLayout>(group, parameters, 0);
-      ask_for(parameters + kAhead, strides.block);
+      const int64_t place = header + strides.header + i * strides.block;
+      // Behind a group's end lie those that are its neighbours here, and then what comes next.
+      const int64_t skip =
+          place + kAhead < task.group_stride ? 0 : (kGroups - 1) * task.group_stride;
+      GroupBytes<kGroups> planes;
+      BlockScales scales[kGroups];
+      for (int g = 0; g < kGroups; ++g) {
+        const uint8_t* parameters = groups.of[g] + place;
+        planes.of[g] = parameters + strides.parameters;
+        scales[g] = block_scales<kLayout>(groups.of[g] + header, parameters, 0);
+        ask_for(parameters + kAhead + skip, strides.block);
+      }
       add_sub_blocks<kLayout, 0>(planes, scales, task, block, results);
       if constexpr (layout.sub_blocks == 2)
         add_sub_blocks<kLayout, 1>(planes, scales, task, block, results);
     }
   }
-  for (int t = 0; t < kTokens && t < task.tokens; ++t) store(out + t * task.out_stride, results[t]);
+  for (int t = 0; t < kTokens && t < task.tokens; ++t) {
+    for (int g = 0; g < kGroups; ++g) store(out[g] + t * task.out_stride, results[g][t]);
+  }
 }
 
 /// At most kDotTokens tokens; those that are missing are computed and left out.
 template <int kLayout>
 void block_dots(const BlockDotTask& task) {
-  const auto dot = task.tokens <= 2   ? dot_tokens<kLayout, 2>
-                   : task.tokens <= 4 ? dot_tokens<kLayout, 4>
-                                      : dot_tokens<kLayout, kDotTokens>;
-  for (int64_t g = 0; g < task.groups; ++g)
-    dot(task, task.group + g * task.group_stride, task.out + g * kGroupRows);
+  constexpr int kGroups = kDotGroups<kLayout>;
+  const auto dot = task.tokens <= 2   ? dot_tokens<kLayout, 2, kGroups>
+                   : task.tokens <= 4 ? dot_tokens<kLayout, 4, kGroups>
+                                      : dot_tokens<kLayout, kDotTokens, kGroups>;
+  for (int64_t first = 0; first < task.groups; first += kGroups) {
+    GroupBytes<kGroups> groups;
+    float* out[kGroups];
+    for (int g = 0; g < kGroups; ++g) {
+      const int64_t group = first + g < task.groups ? first + g : first;
+      groups.of[g] = task.group + group * task.group_stride;
+      out[g] = task.out + group * kGroupRows;
+    }
+    dot(task, groups, out);
+  }
 }
 
 template <int kLayout>
