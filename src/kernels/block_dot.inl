@@ -51,6 +51,13 @@ template <int kLayout>
   }
 }
 
+/// Bytes from `place` of one of kGroups groups that are read side by side to what to ask for.
+/// Behind a group's end lie its neighbours here, and then what comes next.
+template <int kGroups>
+[[gnu::always_inline]] inline int64_t ahead_of_groups(int64_t place, int64_t group_stride) {
+  return kAhead + (place + kAhead < group_stride ? 0 : (kGroups - 1) * group_stride);
+}
+
 /// results + a super-block of a group. `ahead`: bytes to what to ask for meanwhile.
 template <int kLayout>
 [[gnu::always_inline]] inline void dot_super_block(const uint8_t* header, int64_t ahead,
@@ -89,9 +96,7 @@ void dot_groups(const BlockDotTask& task) {
   }
   int64_t place = 0;
   for (int64_t block = 0; block < task.blocks; block += kSuperBlocks, place += strides.super) {
-    int64_t ahead = kAhead;
-    // Behind a group's end lie those that are its neighbours here, and then what comes next.
-    if (place + ahead >= task.group_stride) ahead += (kGroups - 1) * task.group_stride;
+    const int64_t ahead = ahead_of_groups<kGroups>(place, task.group_stride);
     const uint8_t* group = task.group;
     for (int g = 0; g < kGroups; ++g, group += task.group_stride)
       dot_super_block<kLayout>(group + place, ahead, task, block, results[g]);

@@ -10,18 +10,12 @@ constexpr int kDotTokens = kLanes == 16 ? 8 : 1;
 template <int kLayout>
 constexpr int kDotGroups = kBlockLayouts[kLayout].sub_blocks == 1 ? 2 : 1;
 
-/// What codes or parameters of groups are read from.
-template <int kGroups>
-struct GroupBytes {
-  const uint8_t* of[kGroups];
-};
-
 template <int kLayout, int kQuad, int kEnd, int kTokens, int kGroups>
-[[gnu::always_inline]] inline void add_quads(const GroupBytes<kGroups>& planes,
+[[gnu::always_inline]] inline void add_quads(const uint8_t* const (&planes)[kGroups],
                                              const int8_t* inputs, I (&totals)[kGroups][kTokens]) {
   if constexpr (kQuad < kEnd) {
     B codes[kGroups];
-    for (int g = 0; g < kGroups; ++g) codes[g] = quad_operand<kLayout, kQuad>(planes.of[g], 0);
+    for (int g = 0; g < kGroups; ++g) codes[g] = quad_operand<kLayout, kQuad>(planes[g], 0);
     for (int t = 0; t < kTokens; ++t) {
       const B input = repeat_quad(inputs + (kQuad * kSideBySide + t) * 4);
       for (int g = 0; g < kGroups; ++g) totals[g][t] = add_products(totals[g][t], codes[g], input);
@@ -32,7 +26,7 @@ template <int kLayout, int kQuad, int kEnd, int kTokens, int kGroups>
 
 /// Sub-block kSub of a block of all tokens, added to their results.
 template <int kLayout, int kSub, int kTokens, int kGroups>
-[[gnu::always_inline]] inline void add_sub_blocks(const GroupBytes<kGroups>& planes,
+[[gnu::always_inline]] inline void add_sub_blocks(const uint8_t* const (&planes)[kGroups],
                                                   const BlockScales (&scales)[kGroups],
                                                   const BlockDotTask& task, int64_t block,
                                                   F (&results)[kGroups][kTokens]) {
@@ -59,7 +53,7 @@ template <int kLayout, int kSub, int kTokens, int kGroups>
 
 /// `groups`: the same twice where there is but one.
 template <int kLayout, int kTokens, int kGroups>
-void dot_tokens(const BlockDotTask& task, const GroupBytes<kGroups>& groups,
+void dot_tokens(const BlockDotTask& task, const uint8_t* const (&groups)[kGroups],
                 float* const (&out)[kGroups]) {
   constexpr BlockLayout layout = kBlockLayouts[kLayout];
   constexpr Strides strides = strides_of<kLayout>();
@@ -71,16 +65,14 @@ void dot_tokens(const BlockDotTask& task, const GroupBytes<kGroups>& groups,
   for (int64_t block = 0; block < task.blocks; header += strides.super) {
     for (int i = 0; i < layout.super_blocks; ++i, ++block) {
       const int64_t place = header + strides.header + i * strides.block;
-      // Behind a group's end lie those that are its neighbours here, and then what comes next.
-      const int64_t skip =
-          place + kAhead < task.group_stride ? 0 : (kGroups - 1) * task.group_stride;
-      GroupBytes<kGroups> planes;
+      const int64_t ahead = ahead_of_groups<kGroups>(place, task.group_stride);
+      const uint8_t* planes[kGroups];
       BlockScales scales[kGroups];
       for (int g = 0; g < kGroups; ++g) {
-        const uint8_t* parameters = groups.of[g] + place;
-        planes.of[g] = parameters + strides.parameters;
-        scales[g] = block_scales<kLayout>(groups.of[g] + header, parameters, 0);
-        ask_for(parameters + kAhead + skip, strides.block);
+        const uint8_t* parameters = groups[g] + place;
+        planes[g] = parameters + strides.parameters;
+        scales[g] = block_scales<kLayout>(groups[g] + header, parameters, 0);
+        ask_for(parameters + ahead, strides.block);
       }
       add_sub_blocks<kLayout, 0>(planes, scales, task, block, results);
       if constexpr (layout.sub_blocks == 2)
@@ -100,11 +92,11 @@ void block_dots(const BlockDotTask& task) {
                    : task.tokens <= 4 ? dot_tokens<kLayout, 4, kGroups>
                                       : dot_tokens<kLayout, kDotTokens, kGroups>;
   for (int64_t first = 0; first < task.groups; first += kGroups) {
-    GroupBytes<kGroups> groups;
+    const uint8_t* groups[kGroups];
     float* out[kGroups];
     for (int g = 0; g < kGroups; ++g) {
       const int64_t group = first + g < task.groups ? first + g : first;
-      groups.of[g] = task.group + group * task.group_stride;
+      groups[g] = task.group + group * task.group_stride;
       out[g] = task.out + group * kGroupRows;
     }
     dot(task, groups, out);

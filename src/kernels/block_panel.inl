@@ -207,7 +207,7 @@ template <int kCount, int kTokens, int kVectors>
           first.side_by_side};
 }
 
-/// Of any token behind the first.
+/// Of any token behind the first: what inputs_at finds, inlined (see block_tokens).
 inline BlockInputs inputs_of(const BlockInputs& first, int64_t token, int64_t columns) {
   const int64_t group = token / kSideBySide * kSideBySide * columns;
   const BlockInputs inputs{
@@ -232,18 +232,22 @@ template <class Kind, int kTokens, int kVectors>
   const int64_t quad = block * kQuads + s * kCount;
   const int8_t* inputs = task.inputs.codes + quad * 4 * kSideBySide;
   if constexpr (Kind::split) return add_split_quads<kCount>(task.panel, quad, inputs, totals);
-  for (int t = 0; kStartsFree && t < kTokens; ++t) {
-    const I start = tile_start<Kind>(task, block, s, t);
-    for (int v = 0; v < kVectors; ++v) totals[t][v] = start;
+  if constexpr (kStartsFree) {
+    for (int t = 0; t < kTokens; ++t) {
+      const I start = tile_start<Kind>(task, block, s, t);
+      for (int v = 0; v < kVectors; ++v) totals[t][v] = start;
+    }
   }
   if constexpr (kTokenPairs) {
     add_paired_quads<kCount>(task.panel, quad, inputs, totals);
   } else {
     add_quads<Kind::bits, kCount>(task.panel, quad, inputs, totals);
   }
-  for (int t = 0; Kind::started && !kStartsFree && t < kTokens; ++t) {
-    const I start = tile_start<Kind>(task, block, s, t);
-    for (int v = 0; v < kVectors; ++v) totals[t][v] = plus(totals[t][v], start);
+  if constexpr (Kind::started && !kStartsFree) {
+    for (int t = 0; t < kTokens; ++t) {
+      const I start = tile_start<Kind>(task, block, s, t);
+      for (int v = 0; v < kVectors; ++v) totals[t][v] = plus(totals[t][v], start);
+    }
   }
 }
 
@@ -280,9 +284,9 @@ void block_tile(const BlockPanelTask& task) {
   constexpr int kVectors = kPanels * kRowVectors;
   F results[kTokens][kVectors];
   for (int t = 0; t < kTokens; ++t) {
-    const int64_t at = t * task.start_stride;
+    const int64_t at = t * task.before_stride;
     for (int v = 0; v < kVectors; ++v)
-      results[t][v] = task.start != nullptr ? load(task.start + at + v * kLanes) : broadcast(0);
+      results[t][v] = task.before != nullptr ? load(task.before + at + v * kLanes) : broadcast(0);
   }
   for (int64_t block = 0; block < task.blocks; ++block) {
     ask_for<kPanels>(task.ahead, block);
@@ -333,7 +337,7 @@ void block_tokens(const BlockPanelTask& all) {
       task.starts = all.starts + starts_before<Kind>(token, all.columns);
     block_tile_of<Kind, kMost, kPanels>(task, tokens);
     token += tokens;
-    if (all.start != nullptr) task.start = all.start + token * all.start_stride;
+    if (all.before != nullptr) task.before = all.before + token * all.before_stride;
     task.out = all.out + token * all.out_stride;
     task.ahead.bytes = nullptr;
   }
@@ -351,7 +355,7 @@ void block_product(const BlockPanelTask& task) {
     rest.panels -= done;
     rest.panel += done;
     rest.out += done * kGroupRows;
-    if (rest.start != nullptr) rest.start += done * kGroupRows;
+    if (rest.before != nullptr) rest.before += done * kGroupRows;
     if (rest.ahead.bytes != nullptr) rest.ahead.bytes += done * rest.ahead.stride;
   }
 }

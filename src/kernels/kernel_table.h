@@ -128,7 +128,7 @@ struct Ahead {
   int64_t per_block;     ///< how many to ask for with each block
 };
 
-/// out[t][16 p + r] = start[t][16 p + r] + the sum over the blocks of panel p, in rising order.
+/// out[t][16 p + r] = before[t][16 p + r] + the sum over the blocks of panel p, in rising order.
 struct BlockPanelTask {
   const CodePanel* panel;
   int64_t panels;
@@ -138,9 +138,9 @@ struct BlockPanelTask {
                           ///< null where its codes have no zero point
   int64_t columns;        ///< of a row of inputs
   int64_t tokens;
-  const float* start;  ///< null: zero
-  int64_t start_stride;
-  float* out;  ///< may be where the start is
+  const float* before;  ///< sums over the blocks before these; null: there are none
+  int64_t before_stride;
+  float* out;  ///< may be where `before` is
   int64_t out_stride;
   Ahead ahead = {};
 };

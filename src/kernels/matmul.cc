@@ -105,8 +105,8 @@ void multiply_blocks(const Work& work, const Pair& pair) {
                      .starts = work.input.starts_at(work.matrix.layout.blocks(), begin),
                      .columns = columns,
                      .tokens = work.input.tokens,
-                     .start = begin > 0 ? work.sums : nullptr,
-                     .start_stride = kPairRows,
+                     .before = begin > 0 ? work.sums : nullptr,
+                     .before_stride = kPairRows,
                      .out = last ? pair.out : work.sums,
                      .out_stride = last ? pair.stride : kPairRows,
                      .ahead = ahead_of(work.matrix, pair, begin + kPanelValues)});
